@@ -1,0 +1,101 @@
+"""Names that other people's queries rely on: tags, stages, protocols, metric groups, artifact paths.
+
+A change here breaks stored runs: raise :data:`SCHEMA_VERSION` and say so in the changelog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+SCHEMA_VERSION = "1"
+DEFAULT_EXPERIMENT = "rmer"
+
+
+class Tag:
+    """Tag names. Runs of a study are flat; lineage is in the ``*_run_id`` tags."""
+
+    SCHEMA = "rmer.schema"
+    STAGE = "rmer.stage"
+    STUDY = "rmer.study"
+    CONFIG = "rmer.config"
+    ORIGIN = "rmer.origin"
+    TIER = "rmer.tier"
+    SYSTEM = "rmer.system"
+    SEED = "rmer.seed"
+    DATASET = "rmer.dataset"
+    TRAIN_PROTOCOL = "rmer.train_protocol"
+    ATTACK_PROTOCOL = "rmer.attack_protocol"
+    SPLIT_SCHEME = "rmer.split_scheme"
+    ATTACK = "rmer.attack"
+    ATTACK_SEED = "rmer.attack_seed"
+    NORM = "rmer.norm"
+    EPSILON = "rmer.epsilon"
+    SPLIT = "rmer.split"
+    BUDGET_HELD = "rmer.budget_held"
+    DATASET_RUN_ID = "rmer.dataset_run_id"
+    TRAIN_RUN_ID = "rmer.train_run_id"
+    MODEL_URI = "rmer.model_uri"
+    DUPLICATE_OF = "rmer.duplicate_of"
+    ERROR = "rmer.error"
+    HOST = "rmer.host"
+    PID = "rmer.pid"
+    PROCESS_STARTED = "rmer.process_started"
+    HEARTBEAT = "rmer.heartbeat"
+    GIT_COMMIT = "rmer.git.commit"
+    GIT_DIRTY = "rmer.git.dirty"
+
+
+class Stage:
+    """Values of ``rmer.stage``."""
+
+    PREPROCESS = "preprocess"
+    TRAIN = "train"
+    ATTACK = "attack"
+    ANALYZE = "analyze"
+    IMPORT = "import"
+    STUDY = "study"
+
+
+class Origin:
+    """Values of ``rmer.origin``."""
+
+    COMPUTED = "computed"
+    IMPORTED = "imported"
+    EXTERNAL = "external"
+
+
+class Artifact:
+    """Paths inside a run's artifacts."""
+
+    DATASET = "dataset"
+    CHECKPOINTS = "checkpoints"
+    PREDICTIONS = "tables/predictions.csv"
+    ADVERSARIES = "adversaries/adversaries.npy"
+    ADVERSARY_CLIPS = "adversaries/clips.csv"
+    REPORT = "report.html"
+
+
+def config_digest(stage: str, config: Mapping[str, Any]) -> str:
+    """Return the idempotence key: a digest of the stage and of everything that determines its result.
+
+    ``config`` holds plain JSON values; key order does not matter and numbers are compared as numbers
+    (``1`` equals ``1.0``).
+    """
+    canonical = {key: _plain(value) for key, value in config.items()}
+    text = json.dumps([SCHEMA_VERSION, stage, canonical], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, str)) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        return repr(float(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    raise TypeError(f"a configuration value must be plain JSON, not {type(value).__name__}")
