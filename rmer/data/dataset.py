@@ -1,0 +1,270 @@
+"""A data set ready for training and attacks: spectrogram excerpts, labels and splits in memory, and on disk.
+
+On disk it is a folder of ``spectrograms.npy``, ``clips.csv`` and ``dataset.json``, all readable without rmer.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from rmer.data.splits import PARTS, published_order
+from rmer.errors import UserError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+
+EMOTIONS = ("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender")
+CONCEPTS = (
+    "melody",
+    "articulation",
+    "rhythm_complexity",
+    "rhythm_stability",
+    "dissonance",
+    "atonality",
+    "mode",
+)
+
+SPECTROGRAMS_FILE = "spectrograms.npy"
+CLIPS_FILE = "clips.csv"
+DATASET_FILE = "dataset.json"
+FORMAT = 1
+
+TEXT_COLUMNS = ("clip", "file", "album", "track", "split_published", "split_album")
+INTEGER_COLUMNS = ("spec_frames", "excerpt_start")
+_REQUIRED_COLUMNS = ("clip", "file", "album", "track", "spec_mean", "spec_mean_square", "split_published")
+_MEND = "Run preprocess again, or name a folder that it wrote"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Clips of one data set, in the order of the ratings file.
+
+    ``spectrograms`` holds raw log10(1 + x) excerpts, float32 [clips, frames, bands]. ``clips`` has one row a
+    clip: ``clip``, ``file``, ``album``, ``track``, the emotions and concepts (0-1), ``spec_mean``,
+    ``spec_mean_square`` and ``spec_frames`` of the full spectrogram, ``excerpt_start``, ``split_published``
+    and, where albums are known, ``split_album``. ``concepts`` is empty where the data set has none. ``frontend``
+    says how the spectrograms were made.
+    """
+
+    spectrograms: FloatArray
+    clips: pd.DataFrame
+    emotions: tuple[str, ...]
+    concepts: tuple[str, ...]
+    frontend: dict[str, str | int | float]
+
+    def __post_init__(self) -> None:
+        problems = _problems(self)
+        if problems:
+            raise UserError("; ".join(problems), where="data set", mend=_MEND)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over the spectrograms and the parsed clip table; file names do not count."""
+        content = hashlib.sha256(json.dumps([self.emotions, self.concepts]).encode())
+        for name in sorted(set(self.clips.columns) - {"file"}):
+            column = self.clips[name]
+            content.update(f"{name}\n".encode())
+            if name in TEXT_COLUMNS:
+                content.update(json.dumps(column.tolist()).encode())
+            else:
+                content.update(np.ascontiguousarray(column.to_numpy(np.float64), "<f8").tobytes())
+        content.update(json.dumps(self.spectrograms.shape).encode())
+        content.update(np.ascontiguousarray(self.spectrograms, "<f4").data)
+        return content.hexdigest()[:16]
+
+    def emotion_labels(self) -> FloatArray:
+        """Return the targets, float32 [clips, K], 0-1."""
+        return self.clips[list(self.emotions)].to_numpy(np.float32)
+
+    def concept_labels(self) -> FloatArray | None:
+        """Return the concepts, float32 [clips, C], 0-1; None where the data set has none."""
+        return self.clips[list(self.concepts)].to_numpy(np.float32) if self.concepts else None
+
+    def split(self, scheme: str) -> dict[str, IntArray]:
+        """Return row indices of train, validation and test under ``scheme`` (``published`` or ``album``).
+
+        Clips of a published part come in the order in which the published ``random_split`` drew them, clips
+        of an album part in the order of the table.
+        """
+        column = f"split_{scheme}"
+        if column not in self.clips:
+            known = [name[6:] for name in map(str, self.clips.columns) if name.startswith("split_")]
+            mend = f"Splits of this data set: {', '.join(known)}"
+            if scheme == "album":
+                mend += ". The album split needs a track list at preprocess"
+            raise UserError(f"no split {scheme!r}", where="data set", mend=mend)
+        labels = self.clips[column].to_numpy()
+        order = published_order(len(self)) if scheme == "published" else np.arange(len(self))
+        return {part: order[labels[order] == part] for part in PARTS}
+
+    def save(self, folder: Path) -> None:
+        """Write the data set into ``folder``; each file appears whole, the description last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        suffix = f".{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
+        paths = [folder / name for name in (SPECTROGRAMS_FILE, CLIPS_FILE, DATASET_FILE)]
+        parts = [path.with_name(path.name + suffix) for path in paths]
+        description = {
+            "format": FORMAT,
+            "digest": self.digest,
+            "emotions": list(self.emotions),
+            "concepts": list(self.concepts),
+            "shape": list(self.spectrograms.shape),
+            "frontend": self.frontend,
+        }
+        try:
+            with parts[0].open("wb") as stream:
+                np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
+            self.clips.to_csv(parts[1], index=False, lineterminator="\n")
+            parts[2].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+            for part, path in zip(parts, paths, strict=True):
+                part.replace(path)
+        finally:
+            for part in parts:
+                part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> Dataset:
+        """Read a folder that :meth:`save` wrote. Raises UserError where a file is missing, cut or altered."""
+        folder = Path(folder)
+        description = _read_description(folder / DATASET_FILE)
+        dataset = cls(
+            spectrograms=_read_spectrograms(folder / SPECTROGRAMS_FILE),
+            clips=read_clip_table(folder / CLIPS_FILE),
+            emotions=tuple(description["emotions"]),
+            concepts=tuple(description["concepts"]),
+            frontend=dict(description["frontend"]),
+        )
+        if dataset.digest != description["digest"]:
+            raise UserError(
+                f"contents do not match their digest {description['digest']} in {DATASET_FILE}",
+                where=str(folder),
+                mend=_MEND,
+            )
+        return dataset
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Standardisation of raw log spectrograms: ``(raw - mean) / std``, one number each for all bands."""
+
+    mean: float
+    std: float
+
+    def standardise(self, raw: FloatArray) -> FloatArray:
+        """Return standardised float32 spectrograms of the same shape, computed in float32 as published."""
+        centred = np.asarray(raw, np.float32) - np.float32(self.mean)
+        return np.asarray(centred / np.float32(self.std), np.float32)
+
+    @property
+    def silence(self) -> float:
+        """Standardised value of a raw 0, the lowest value that a spectrogram can take."""
+        return -self.mean / self.std
+
+
+def fit_normalisation(clips: pd.DataFrame) -> Normalisation:
+    """Fit on the rows given (all clips as published, training clips as corrected), in float64.
+
+    ``mean`` is the mean of per-clip means; ``std`` the root of the mean over clips of the mean squared
+    deviation of a clip's full spectrogram from ``mean`` (not pooled: every clip counts the same).
+    """
+    if clips.empty:
+        raise UserError("no clips to fit the normalisation on", where="data set")
+    means = clips["spec_mean"].to_numpy(np.float64)
+    mean = float(means.mean())
+    deviations = clips["spec_mean_square"].to_numpy(np.float64) - 2 * mean * means + mean**2
+    std = float(np.sqrt(max(deviations.mean(), 0.0)))
+    if not (np.isfinite(mean) and std > 0):
+        raise UserError(
+            f"spectrograms cannot be standardised (mean {mean}, std {std})",
+            where="data set",
+            mend="Check that the audio is not silent",
+        )
+    return Normalisation(mean, std)
+
+
+def read_clip_table(path: Path) -> pd.DataFrame:
+    """Read a clip table: text columns stay text, other columns come back as the exact numbers written."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.reader(stream))
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=_MEND) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"is not a table ({error})", where=str(path), mend=_MEND) from error
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise UserError("is empty or has rows of unequal length", where=str(path), mend=_MEND)
+    try:
+        return pd.DataFrame(
+            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(rows[0])}
+        )
+    except ValueError as error:
+        raise UserError(f"has a cell that is not a number ({error})", where=str(path), mend=_MEND) from error
+
+
+def _column(name: str, cells: list[str]) -> Any:
+    if name in TEXT_COLUMNS:
+        return pd.Series(cells, dtype=object)
+    if name in INTEGER_COLUMNS:
+        return np.array([int(cell) for cell in cells], np.int64)
+    return np.array([float(cell) for cell in cells], np.float64)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        known = description["format"] == FORMAT
+        complete = all(key in description for key in ("digest", "emotions", "concepts", "frontend"))
+    except OSError as error:
+        raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError("is not a description of a data set", where=str(path), mend=_MEND) from error
+    if not (known and complete):
+        raise UserError(f"is not a data set of format {FORMAT}", where=str(path), mend=_MEND)
+    return dict(description)
+
+
+def _read_spectrograms(path: Path) -> FloatArray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
+    except (ValueError, EOFError) as error:
+        raise UserError(f"is not a whole array ({error})", where=str(path), mend=_MEND) from error
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        raise UserError("is not a float32 array", where=str(path), mend=_MEND)
+    return array
+
+
+def _problems(dataset: Dataset) -> list[str]:
+    """Return what keeps the parts from forming one data set."""
+    clips, targets = dataset.clips, [*dataset.emotions, *dataset.concepts]
+    problems = []
+    missing = [name for name in [*_REQUIRED_COLUMNS, *targets] if name not in clips]
+    if missing:
+        problems.append(f"the clip table lacks {', '.join(missing)}")
+    if not dataset.emotions:
+        problems.append("there is no target")
+    if dataset.spectrograms.ndim != 3:
+        problems.append(f"spectrograms have {dataset.spectrograms.ndim} dimensions, not 3")
+    elif len(dataset.spectrograms) != len(clips):
+        problems.append(f"{len(dataset.spectrograms)} spectrograms but {len(clips)} clips")
+    if not missing and not np.isfinite(clips[targets].to_numpy(np.float64)).all():
+        problems.append("labels are not all finite numbers")
+    if not missing and clips["clip"].duplicated().any():
+        problems.append("clip names occur twice")
+    return problems
