@@ -32,7 +32,7 @@ MODERNISATIONS = (
     # NumPy 2: copy=False has become an error where a copy is needed, copy=None is the old meaning
     ("**/*.py", r"(np\.array\([^()]*)copy=False", r"\1copy=None"),
     # Python 3.10 moved the abstract classes, SciPy the filters
-    ("processors.py", r"from collections import MutableSequence", "from collections.abc import MutableSequence"),
+    ("processors.py", r"from collections (?=import MutableSequence)", "from collections.abc "),
     ("**/*.py*", r"\bscipy\.ndimage\.filters\b", "scipy.ndimage"),
     # setuptools 82 has no pkg_resources
     ("__init__.py", r"import pkg_resources\n", "from importlib.metadata import version as _version\n"),
@@ -84,7 +84,9 @@ def build_wheel(
 ) -> str:
     """Build the modernised wheel. Raises SystemExit when the source cannot be had or differs."""
     if shutil.which(os.environ.get("CC", "cc").split()[0]) is None:
-        raise SystemExit("madmom has compiled parts: install a C compiler (Debian: apt-get install gcc libc6-dev)")
+        raise SystemExit(
+            "madmom has compiled parts: install a C compiler (Debian: apt install gcc libc6-dev)"
+        )
     with _project_folder() as folder:
         _fetch(folder)
         modernise(folder / "madmom")
@@ -109,7 +111,7 @@ def modernise(package: Path) -> None:
 
 @contextlib.contextmanager
 def _project_folder() -> Iterator[Path]:
-    """Work in a scratch folder that holds this project's ``pyproject.toml``, so that the clone stays clean."""
+    """Work in a scratch folder with this project's ``pyproject.toml``, so that the clone stays clean."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="madmom-") as name:
         folder = Path(name)
@@ -122,7 +124,7 @@ def _project_folder() -> Iterator[Path]:
 
 
 def _fetch(folder: Path) -> None:
-    """Put the sdist's ``madmom`` package into ``folder``, without stale C files and without trained models."""
+    """Put the sdist's ``madmom`` package into ``folder``, without stale C files and trained models."""
     requirements = folder / "sdist.txt"
     requirements.write_text(f"{REQUIREMENT} --hash=sha256:{SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
