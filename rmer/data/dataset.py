@@ -54,7 +54,7 @@ class Dataset:
     ``spectrograms`` holds raw log10(1 + x) excerpts, float32 [clips, frames, bands]. ``clips`` has one row a
     clip: ``clip``, ``file``, ``album``, ``track``, the emotions and concepts (0-1), ``spec_mean``,
     ``spec_mean_square`` and ``spec_frames`` of the full spectrogram, ``excerpt_start``, ``split_published``
-    and, where albums are known, ``split_album``. ``concepts`` is empty where the data set has none. ``frontend``
+    and, where albums are known, ``split_album``. ``concepts`` is empty where there are none. ``frontend``
     says how the spectrograms were made.
     """
 
