@@ -1,0 +1,1 @@
+"""Adversarial attacks on regression models: the threat model, and one attack a file."""

@@ -1,0 +1,145 @@
+"""The attack of the published study, and its bridge form with the budget enforced.
+
+Source: Hoedt, Flexer, Widmer, SMC 2025, as run by the accompanying code. Two of its properties are kept on
+purpose, because the published numbers contain them: epsilon is not enforced, and the prediction reported
+is the last iterate's while the perturbation kept is that of the last *hit* (see ``docs/protocols.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.base import Attack, Crafted
+from rmer.attacks.losses import correlation, squared_error
+from rmer.attacks.threat import Threat
+from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
+
+Criterion = Literal["corr", "mse"]
+
+# Optimisers of torch.optim that act on each cell alone, so that clips of a batch do not interact.
+OPTIMISERS = (
+    "Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD", "ASGD",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PublishedAttack(Attack):
+    """Ascend the MSE to the labels with an optimiser fed the gradient's sign, from a zero perturbation.
+
+    Before each update the clip's ``conv_method`` value is compared with a threshold: Pearson correlation
+    over the clip's targets, to be lowered, or mean squared error, to be raised. A hit keeps the current
+    perturbation and moves the threshold by .1; a hit at the last threshold ends that clip's attack.
+    ``alpha`` adds the published penalty: a second step that shrinks the perturbation.
+    """
+
+    max_iters: int = 1000
+    lr: float = 0.002
+    conv_method: Criterion = "corr"
+    sign: bool = True
+    optimiser: str = "Adam"
+    alpha: float | None = None
+
+    name: ClassVar[str] = "published"
+    enforced: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise UserError(
+                f"{self.optimiser!r} is not one of its optimisers",
+                where="optimiser",
+                mend=f"Use one of {', '.join(OPTIMISERS)}",
+            )
+        if self.conv_method not in ("corr", "mse"):
+            raise UserError(f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse")
+
+    def run(
+        self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
+    ) -> Crafted:
+        state = _State(inputs, labels, self)
+        for _ in range(self.max_iters):
+            outputs, gradient = network.gradient(
+                inputs + state.delta.detach(), lambda out: squared_error(out, labels) * (self.alpha or 1.0)
+            )
+            state.note(outputs)
+            if bool(state.converged.all()):
+                break
+            state.step(gradient)
+            if self.enforced:
+                state.replace(threat.project(inputs, inputs + state.delta.detach()) - inputs)
+        adversaries = inputs + state.best
+        return Crafted(
+            adversaries,
+            {
+                "iterations": state.iterations,
+                "converged": state.converged,
+                "threshold": state.threshold,
+                "last_prediction": state.last_prediction,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class BridgeAttack(PublishedAttack):
+    """The published attack with its epsilon enforced after every step; nothing else is changed."""
+
+    name: ClassVar[str] = "bridge"
+    enforced: ClassVar[bool] = True
+
+
+class _State:
+    """Per-clip state of one batch: perturbation, threshold, best perturbation, convergence."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, attack: PublishedAttack) -> None:
+        self.labels, self.attack = labels, attack
+        self.delta = torch.zeros_like(inputs).requires_grad_(True)
+        self.optimiser = getattr(torch.optim, attack.optimiser)([self.delta], lr=attack.lr)
+        self.best = torch.zeros_like(inputs)
+        clips, targets = labels.shape
+        self.converged = torch.zeros(clips, dtype=torch.bool, device=inputs.device)
+        # NaN: no threshold set yet. Thresholds are float64, moved by repeated subtraction as published.
+        self.threshold = torch.full((clips,), torch.nan, dtype=torch.float64, device=inputs.device)
+        self.iterations = torch.zeros(clips, dtype=torch.int64, device=inputs.device)
+        self.last_prediction = torch.full((clips, targets), torch.nan, dtype=inputs.dtype, device=inputs.device)
+
+    def note(self, outputs: Tensor) -> None:
+        """Take in the predictions at the current perturbation: thresholds, hits, convergence."""
+        active = ~self.converged
+        self.iterations += active
+        self.last_prediction = torch.where(active[:, None], outputs, self.last_prediction)
+        outputs, labels, threshold = outputs.double(), self.labels.double(), self.threshold
+        if self.attack.conv_method == "corr":
+            value = correlation(outputs, labels)
+            # A threshold of exactly zero is falsy in the published code and so is set anew (-0.0 as well).
+            threshold = torch.where((threshold == 0) | threshold.isnan(), torch.ceil(value * 10) / 10, threshold)
+            hit, movable, moved = value <= threshold, threshold >= -0.9, threshold - 0.1
+        else:
+            value = squared_error(outputs, labels)
+            threshold = torch.where((threshold == 0) | threshold.isnan(), torch.floor(value * 10) / 10, threshold)
+            hit, movable, moved = value >= threshold, threshold <= 0.9, threshold + 0.1
+        hit &= active
+        self.best = torch.where(hit.view(-1, 1, 1, 1), self.delta.detach(), self.best)
+        self.converged |= hit & ~movable
+        threshold = torch.where(hit & movable, moved, threshold)
+        self.threshold = torch.where(active, threshold, self.threshold)
+
+    def step(self, gradient: Tensor) -> None:
+        """Update the perturbation of every clip that has not converged, ascending."""
+        before = self.delta.detach().clone()
+        self._apply(-gradient)
+        if self.attack.alpha:
+            self._apply(2 * self.delta.detach())  # gradient of the penalty sum(delta^2), descending
+        self.replace(torch.where(self.converged.view(-1, 1, 1, 1), before, self.delta.detach()))
+
+    def replace(self, delta: Tensor) -> None:
+        """Set the perturbation in place: the optimiser keeps hold of the same tensor."""
+        with torch.no_grad():
+            self.delta.copy_(delta)
+
+    def _apply(self, gradient: Tensor) -> None:
+        self.delta.grad = gradient.sign() if self.attack.sign else gradient
+        self.optimiser.step()

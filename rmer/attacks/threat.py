@@ -1,0 +1,99 @@
+"""The threat model: which perturbations an attacker may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rmer.errors import UserError
+
+Norm = Literal["linf", "l2"]
+
+# Float32 rounding of x + delta, relative to max(1, |x|): the saved array may miss the budget by no more.
+ROUNDING = 2.0**-22
+
+
+@dataclass(frozen=True)
+class Threat:
+    """A norm ball around each clip, intersected with the box of valid spectrograms.
+
+    Attributes
+    ----------
+    norm : "linf" or "l2"
+    epsilon : radius of the ball in standardised-spectrogram units (>= 0)
+    floor : [bands] or None: least valid value of each band (standardised silence)
+    ceiling : [bands] or None: largest valid value of each band; a clip that exceeds it keeps its own value
+    """
+
+    norm: Norm
+    epsilon: float
+    floor: Tensor | None = None
+    ceiling: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise UserError(f"{self.norm!r} is no norm", where="norm", mend="Use linf or l2")
+        if not 0.0 <= self.epsilon < float("inf"):
+            raise UserError(f"{self.epsilon} is out of range", where="epsilon", mend="Give a number >= 0")
+
+    def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
+        """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.
+
+        The ball comes first: as ``inputs`` lies in the box, clipping to it only shrinks the perturbation, so
+        both hold. For L2 the result is feasible, but not always the nearest feasible point.
+        """
+        delta = candidates - inputs
+        if self.norm == "linf":
+            delta = delta.clamp(-self.epsilon, self.epsilon)
+        else:
+            sizes = l2_norms(delta).clamp_min(torch.finfo(delta.dtype).tiny)
+            delta = delta * (self.epsilon / sizes).clamp(max=1.0).view(-1, 1, 1, 1)
+        return self._clip_to_box(inputs, inputs + delta)
+
+    def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Turn ``noise``, uniform in [-1, 1] and shaped like ``inputs``, into a start inside the budget.
+
+        L-inf: uniform in the ball. L2: the direction of the noise, at a radius drawn from its first value.
+        """
+        if self.norm == "linf":
+            return self.project(inputs, inputs + self.epsilon * noise)
+        sizes = l2_norms(noise).clamp_min(torch.finfo(noise.dtype).tiny).view(-1, 1, 1, 1)
+        radius = noise.flatten(1)[:, :1].abs().view(-1, 1, 1, 1)
+        return self.project(inputs, inputs + self.epsilon * radius * noise / sizes)
+
+    def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return for each clip [clips] whether its saved float32 adversary leaves the ball or the box."""
+        x, adversary = inputs.double(), adversaries.double()
+        slack = ROUNDING * x.abs().clamp_min(1.0)
+        delta = adversary - x
+        if self.norm == "linf":
+            outside = (delta.abs() > self.epsilon + slack).flatten(1).any(1)
+        else:
+            outside = l2_norms(delta) > self.epsilon + l2_norms(slack)
+        boxed = self._clip_to_box(x, adversary)
+        return outside | ((boxed - adversary).abs() > slack).flatten(1).any(1) | ~_finite(adversary)
+
+    def _clip_to_box(self, inputs: Tensor, candidates: Tensor) -> Tensor:
+        # The clip itself is always valid, also where rounding puts it a hair outside floor or ceiling.
+        if self.floor is not None:
+            candidates = torch.maximum(candidates, torch.minimum(self.floor.to(inputs), inputs))
+        if self.ceiling is not None:
+            candidates = torch.minimum(candidates, torch.maximum(self.ceiling.to(inputs), inputs))
+        return candidates
+
+
+def l2_norms(values: Tensor) -> Tensor:
+    """Return the Euclidean norm of each clip, [clips, ...] -> [clips]."""
+    return torch.linalg.vector_norm(values.flatten(1), dim=1)
+
+
+def linf_norms(values: Tensor) -> Tensor:
+    """Return the largest absolute value of each clip, [clips, ...] -> [clips]."""
+    return values.flatten(1).abs().amax(1)
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values.flatten(1).isfinite().all(1)

@@ -1,0 +1,98 @@
+"""A data set as a model sees it: one split scheme, standardised tensors, and the box of valid inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmer.data.dataset import Dataset, IntArray, Normalisation, fit_normalisation
+from rmer.data.splits import PARTS
+from rmer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split.
+
+    Attributes
+    ----------
+    rows : [clips], rows of the data set's clip table
+    inputs : float32 [clips, 1, frames, bands], standardised
+    labels : float32 [clips, targets], 0-1
+    concepts : float32 [clips, concepts], 0-1, or None
+    """
+
+    rows: IntArray
+    inputs: Tensor
+    labels: Tensor
+    concepts: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> Part:
+        """Return the part with its tensors on ``device``."""
+        concepts = None if self.concepts is None else self.concepts.to(device)
+        return Part(self.rows, self.inputs.to(device), self.labels.to(device), concepts)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Training, validation and test part of a data set, and what standardised them.
+
+    ``floor`` [bands] is standardised silence, ``ceiling`` [bands] the largest training value of each band.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    normalisation: Normalisation
+    floor: Tensor
+    ceiling: Tensor
+
+    def part(self, name: str) -> Part:
+        """Return the part called ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def standardise(dataset: Dataset, scheme: str, fit_on: Literal["all", "train"]) -> Standardised:
+    """Split and standardise a data set.
+
+    The published protocol fits mean and standard deviation on all clips, the corrected one on training
+    clips. Raises UserError where a part of the split has no clip.
+    """
+    rows = dataset.split(scheme)
+    empty = [part for part in PARTS if not len(rows[part])]
+    if empty:
+        raise UserError(
+            f"the {scheme} split has no {' and no '.join(empty)} clip",
+            where=f"data set of {len(dataset)} clips",
+            mend="Give at least 10 clips, or another split scheme",
+        )
+    fitted = dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]]
+    normalisation = fit_normalisation(fitted)
+    train = _part(dataset, rows["train"], normalisation)
+    bands = dataset.spectrograms.shape[2]
+    return Standardised(
+        train=train,
+        validation=_part(dataset, rows["validation"], normalisation),
+        test=_part(dataset, rows["test"], normalisation),
+        normalisation=normalisation,
+        floor=torch.full((bands,), normalisation.silence, dtype=torch.float32),
+        ceiling=train.inputs.amax(dim=(0, 1, 2)),
+    )
+
+
+def _part(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
+    concepts = dataset.concept_labels()
+    inputs = normalisation.standardise(dataset.spectrograms[rows])[:, np.newaxis]
+    return Part(
+        rows=rows,
+        inputs=torch.from_numpy(inputs),
+        labels=torch.from_numpy(dataset.emotion_labels()[rows]),
+        concepts=None if concepts is None else torch.from_numpy(concepts[rows]),
+    )

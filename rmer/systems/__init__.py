@@ -1,0 +1,1 @@
+"""What is studied: the networks, and the catalogue that names them."""

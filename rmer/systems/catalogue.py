@@ -1,0 +1,91 @@
+"""The catalogue of systems: what is varied between them, and their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rmer.errors import UserError
+from rmer.systems.network import Arch
+
+
+@dataclass(frozen=True)
+class System:
+    """One point of the design: architecture, weight of the emotion loss, adversarial training or not.
+
+    The loss is ``task_loss_weight * emotion MSE + (1 - task_loss_weight) * concept MSE``; the plain
+    architecture has no concepts, so its weight is always 1.
+    """
+
+    arch: Arch
+    task_loss_weight: float = 1.0
+    adversarial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.arch not in ("plain", "bottleneck"):
+            raise UserError(f"{self.arch!r} is no architecture", where="arch", mend="Use plain or bottleneck")
+        if not 0.0 <= self.task_loss_weight <= 1.0:
+            raise UserError(
+                f"{self.task_loss_weight} is out of range",
+                where="task_loss_weight",
+                mend="Give a number in [0, 1]",
+            )
+        if self.arch == "plain" and self.task_loss_weight != 1.0:
+            raise UserError(
+                "the plain architecture has no concepts to weigh the emotions against",
+                where="task_loss_weight",
+                mend="Leave it at 1, or use arch=bottleneck",
+            )
+
+    @property
+    def supervises_concepts(self) -> bool:
+        """Whether concept labels enter the loss."""
+        return self.arch == "bottleneck" and self.task_loss_weight < 1.0
+
+    @property
+    def name(self) -> str:
+        """``A2E`` .. ``aA2M2E``; an uncatalogued weight is appended: ``A2M2E w.3``."""
+        if self.arch == "plain":
+            stem = "A2E"
+        elif self.task_loss_weight == 1.0:
+            stem = "A2B2E"
+        else:
+            stem = "A2M2E"
+        suffix = "" if self.task_loss_weight in (0.5, 1.0) else f" w{self.task_loss_weight:g}".replace("0.", ".")
+        return f"{'a' if self.adversarial else ''}{stem}{suffix}"
+
+
+CATALOGUE: dict[str, System] = {
+    system.name: system
+    for adversarial in (False, True)
+    for system in (
+        System("plain", 1.0, adversarial),
+        System("bottleneck", 1.0, adversarial),
+        System("bottleneck", 0.5, adversarial),
+    )
+}
+
+PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "published": PUBLISHED,
+    "blackbox": ("A2E", "A2B2E"),
+    "interpretable": ("A2M2E",),
+    "adversarial": ("aA2E", "aA2B2E"),
+    "all": tuple(CATALOGUE),
+}
+
+
+def resolve(names: str) -> list[System]:
+    """Return the systems of a comma-separated list of names and groups, without repeats, in order."""
+    found: dict[str, System] = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        if name not in GROUPS and name not in CATALOGUE:
+            raise UserError(
+                f"no system or group is called {name!r}",
+                where="systems",
+                mend=f"Known are {', '.join([*CATALOGUE, *GROUPS])}",
+            )
+        found.update({member: CATALOGUE[member] for member in GROUPS.get(name, (name,))})
+    if not found:
+        raise UserError("no system is named", where="systems", mend=f"Known are {', '.join(CATALOGUE)}")
+    return list(found.values())

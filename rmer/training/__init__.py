@@ -1,0 +1,1 @@
+"""Fitting a system: the published and the corrected training protocol."""

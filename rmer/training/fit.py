@@ -1,0 +1,279 @@
+"""Fit one system: the epoch loop with validation, early stopping and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader
+
+from rmer.data.standardised import Part, Standardised
+from rmer.errors import UserError
+from rmer.evaluation.metrics import regression_scores
+from rmer.systems.network import Network, Prediction, build_network
+from rmer.systems.prediction import predict
+from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed
+from rmer.training.checkpoint import TrainingState
+from rmer.training.protocol import FitConfig
+from rmer.training.stopping import EarlyStopping
+
+EpochMetrics = dict[str, float]
+OnEpoch = Callable[[int, EpochMetrics], None]
+
+# Saving costs about as much as a few small batches: at most this share of the time goes into it.
+_CHECKPOINT_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The best network of a fit, in evaluation mode on the CPU, and how it came about."""
+
+    network: Network
+    best_epoch: int
+    history: list[EpochMetrics]
+    state: TrainingState
+
+
+def fit(
+    data: Standardised,
+    config: FitConfig,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Fitted:
+    """Train a system and return the network of its best validation epoch.
+
+    Parameters
+    ----------
+    checkpoint : file for the training state; where it exists, training goes on from it
+    on_epoch : called after each epoch (numbered from 1) with its metrics, also for epochs read from the
+        checkpoint, so that a caller sees the whole history once
+
+    Raises
+    ------
+    UserError : the system learns concepts and the data set has none, or validation never had a defined score
+    """
+    device = torch.device(device)
+    if config.concept_weight > 0 and data.train.concepts is None:
+        raise UserError(
+            "this system learns concepts, and the data set has none",
+            where="data set",
+            mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
+        )
+    with _seeded(config.seed, device):
+        training = _Training(data, config, device, checkpoint)
+        for epoch, metrics in enumerate(training.state_history, start=1):
+            if on_epoch is not None:
+                on_epoch(epoch, metrics)
+        for epoch, metrics in training.epochs():
+            if on_epoch is not None:
+                on_epoch(epoch, metrics)
+        return training.finish()
+
+
+class _Training:
+    """Everything that changes during a fit."""
+
+    def __init__(self, data: Standardised, config: FitConfig, device: torch.device, checkpoint: Path | None) -> None:
+        self.data, self.config, self.device, self.path = data, config, device, checkpoint
+        self.train, self.validation = data.train.to(device), data.validation.to(device)
+        concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
+        self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        self.stopping = EarlyStopping(config.patience)
+        self.best: dict[str, Tensor] | None = None
+        self.history: list[EpochMetrics] = []
+        self.saving = _Share(_CHECKPOINT_SHARE)
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(TrainingState.load(checkpoint))
+        self.state_history = list(self.history)
+
+    def epochs(self) -> Iterator[tuple[int, EpochMetrics]]:
+        """Run the epochs that are left, one at a time."""
+        for epoch in range(len(self.history) + 1, self.config.epochs + 1):
+            if self.stopping.exhausted:
+                break
+            started = time.perf_counter()
+            metrics = self._train_epoch(epoch) | self._validate(epoch)
+            value = self._stopping_value(metrics)
+            if self.stopping.improved(value, epoch):
+                self.best = _copied(self.network.state_dict())
+            metrics |= {"val/stopping": value, "cost/epoch_seconds": time.perf_counter() - started}
+            self.history.append(metrics)
+            if self.path is not None and self.saving.due():
+                with self.saving.timed():
+                    self._state().save(self.path)
+            yield epoch, metrics
+
+    def finish(self) -> Fitted:
+        """Return the best network."""
+        if self.best is None:
+            raise UserError(
+                "validation correlation was never a number: predictions or labels are constant",
+                where="training",
+                mend="Lower lr, or give more validation clips",
+            )
+        state = self._state()
+        if self.path is not None:
+            state.save(self.path)
+        self.network.load_state_dict(self.best)
+        return Fitted(self.network.cpu().eval(), self.stopping.best_epoch, self.history, state)
+
+    def _train_epoch(self, epoch: int) -> EpochMetrics:
+        config, losses, attacked_losses = self.config, [], []
+        adversarial = config.adversarial
+        attacked = adversarial is not None and epoch % adversarial.every == 0
+        for number, rows in enumerate(_batches(len(self.train), config)):
+            inputs, labels = self.train.inputs[rows], self.train.labels[rows]
+            concepts = None if self.train.concepts is None else self.train.concepts[rows]
+            if attacked and adversarial is not None and config.protocol == "corrected":
+                half, seed = len(rows) // 2, batch_seed(config.seed, epoch, number)
+                crafted = attack_bounded(
+                    self.network, inputs[:half], labels[:half], self.data, adversarial, seed
+                )
+                inputs = torch.cat([crafted, inputs[half:]])
+            losses.append(self._step(inputs, lambda p, y=labels, c=concepts: self._loss(p, y, c)))
+            if attacked and adversarial is not None and config.protocol == "published":
+                crafted = attack_unbounded(self.network, inputs, labels, adversarial)
+                attacked_losses.append(self._step(crafted, lambda p, y=labels: mse_loss(p["output"], y)))
+        metrics = {"train/loss": float(torch.stack(losses).mean())}
+        if attacked_losses:
+            metrics["train/adversarial_loss"] = float(torch.stack(attacked_losses).mean())
+        return metrics
+
+    def _step(self, inputs: Tensor, loss_of: Callable[[Prediction], Tensor]) -> Tensor:
+        self.network.train()
+        self.optimiser.zero_grad()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            predictions = self.network(inputs)
+        loss = loss_of({name: None if v is None else v.float() for name, v in predictions.items()})  # type: ignore[arg-type]
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
+
+    def _loss(self, predictions: Prediction, labels: Tensor, concepts: Tensor | None) -> Tensor:
+        loss = mse_loss(predictions["output"], labels)
+        if self.config.arch == "bottleneck":
+            loss = self.config.emotion_weight * loss
+        if self.config.concept_weight > 0 and concepts is not None and predictions["c_prob"] is not None:
+            loss = loss + self.config.concept_weight * mse_loss(predictions["c_prob"], concepts)
+        return loss
+
+    def _validate(self, epoch: int) -> EpochMetrics:
+        # The published loop made a data loader here, which draws one seed from the global generator.
+        torch.empty((), dtype=torch.int64).random_()
+        part = self.validation
+        size = self.config.batch_size
+        if self.config.drop_last and len(part) >= size:
+            kept = len(part) // size * size
+            part = Part(part.rows[:kept], part.inputs[:kept], part.labels[:kept], _head(part.concepts, kept))
+        self.network.eval()
+        outputs, units = predict(self.network, part.inputs)
+        scores = regression_scores(part.labels.cpu(), outputs, _numbered(part.labels))
+        metrics = {f"val/emotion/{name}": value for name, value in scores.mean.items()}
+        metrics["val/loss"] = float(np.square(outputs - part.labels.cpu().numpy()).mean())
+        if units is not None and part.concepts is not None:
+            concept_scores = regression_scores(part.concepts.cpu(), units, _numbered(part.concepts))
+            metrics |= {f"val/concept/{name}": value for name, value in concept_scores.mean.items()}
+        if self.config.protocol == "corrected" and self.config.adversarial is not None:
+            seed = batch_seed(self.config.seed, 0, 0)
+            crafted = attack_bounded(
+                self.network, part.inputs, part.labels, self.data, self.config.adversarial, seed
+            )
+            attacked, _ = predict(self.network, crafted)
+            attacked_scores = regression_scores(part.labels.cpu(), attacked, _numbered(part.labels))
+            metrics["val/adversarial/corr"] = attacked_scores.mean["corr"]
+        return metrics
+
+    def _stopping_value(self, metrics: EpochMetrics) -> float:
+        value = metrics["val/emotion/corr"]
+        if self.config.stop_on_concepts:
+            value += metrics["val/concept/corr"]
+        if "val/adversarial/corr" in metrics:
+            value = (value + metrics["val/adversarial/corr"]) / 2
+        return value
+
+    def _state(self) -> TrainingState:
+        on_gpu = self.device.type == "cuda"
+        return TrainingState(
+            epoch=len(self.history),
+            network=_copied(self.network.state_dict()),
+            optimiser=self.optimiser.state_dict(),
+            stopping=self.stopping,
+            best=self.best,
+            rng=torch.get_rng_state(),
+            cuda_rng=torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            history=self.history,
+        )
+
+    def _restore(self, state: TrainingState) -> None:
+        self.network.load_state_dict(state.network)
+        self.optimiser.load_state_dict(state.optimiser)
+        self.stopping, self.best, self.history = state.stopping, state.best, state.history
+        torch.set_rng_state(state.rng)
+        if state.cuda_rng is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state.cuda_rng, self.device)
+
+
+def _batches(clips: int, config: FitConfig) -> Iterator[Tensor]:
+    """Shuffled rows of each batch, drawn from the global generator exactly as the published loader did."""
+    drop_last = config.drop_last and clips >= config.batch_size
+    loader = DataLoader(
+        range(clips),  # type: ignore[arg-type]
+        batch_size=config.batch_size,
+        shuffle=True,
+        drop_last=drop_last,
+        collate_fn=torch.tensor,
+    )
+    yield from loader
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators inside the block only, and ask for deterministic algorithms."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+class _Share:
+    """Says when a chore is due, so that it takes at most a given share of the time."""
+
+    def __init__(self, share: float) -> None:
+        self.share, self.cost, self.last = share, 0.0, time.perf_counter()
+
+    def due(self) -> bool:
+        return time.perf_counter() - self.last >= self.cost / self.share
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.last = time.perf_counter()
+        self.cost = self.last - started
+
+
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+def _head(values: Tensor | None, count: int) -> Tensor | None:
+    return None if values is None else values[:count]
+
+
+def _numbered(columns: Tensor) -> list[str]:
+    return [str(column) for column in range(columns.shape[1])]

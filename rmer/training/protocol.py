@@ -1,0 +1,99 @@
+"""The two training protocols, as one resolved configuration that says everything a fit depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rmer.systems.catalogue import System
+
+TrainProtocol = Literal["published", "corrected"]
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """How a system meets attacked inputs while it is trained.
+
+    Published: on every ``every``-th epoch each clean step is followed by a step on the whole batch, attacked
+    without an enforced budget (``iterations`` of the published attack), on the emotion loss alone.
+    Corrected: in every epoch half of each batch is attacked (PGD, L-inf, ``epsilon`` in standardised units)
+    before its one step, on the system's full loss.
+    """
+
+    iterations: int
+    every: int = 1
+    epsilon: float | None = None
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Everything but the data that determines the fitted weights.
+
+    Attributes
+    ----------
+    protocol : the rules that the other values were resolved from
+    emotion_weight, concept_weight : weights of the two mean squared errors
+    stop_on_concepts : whether validation correlation of concepts adds to the stopping criterion
+    drop_last : whether an incomplete last batch is left out, in training and in validation (published)
+    """
+
+    protocol: TrainProtocol
+    arch: Literal["plain", "bottleneck"]
+    emotion_weight: float
+    concept_weight: float
+    seed: int
+    lr: float
+    batch_size: int
+    epochs: int
+    patience: int
+    stop_on_concepts: bool
+    drop_last: bool
+    precision: Literal["fp32", "bf16"] = "fp32"
+    adversarial: AdversarialTraining | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, nested as the configuration is."""
+        return asdict(self)
+
+
+def resolve_fit(
+    system: System,
+    protocol: TrainProtocol,
+    *,
+    seed: int,
+    lr: float = 5e-4,
+    batch_size: int = 8,
+    epochs: int = 199,
+    patience: int = 50,
+    has_concepts: bool = True,
+    adversarial_iterations: int | None = None,
+    adversarial_epsilon: float = 0.02,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> FitConfig:
+    """Turn a system and a protocol into a configuration.
+
+    The published protocol adds the correlation of the bottleneck units to the stopping criterion even where
+    no loss supervises them (A2B2E); it can only do so where the data set has concept labels.
+    """
+    published = protocol == "published"
+    supervised = system.supervises_concepts
+    adversarial = None
+    if system.adversarial and published:
+        adversarial = AdversarialTraining(iterations=adversarial_iterations or 50, every=5)
+    elif system.adversarial:
+        adversarial = AdversarialTraining(iterations=adversarial_iterations or 10, epsilon=adversarial_epsilon)
+    return FitConfig(
+        protocol=protocol,
+        arch=system.arch,
+        emotion_weight=system.task_loss_weight,
+        concept_weight=1.0 - system.task_loss_weight if supervised else 0.0,
+        seed=seed,
+        lr=lr,
+        batch_size=batch_size,
+        epochs=epochs,
+        patience=patience,
+        stop_on_concepts=published and system.arch == "bottleneck" and has_concepts,
+        drop_last=published,
+        precision=precision,
+        adversarial=adversarial,
+    )

@@ -1,0 +1,29 @@
+"""Early stopping on a value to be maximised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class EarlyStopping:
+    """Counts epochs without improvement. A tie counts as an improvement, as published; NaN never does."""
+
+    patience: int
+    best: float = -math.inf
+    best_epoch: int = 0
+    waited: int = 0
+
+    def improved(self, value: float, epoch: int) -> bool:
+        """Take in the value of an epoch and return whether it is the best so far."""
+        if value >= self.best:
+            self.best, self.best_epoch, self.waited = value, epoch, 0
+            return True
+        self.waited += 1
+        return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the patience is used up."""
+        return self.waited >= self.patience
