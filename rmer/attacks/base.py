@@ -121,7 +121,9 @@ class Attack(ABC):
         violations = threat.violations(clean, adversaries)
         if self.enforced and bool(violations.any()):
             clips = violations.nonzero().flatten().tolist()
-            raise BudgetError(f"{self.name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}")
+            raise BudgetError(
+                f"{self.name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}"
+            )
         delta = adversaries.double() - clean.double()
         return AttackResult(
             adversaries=adversaries,

@@ -34,7 +34,9 @@ class PGD(Attack):
         if self.loss not in LOSSES:
             raise UserError(f"{self.loss!r} is no loss", where="loss", mend=f"Use {' or '.join(LOSSES)}")
         if self.steps < 1 or self.random_starts < 1:
-            raise UserError("needs at least one step and one start", where="pgd", mend="Raise steps or restarts")
+            raise UserError(
+                "needs at least one step and one start", where="pgd", mend="Raise steps or restarts"
+            )
 
     @property
     def restarts(self) -> int:

@@ -55,7 +55,9 @@ class PublishedAttack(Attack):
                 mend=f"Use one of {', '.join(OPTIMISERS)}",
             )
         if self.conv_method not in ("corr", "mse"):
-            raise UserError(f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse")
+            raise UserError(
+                f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse"
+            )
 
     def run(
         self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
@@ -104,7 +106,9 @@ class _State:
         # NaN: no threshold set yet. Thresholds are float64, moved by repeated subtraction as published.
         self.threshold = torch.full((clips,), torch.nan, dtype=torch.float64, device=inputs.device)
         self.iterations = torch.zeros(clips, dtype=torch.int64, device=inputs.device)
-        self.last_prediction = torch.full((clips, targets), torch.nan, dtype=inputs.dtype, device=inputs.device)
+        self.last_prediction = torch.full(
+            (clips, targets), torch.nan, dtype=inputs.dtype, device=inputs.device
+        )
 
     def note(self, outputs: Tensor) -> None:
         """Take in the predictions at the current perturbation: thresholds, hits, convergence."""
@@ -115,11 +119,15 @@ class _State:
         if self.attack.conv_method == "corr":
             value = correlation(outputs, labels)
             # A threshold of exactly zero is falsy in the published code and so is set anew (-0.0 as well).
-            threshold = torch.where((threshold == 0) | threshold.isnan(), torch.ceil(value * 10) / 10, threshold)
+            threshold = torch.where(
+                (threshold == 0) | threshold.isnan(), torch.ceil(value * 10) / 10, threshold
+            )
             hit, movable, moved = value <= threshold, threshold >= -0.9, threshold - 0.1
         else:
             value = squared_error(outputs, labels)
-            threshold = torch.where((threshold == 0) | threshold.isnan(), torch.floor(value * 10) / 10, threshold)
+            threshold = torch.where(
+                (threshold == 0) | threshold.isnan(), torch.floor(value * 10) / 10, threshold
+            )
             hit, movable, moved = value >= threshold, threshold <= 0.9, threshold + 0.1
         hit &= active
         self.best = torch.where(hit.view(-1, 1, 1, 1), self.delta.detach(), self.best)

@@ -87,7 +87,8 @@ class Threat:
 
 def l2_norms(values: Tensor) -> Tensor:
     """Return the Euclidean norm of each clip, [clips, ...] -> [clips]."""
-    return torch.linalg.vector_norm(values.flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), dim=1)
+    return norms
 
 
 def linf_norms(values: Tensor) -> Tensor:

@@ -50,7 +50,9 @@ class System:
             stem = "A2B2E"
         else:
             stem = "A2M2E"
-        suffix = "" if self.task_loss_weight in (0.5, 1.0) else f" w{self.task_loss_weight:g}".replace("0.", ".")
+        suffix = (
+            "" if self.task_loss_weight in (0.5, 1.0) else f" w{self.task_loss_weight:g}".replace("0.", ".")
+        )
         return f"{'a' if self.adversarial else ''}{stem}{suffix}"
 
 

@@ -67,8 +67,8 @@ def _fold_batch_norms(module: Any) -> Any:
         _fold_batch_norms(child)
     if isinstance(module, nn.Sequential):
         for index in range(len(module) - 1):
-            pair = module[index], module[index + 1]
-            if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
-                module[index] = fuse_conv_bn_eval(*pair).requires_grad_(False)
+            convolution, norm = module[index], module[index + 1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[index] = fuse_conv_bn_eval(convolution, norm).requires_grad_(False)
                 module[index + 1] = nn.Identity()
     return module

@@ -18,7 +18,7 @@ def predict(model: nn.Module, inputs: Tensor, batch_size: int = 32) -> tuple[Arr
     ``model`` must be in evaluation mode; ``inputs`` [clips, 1, frames, bands] are on the model's device.
     """
     with torch.no_grad():
-        parts = [model(batch) for batch in inputs.split(batch_size)]
+        parts = [model(batch) for batch in torch.split(inputs, batch_size)]
     outputs = torch.cat([part["output"] for part in parts]).cpu().numpy()
     if parts[0]["c_prob"] is None:
         return outputs, None

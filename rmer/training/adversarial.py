@@ -16,7 +16,9 @@ from rmer.training.protocol import AdversarialTraining
 _DECLARED = Threat("linf", 0.001)
 
 
-def attack_unbounded(model: nn.Module, inputs: Tensor, labels: Tensor, settings: AdversarialTraining) -> Tensor:
+def attack_unbounded(
+    model: nn.Module, inputs: Tensor, labels: Tensor, settings: AdversarialTraining
+) -> Tensor:
     """Return a batch attacked as in published adversarial training: the kept perturbations, often zero."""
     attack = PublishedAttack(max_iters=settings.iterations)
     result = attack(FrozenNetwork(model), inputs, labels, _DECLARED, batch_size=len(inputs))
@@ -44,4 +46,6 @@ def attack_bounded(
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:
     """Seed of the random starts of one batch: a function of its place, so that a resumed fit repeats it."""
-    return int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed * 10**6 + epoch)) + batch)
+    return int(
+        torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed * 10**6 + epoch)) + batch
+    )

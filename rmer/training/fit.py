@@ -82,7 +82,9 @@ def fit(
 class _Training:
     """Everything that changes during a fit."""
 
-    def __init__(self, data: Standardised, config: FitConfig, device: torch.device, checkpoint: Path | None) -> None:
+    def __init__(
+        self, data: Standardised, config: FitConfig, device: torch.device, checkpoint: Path | None
+    ) -> None:
         self.data, self.config, self.device, self.path = data, config, device, checkpoint
         self.train, self.validation = data.train.to(device), data.validation.to(device)
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]

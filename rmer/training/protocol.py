@@ -81,7 +81,9 @@ def resolve_fit(
     if system.adversarial and published:
         adversarial = AdversarialTraining(iterations=adversarial_iterations or 50, every=5)
     elif system.adversarial:
-        adversarial = AdversarialTraining(iterations=adversarial_iterations or 10, epsilon=adversarial_epsilon)
+        adversarial = AdversarialTraining(
+            iterations=adversarial_iterations or 10, epsilon=adversarial_epsilon
+        )
     return FitConfig(
         protocol=protocol,
         arch=system.arch,
