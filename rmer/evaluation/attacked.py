@@ -1,14 +1,21 @@
-"""What an attack did to a model's predictions, as the metrics of an attack run."""
+"""What an attack did to a model's predictions: its metrics, and one attacked model as analysis sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from rmer.evaluation.metrics import Scores, regression_scores
+from rmer.errors import UserError
+from rmer.evaluation.metrics import Scores, clip_errors, regression_scores
 
 DIFFERENCES = ("corr", "mae", "mae_clipped")
+
+Floats = npt.NDArray[np.float64]
 
 
 def attack_metrics(
@@ -26,3 +33,66 @@ def attack_metrics(
 def differences(before: Scores, after: Scores) -> dict[str, float]:
     """Return ``delta/corr``, ``delta/mae`` and ``delta/mae_clipped``: after minus before an attack."""
     return {f"delta/{metric}": after.mean[metric] - before.mean[metric] for metric in DIFFERENCES}
+
+
+@dataclass(frozen=True, eq=False)
+class AttackedModel:
+    """One trained model under one attack, clips in ascending order of their names.
+
+    Attributes
+    ----------
+    name
+        The row of the table that the model belongs to: its system, or system and what else differs.
+    labels, clean, adversarial
+        Ratings and predictions, ``[clips, targets]``.
+    """
+
+    name: str
+    system: str
+    seed: int
+    run_id: str
+    clips: tuple[str, ...]
+    targets: tuple[str, ...]
+    labels: Floats
+    clean: Floats
+    adversarial: Floats
+
+    @classmethod
+    def from_table(
+        cls, table: pd.DataFrame, *, name: str, system: str, seed: int, run_id: str
+    ) -> AttackedModel:
+        """Build from the per-clip table of an attack run (``adversaries/clips.csv``).
+
+        Raises
+        ------
+        UserError
+            When a column is missing, the table is empty, a clip occurs twice or a label is not a number.
+        """
+        where = f"per-clip table of run {run_id}"
+        targets = tuple(
+            column.removeprefix("label_")
+            for column in table.columns
+            if column.startswith("label_") and not column.startswith("label_concept_")
+        )
+        columns = {kind: [f"{kind}_{target}" for target in targets] for kind in ("label", "clean", "adv")}
+        missing = [column for kind in columns.values() for column in ["clip", *kind] if column not in table]
+        if not targets or missing:
+            raise UserError(f"lacks {', '.join(dict.fromkeys(missing)) or 'label_*'}", where=where)
+        table = table.sort_values("clip", kind="stable")
+        arrays = {kind: table[names].to_numpy(np.float64) for kind, names in columns.items()}
+        clips = tuple(str(clip) for clip in table["clip"])
+        if not clips or len(set(clips)) < len(clips) or not np.isfinite(arrays["label"]).all():
+            raise UserError("is empty, holds a clip twice or has labels that are not numbers", where=where)
+        return cls(
+            name, system, seed, run_id, clips, targets, arrays["label"], arrays["clean"], arrays["adv"]
+        )
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Metrics of :func:`attack_metrics`."""
+        return attack_metrics(self.labels, self.clean, self.adversarial, self.targets)
+
+    @cached_property
+    def clip_errors(self) -> Floats:
+        """Absolute error of the adversarial predictions of each clip, averaged over targets, ``[clips]``."""
+        return clip_errors(self.labels, self.adversarial)

@@ -55,8 +55,8 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[int, float, float]:
     Parameters
     ----------
     a, b
-        Scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published) form, ``[seeds]``
-        for the form over seeds.
+        Scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published) form,
+        ``[seeds]`` for the form over seeds.
 
     Raises
     ------

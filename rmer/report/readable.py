@@ -1,0 +1,112 @@
+"""The tables of an analysis as one reads or prints them: rounded text, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+# Clean correlation on Soundtracks as Chowdhury et al. (ISMIR 2019) report it; they give no MAE.
+REPORTED_2019 = {"A2E": 0.76, "A2M2E": 0.75}
+
+READABLE_COLUMNS = {
+    "System": "",
+    "Seeds": "",
+    "Clean corr.": "clean_corr",
+    "Clean MAE": "clean_mae",
+    "Adv. corr.": "adv_corr",
+    "Adv. MAE": "adv_mae",
+    "ΔMAE": "delta_mae",
+    "Median ΔMAE": "delta_mae_median",
+    "Adv. MAE, clipped": "adv_mae_clipped",
+}
+NO_VALUE = "-"
+
+
+def readable_table(systems: pd.DataFrame) -> pd.DataFrame:
+    """Return the systems table as text, `.73 ± .02`, below the two reference rows of 2019."""
+    rows = [
+        dict.fromkeys(READABLE_COLUMNS, NO_VALUE)
+        | {"System": f"{system} (reported 2019)", "Clean corr.": number(value)}
+        for system, value in REPORTED_2019.items()
+    ]
+    for row in systems.to_dict("records"):
+        cells = {"System": str(row["system"]), "Seeds": str(row["seeds"])}
+        for title, column in READABLE_COLUMNS.items():
+            if f"{column}_std" in row:
+                cells[title] = mean_and_std(row[column], row[f"{column}_std"])
+            elif column:
+                cells[title] = number(row[column])
+        rows.append(cells)
+    return pd.DataFrame(rows, columns=list(READABLE_COLUMNS))
+
+
+def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
+    """Return the tests as text."""
+    return pd.DataFrame(
+        {
+            "Test": tests["test"],
+            "Metric": tests["metric"],
+            "a": tests["a"],
+            "b": tests["b"],
+            "n": tests["n"].astype(str),
+            "Statistic": [number(value) for value in tests["statistic"]],
+            "p": [p_value(value) for value in tests["p"]],
+        }
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a text table as Markdown; columns but the first are centred."""
+    align = ["left", *["center"] * (table.shape[1] - 1)]
+    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
+    return f"{text}\n"
+
+
+def latex(table: pd.DataFrame, caption: str) -> str:
+    r"""Return a text table as LaTeX for ``\usepackage{booktabs}``, numbers in math mode."""
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex_text(caption)}}}",
+        rf"\begin{{tabular}}{{l{'c' * (table.shape[1] - 1)}}}",
+        r"\toprule",
+        " & ".join(_latex_text(column) for column in table.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.itertuples(index=False)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Return a number without its leading zero: ``.73``, ``-.32``, ``1.79``; a dash where it has no value."""
+    if not math.isfinite(value):
+        return NO_VALUE
+    text = f"{value:.{digits}f}"
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def mean_and_std(mean: float, std: float) -> str:
+    """Return ``.73 ± .02``."""
+    return f"{number(mean)} ± {number(std)}" if math.isfinite(mean) else NO_VALUE
+
+
+def p_value(value: float) -> str:
+    """Return a p value with three decimals, or two digits and an exponent below .001."""
+    return f"{value:.1e}" if value < 0.001 else number(value, 3)
+
+
+def _latex_cell(text: str) -> str:
+    if text != NO_VALUE and set(text) <= set("0123456789.±- "):
+        return f"${text.replace('±', chr(92) + 'pm')}$"
+    return _latex_text(text)
+
+
+def _latex_text(text: str) -> str:
+    for plain, escaped in (("Δ", r"$\Delta$"), ("±", r"$\pm$"), ("%", r"\%"), ("_", r"\_")):
+        text = text.replace(plain, escaped)
+    return text

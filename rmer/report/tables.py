@@ -1,0 +1,99 @@
+"""The tables of an analysis, in full precision."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.statistics import (
+    PAIRED_T_POOLED,
+    PAIRED_T_SEEDS,
+    WELCH_SEEDS,
+    TestResult,
+    comparisons,
+    paired_t,
+    welch_seeds,
+)
+from rmer.systems.catalogue import CATALOGUE
+
+SYSTEM_COLUMNS = (
+    "system", "seeds",
+    "clean_corr", "clean_corr_std", "clean_mae", "clean_mae_std",
+    "adv_corr", "adv_corr_std", "adv_mae", "adv_mae_std",
+    "delta_mae", "delta_mae_std", "delta_mae_median",
+    "adv_mae_clipped", "adv_mae_clipped_std",
+)  # fmt: skip
+TEST_COLUMNS = tuple(field.name for field in dataclasses.fields(TestResult))
+WELCH_METRICS = ("adv/mae", "adv/mae_clipped", "adv/corr", "delta/mae", "delta/mae_clipped", "delta/corr")
+
+
+def in_order(models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
+    """Return row name -> its models by seed; rows in the order of the catalogue, then by name."""
+    known = list(CATALOGUE)
+
+    def rank(model: AttackedModel) -> tuple[int, str, str, int]:
+        position = known.index(model.system) if model.system in known else len(known)
+        return position, model.system, model.name, model.seed
+
+    rows: dict[str, list[AttackedModel]] = {}
+    for model in sorted(models, key=rank):
+        rows.setdefault(model.name, []).append(model)
+    return rows
+
+
+def systems_table(models: Sequence[AttackedModel]) -> pd.DataFrame:
+    """Return one row a system (:data:`SYSTEM_COLUMNS`), in full precision.
+
+    Means and population standard deviations are over seeds, each seed's score being over clips; ``seeds`` is
+    their number. A score without a value in one seed (see ``rmer.evaluation.metrics``) leaves that cell NaN.
+    """
+    rows = []
+    for name, members in in_order(models).items():
+        row: dict[str, object] = {"system": name, "seeds": len(members)}
+        for metric in ("clean/corr", "clean/mae", "adv/corr", "adv/mae", "delta/mae", "adv/mae_clipped"):
+            values = _over_seeds(members, metric)
+            column = metric.replace("/", "_")
+            row |= {column: values.mean(), f"{column}_std": values.std()}
+        row["delta_mae_median"] = np.median(_over_seeds(members, "delta/mae"))
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(SYSTEM_COLUMNS))
+
+
+def tests_table(models: Sequence[AttackedModel], reference: str) -> pd.DataFrame:
+    """Return every test of every compared pair of systems (:data:`TEST_COLUMNS`).
+
+    Paired tests take the seeds that both systems have; without common seeds, or where the two were attacked
+    on different clips, they have ``n`` 0 and no value.
+    """
+    rows = in_order(models)
+    results = []
+    for a, b in comparisons(list(rows), reference):
+        pairs = _pairs(rows[a], rows[b])
+        pooled = ([left.clip_errors for left, _ in pairs], [right.clip_errors for _, right in pairs])
+        seeds = (
+            [left.scores["adv/mae"] for left, _ in pairs],
+            [right.scores["adv/mae"] for _, right in pairs],
+        )
+        results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *paired_t(*pooled)))
+        results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *paired_t(*seeds)))
+        for metric in WELCH_METRICS:
+            values = welch_seeds(_over_seeds(rows[a], metric), _over_seeds(rows[b], metric))
+            results.append(TestResult(WELCH_SEEDS, metric, a, b, *values))
+    return pd.DataFrame([dataclasses.asdict(result) for result in results], columns=list(TEST_COLUMNS))
+
+
+def _over_seeds(models: Sequence[AttackedModel], metric: str) -> np.ndarray:
+    return np.array([model.scores[metric] for model in models], dtype=np.float64)
+
+
+def _pairs(
+    a: Sequence[AttackedModel], b: Sequence[AttackedModel]
+) -> list[tuple[AttackedModel, AttackedModel]]:
+    by_seed = {model.seed: model for model in b}
+    pairs = [(model, by_seed[model.seed]) for model in a if model.seed in by_seed]
+    same = {model.clips for pair in pairs for model in pair}
+    return pairs if len(same) <= 1 else []
