@@ -1,0 +1,110 @@
+"""Artifacts as local files: in place where the store is local, else a copy kept under ``RMER_HOME``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import requests
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModel
+from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
+
+from rmer.errors import UserError
+from rmer.tracking.find import FINISHED
+from rmer.tracking.locations import digest, home
+from rmer.tracking.outages import is_outage
+
+TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
+
+
+class Downloads:
+    """Fetches artifacts and models of one store."""
+
+    def __init__(self, client: MlflowClient, uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def artifact(self, run_id: str, path: str) -> Path:
+        """Return a local path of a run's artifact; raises :class:`UserError` when it has none there."""
+        info = self._client.get_run(run_id).info
+        return self._local_or_copy(info.artifact_uri, path, f"run {run_id}", keep=info.status == FINISHED)
+
+    def model(self, uri: str) -> Path:
+        """Return a local folder of a model: ``models:/...``, ``runs:/<run>/<name>``, a path or other URI."""
+        if uri.startswith("runs:/"):
+            run_id, _, name = uri.removeprefix("runs:/").partition("/")
+            return self._model_of_run(run_id, name)
+        if uri.startswith("models:/"):
+            return self._registered(uri.removeprefix("models:/"))
+        if "://" in uri and not uri.startswith("file:"):
+            return self._local_or_copy(uri, "", uri, keep=False)
+        return _existing(_as_path(uri), uri)
+
+    def _model_of_run(self, run_id: str, name: str) -> Path:
+        run = self._client.get_run(run_id)
+        for output in run.outputs.model_outputs if run.outputs else []:
+            model = self._client.get_logged_model(output.model_id)
+            if model.name == name:
+                return self._logged(model)
+        return self.artifact(run_id, name)  # as older MLflow clients log models
+
+    def _registered(self, name: str) -> Path:
+        if name.startswith("m-") and "/" not in name:
+            return self._logged(self._client.get_logged_model(name))
+        if "@" in name:
+            version = self._client.get_model_version_by_alias(*name.split("@", 1))
+        else:
+            version = self._client.get_model_version(*name.rsplit("/", 1))
+        return self.model(f"models:/{version.model_id}" if version.model_id else version.source)
+
+    def _logged(self, model: LoggedModel) -> Path:
+        where = f"model {model.model_id}"
+        return self._local_or_copy(model.artifact_location, "", where, keep=model.status == "READY")
+
+    def _local_or_copy(self, root: str, path: str, where: str, *, keep: bool) -> Path:
+        if root.startswith("file:") or "://" not in root:
+            return _existing(_as_path(root) / path, f"{where}: {path}")
+        uri = f"{root.rstrip('/')}/{path}".rstrip("/")
+        cached = home() / "cache" / digest(f"{self._uri} {uri}") / uri.rpartition("/")[2]
+        if keep and cached.exists():
+            return cached
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
+            fetched = self._fetch(uri, folder, where)
+            if keep and cached.exists():  # another process was quicker
+                return cached
+            if cached.exists():
+                cached.rename(Path(folder) / "outdated")
+            fetched.rename(cached)
+        return cached
+
+    def _fetch(self, uri: str, folder: str, where: str) -> Path:
+        try:
+            fetched = Path(download_artifacts(uri, dst_path=folder, tracking_uri=self._uri))
+        except (MlflowException, requests.HTTPError, OSError) as error:
+            if is_outage(error):
+                raise
+            mend = "Check the run and the path"
+            raise UserError(f"there is no artifact {uri}", where=where, mend=mend) from error
+        return _existing(fetched, f"{where}: {uri}")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty."""
+    columns = pd.read_csv(path, nrows=0).columns
+    text = [column for column in columns if column in TEXT_COLUMNS]
+    table = pd.read_csv(path, dtype=dict.fromkeys(text, str), float_precision="round_trip")
+    return table.fillna(dict.fromkeys(text, ""))
+
+
+def _as_path(uri: str) -> Path:
+    return Path(local_file_uri_to_path(uri)).absolute()
+
+
+def _existing(path: Path, name: str) -> Path:
+    if not path.exists():
+        raise UserError("there is no such artifact", where=name, mend="Check the run and the path")
+    return path

@@ -1,0 +1,150 @@
+"""The write-ahead journal of one run: every value is on the local disk before it is sent.
+
+A journal is a folder ``$RMER_HOME/spool/<store>/<run id>`` with ``operations.jsonl`` (one operation a line),
+``files`` (artifacts that wait) and ``sent`` (the number of bytes of operations that the store has). It is
+read back from the first operation that is not known to be sent, so operations must be harmless when repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rmer.tracking.locations import digest, home
+
+Operation = dict[str, Any]
+
+
+class JournalBusyError(Exception):
+    """Another live process (or another thread) owns the journal."""
+
+
+class Journal:
+    """An owned journal; raises :class:`JournalBusyError` when somebody else owns it."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.run_id = run_id
+        self.folder = spool(uri) / run_id
+        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._owner = FileLock(f"{self.folder}.lock", thread_local=False)
+        try:
+            self._owner.acquire(timeout=0)
+        except Timeout:
+            raise JournalBusyError(run_id) from None
+        self._files = self.folder / "files"
+        self._files.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = self.folder / "operations.jsonl"
+        self._refused = self.folder / "refused.jsonl"
+        self.refusals = _reasons(self._refused)  # why operations were refused for good
+        self._lock = threading.Lock()
+        self._file_count = len(list(self._files.iterdir()))
+        self._end = self._drop_torn_line()
+        self._writer = self._path.open("ab", buffering=0)
+        self.sent = self._read_sent()
+
+    def append(self, operation: Operation) -> None:
+        """Write one operation (plain JSON values; NaN and infinities are kept)."""
+        line = json.dumps(operation).encode() + b"\n"
+        with self._lock:
+            self._writer.write(line)
+            self._end += len(line)
+
+    def new_folder(self) -> Path:
+        """Return a fresh empty folder inside the journal for the files of one operation."""
+        with self._lock:
+            self._file_count += 1
+            folder = self._files / f"{self._file_count:06d}"
+        folder.mkdir()
+        return folder
+
+    def relative(self, path: Path) -> str:
+        """Return a file of the journal as it is named in an operation."""
+        return path.relative_to(self.folder).as_posix()
+
+    def flush(self) -> None:
+        """Force the operations to the disk."""
+        os.fsync(self._writer.fileno())
+
+    def waiting(self) -> bool:
+        """Tell whether there are operations that are not known to be sent."""
+        return self.sent < self._end
+
+    def count_waiting(self) -> int:
+        """Return the number of operations that are not known to be sent."""
+        return len(self.read(sys.maxsize)) if self.waiting() else 0
+
+    def read(self, limit: int) -> list[tuple[Operation, int]]:
+        """Return up to ``limit`` operations not yet sent, each with the offset where it ends."""
+        operations, offset, end = [], self.sent, self._end
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            while offset < end and len(operations) < limit:
+                line = file.readline()
+                offset += len(line)
+                operations.append((json.loads(line), offset))
+        return operations
+
+    def acknowledge(self, offset: int, files: list[str]) -> None:
+        """Record that everything before ``offset`` has been sent, and delete the files that went with it."""
+        partial = self.folder / "sent.partial"
+        partial.write_text(str(offset))
+        partial.replace(self.folder / "sent")
+        self.sent = offset
+        for name in files:
+            shutil.rmtree((self.folder / name).parent, ignore_errors=True)
+
+    def refuse(self, operation: Operation, reason: str) -> None:
+        """Keep aside an operation that the store will never take, with the reason."""
+        with self._refused.open("a") as file:
+            file.write(json.dumps({"reason": reason, "operation": operation}) + "\n")
+        self.refusals.append(reason)
+
+    def close(self) -> None:
+        """Give the journal up; its folder goes when all has been sent (refused operations are kept aside)."""
+        self._writer.close()
+        if not self.waiting():
+            if self._refused.exists():
+                self._refused.replace(self.folder.parent / f"{self.run_id}.refused.jsonl")
+            shutil.rmtree(self.folder)
+        self._owner.release()
+        if not self.folder.exists():
+            Path(self._owner.lock_file).unlink(missing_ok=True)
+
+    def _read_sent(self) -> int:
+        path = self.folder / "sent"
+        return int(path.read_text()) if path.exists() else 0
+
+    def _drop_torn_line(self) -> int:
+        # A process killed while it wrote leaves half a line: that value was never handed over.
+        if not self._path.exists():
+            return 0
+        content = self._path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            os.truncate(self._path, end)
+        return end
+
+
+def spool(uri: str) -> Path:
+    """Return the folder of the journals of one tracking store."""
+    return home() / "spool" / digest(uri)
+
+
+def waiting_runs(uri: str) -> list[str]:
+    """Return the ids of runs with a journal for this store, oldest first."""
+    folder = spool(uri)
+    if not folder.is_dir():
+        return []
+    folders = [path for path in folder.iterdir() if path.is_dir()]
+    return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+
+
+def _reasons(path: Path) -> list[str]:
+    return [json.loads(line)["reason"] for line in path.read_text().splitlines()] if path.exists() else []

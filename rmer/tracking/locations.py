@@ -1,0 +1,50 @@
+"""Where things are: the tracking store's URI made absolute, and the user's working folder (``RMER_HOME``)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from rmer.errors import UserError
+
+SQLITE = "sqlite:///"
+
+
+def home() -> Path:
+    """Return the folder of spools, caches, locks and checkpoints: ``$RMER_HOME``, or ``~/.rmer``."""
+    return Path(os.environ.get("RMER_HOME") or "~/.rmer").expanduser().absolute()
+
+
+def resolve_uri(tracking_uri: str | None = None) -> str:
+    """Return the store's URI: the one given, ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in this folder.
+
+    Relative sqlite files are made absolute, so that a parent and a child process in different folders open
+    the same file. ``file:`` stores raise :class:`UserError` (MLflow no longer supports them).
+    """
+    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if uri.startswith("sqlite:"):
+        if not uri.startswith(SQLITE) or len(uri) == len(SQLITE):
+            raise UserError("a sqlite store needs a file", where=uri, mend="Write sqlite:///folder/mlflow.db")
+        return SQLITE + quote(str(sqlite_file(uri)))
+    if "://" not in uri or uri.startswith("file:"):
+        mend = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
+        raise UserError("folders of files are not supported as tracking store", where=uri, mend=mend)
+    return uri.rstrip("/")
+
+
+def sqlite_file(uri: str) -> Path:
+    """Return the absolute path of a sqlite store's file."""
+    return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute()
+
+
+def redacted(uri: str) -> str:
+    """Return the URI without its password, to be shown to people."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def digest(text: str) -> str:
+    """Return a short name for a store, usable as a file name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

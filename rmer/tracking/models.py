@@ -1,0 +1,117 @@
+"""Networks as MLflow LoggedModels, in a form that loads without executing pickles (``torch.export``, pt2)."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+from torch import nn
+
+from rmer.errors import UserError
+
+_PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+
+
+class ExportedNetwork(nn.Module):
+    """A network loaded from the store: evaluation mode only, input gradients work."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+        self.training = False
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        """Return what the logged network returns for ``[batch, 1, frames, bands]``."""
+        return self.program(inputs)
+
+    def train(self, mode: bool = True) -> ExportedNetwork:
+        """Accept evaluation mode; raise :class:`UserError` for training mode, which is not exported."""
+        if mode:
+            raise UserError("a model from the store cannot be trained", mend="Rebuild it from its weights")
+        return self
+
+
+def save_network(
+    folder: Path,
+    network: nn.Module,
+    example_input: np.ndarray,
+    example_outputs: Mapping[str, np.ndarray],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    extra_files: Mapping[str, Path] | None = None,
+) -> None:
+    """Write a network as an MLflow model folder: exported program, signature, input example.
+
+    ``example_input`` is float32 ``[batch, 1, frames, bands]``; the batch size stays free. The network is
+    exported from a copy on the CPU in evaluation mode. ``extra_files`` go beside it under these names.
+    """
+    example = np.ascontiguousarray(example_input, dtype=np.float32)
+    if len(example) < 2:  # a batch of one would be frozen into the exported program
+        example = np.concatenate([example, example])
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *example.shape[1:]))]),
+        outputs=Schema(
+            [TensorSpec(value.dtype, (-1, *value.shape[1:]), name) for name, value in example_outputs.items()]
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hints about serving, which the exported program does not use
+        mlflow.pytorch.save_model(
+            copy.deepcopy(network).cpu().eval(),
+            str(folder),
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}"],
+            metadata=dict(metadata or {}),
+            serialization_format="pt2",
+        )
+    _drop_pyfunc(folder)
+    for name, path in (extra_files or {}).items():
+        shutil.copyfile(path, folder / name)
+
+
+def load_network(folder: Path) -> nn.Module:
+    """Load a model folder on the CPU; raises :class:`UserError` when that would execute pickles."""
+    try:
+        with _no_pickles():
+            program = mlflow.pytorch.load_model(str(folder))
+    except MlflowException as error:
+        if "pickle" not in str(error):
+            raise
+        mend = "Log it again with mlflow.pytorch.log_model(..., serialization_format='pt2')"
+        raise UserError(
+            "the model is stored as a pickle, which could run any code", where=str(folder), mend=mend
+        ) from error
+    return ExportedNetwork(program)
+
+
+def _drop_pyfunc(folder: Path) -> None:
+    # MLflow's generic flavour takes networks that return one tensor; ours return a dictionary.
+    model = Model.load(str(folder))
+    model.flavors.pop("python_function", None)
+    model.save(str(folder / "MLmodel"))
+
+
+@contextmanager
+def _no_pickles() -> Iterator[None]:
+    before = os.environ.get(_PICKLES)
+    os.environ[_PICKLES] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PICKLES]
+        else:
+            os.environ[_PICKLES] = before

@@ -1,0 +1,247 @@
+"""Opening a run: skip what is done, go on with what was interrupted, else begin."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from mlflow.tracking.context import registry
+
+from rmer.errors import UserError
+from rmer.tracking import find
+from rmer.tracking.git import git_tags
+from rmer.tracking.journal import Journal
+from rmer.tracking.liveness import is_alive, process_tags, whereabouts
+from rmer.tracking.locations import digest, home
+from rmer.tracking.outages import one_line, say
+from rmer.tracking.runs import NOTE, Run
+from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
+from rmer.tracking.sender import Sender
+from rmer.tracking.values import as_params
+
+if TYPE_CHECKING:
+    from rmer.tracking.store import Store
+
+_WRAPPER = "MLFLOW_RUN_ID"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is: ``config`` holds everything that determines its result, ``tags`` help to find it."""
+
+    stage: str
+    name: str
+    config: Mapping[str, Any]
+    tags: Mapping[str, str] = field(default_factory=dict)
+    study: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The idempotence key, tag ``rmer.config``."""
+        return config_digest(self.stage, self.config)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went: ``skipped`` when it was done before, ``waiting`` records when the store went away."""
+
+    run_id: str
+    skipped: bool = False
+    resumed: bool = False
+    waiting: int = 0
+
+
+def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
+    """See :meth:`rmer.tracking.store.Store.perform`."""
+    params = as_params(spec.config)
+    with _only_one(store, spec):
+        wrapper = _take_wrapper()
+        try:
+            store.replay()
+            before = store.search({Tag.CONFIG: spec.digest})
+            done = next((record for record in before if record.status == find.FINISHED), None)
+            if done is not None:
+                _mark_duplicate(store, wrapper, done.run_id, spec, "was done before")
+                return Outcome(done.run_id, skipped=True)
+            old = _interrupted(before, spec)
+        except BaseException as error:
+            _end_wrapper(store, wrapper, error)
+            raise
+        tags = _tags(spec)
+        if old is not None:
+            _mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
+            _reopen(store, old, tags)
+            return _work(store, spec, old.run_id, params, old.params, body, resumed=True)
+        run_id = _begin(store, spec, wrapper, tags)
+        return _work(store, spec, run_id, params, {}, body, resumed=False)
+
+
+def mark_wrapper_failed(error: BaseException) -> None:
+    """Say in the run that ``mlflow run`` opened why nothing came of it (bad parameters, say).
+
+    Does nothing outside ``mlflow run`` or once a stage has taken that run over.
+    """
+    from rmer.tracking.store import connect
+
+    if os.environ.get(_WRAPPER):
+        _end_wrapper(connect(), _take_wrapper(), error)
+
+
+def _work(
+    store: Store,
+    spec: RunSpec,
+    run_id: str,
+    params: dict[str, str],
+    known: dict[str, str],
+    body: Callable[[Run], None],
+    *,
+    resumed: bool,
+) -> Outcome:
+    work_dir = home() / "work" / digest(store.uri) / spec.digest
+    work_dir.mkdir(parents=True, exist_ok=True)
+    journal = Journal(store.uri, run_id)
+    sender = Sender(store.client, journal, store=store.name)
+    new = {key: text for key, text in params.items() if key not in known}
+    sender.submit({"do": "params", "values": new})
+    run = Run(
+        run_id,
+        resumed=resumed,
+        work_dir=work_dir,
+        journal=journal,
+        sender=sender,
+        known_params={**known, **new},
+        history=lambda key: store.metric_history(run_id, key),
+    )
+    try:
+        with _terminable():
+            body(run)
+            sender.check()
+    except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
+        waiting = sender.close(*_failure(error))
+        _tell_waiting(store, waiting)
+        raise
+    waiting = sender.close(find.FINISHED, {})
+    sender.check()
+    shutil.rmtree(work_dir)
+    _tell_waiting(store, waiting)
+    return Outcome(run_id, resumed=resumed, waiting=waiting)
+
+
+def _failure(error: BaseException) -> tuple[str, dict[str, str]]:
+    if isinstance(error, Exception):
+        return "FAILED", {Tag.ERROR: one_line(error)}
+    return "KILLED", {Tag.ERROR: f"interrupted ({type(error).__name__})"}
+
+
+def _tell_waiting(store: Store, waiting: int) -> None:
+    if waiting:
+        say(
+            f"{waiting} records wait in {home() / 'spool'} because {store.name} does not answer. "
+            f"`rmer sync`, or the next run on the same store, sends them."
+        )
+
+
+def _tags(spec: RunSpec) -> dict[str, str]:
+    tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
+    if spec.study:
+        tags[Tag.STUDY] = spec.study
+    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **spec.tags}
+
+
+def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:
+    if wrapper is not None:
+        store.set_tags(wrapper, tags)
+        store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
+        return wrapper
+    tags = {**registry.resolve_tags(), **tags}
+    run = store.patiently(lambda: store.client.create_run(store.experiment_id, run_name=spec.name, tags=tags))
+    return str(run.info.run_id)
+
+
+def _reopen(store: Store, old: find.RunRecord, tags: dict[str, str]) -> None:
+    say(f"Going on with the interrupted run {old.name} ({old.run_id}).")
+    store.set_tags(old.run_id, tags)
+    if Tag.ERROR in old.tags:
+        store.patiently(lambda: store.client.delete_tag(old.run_id, Tag.ERROR))
+    store.patiently(lambda: store.client.update_run(old.run_id, status="RUNNING"))
+
+
+def _interrupted(before: list[find.RunRecord], spec: RunSpec) -> find.RunRecord | None:
+    """Return the newest run of this configuration that nobody works on; raise when somebody does."""
+    for record in before:
+        if record.status == "RUNNING" and is_alive(record.tags):
+            raise _busy(spec, whereabouts(record.tags))
+    return before[0] if before else None
+
+
+def _busy(spec: RunSpec, who: str) -> UserError:
+    return UserError(
+        f"{who} is already at it", where=f"{spec.stage} {spec.name}", mend="Wait for it, or stop it"
+    )
+
+
+def _take_wrapper() -> str | None:
+    # Taken out of the environment, so that neither later runs nor child processes write into it.
+    return os.environ.pop(_WRAPPER, None)
+
+
+def _mark_duplicate(store: Store, wrapper: str | None, run_id: str, spec: RunSpec, what: str) -> None:
+    if wrapper is None:
+        return
+    note = f"This call had nothing of its own to log: the work {what} in run `{run_id}` ({spec.name})."
+    store.set_tags(wrapper, {Tag.DUPLICATE_OF: run_id, NOTE: note})
+    store.patiently(lambda: store.client.update_run(wrapper, name=f"{spec.name} ({what} in {run_id[:8]})"))
+    store.patiently(lambda: store.client.set_terminated(wrapper, find.FINISHED))
+
+
+def _end_wrapper(store: Store, wrapper: str | None, error: BaseException) -> None:
+    if wrapper is not None:
+        status, tags = _failure(error)
+        store.set_tags(wrapper, tags)
+        store.patiently(lambda: store.client.set_terminated(wrapper, status))
+
+
+@contextmanager
+def _only_one(store: Store, spec: RunSpec) -> Iterator[None]:
+    """Let one process on this machine work on a configuration."""
+    folder = home() / "locks" / digest(store.uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{spec.digest}.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        running = [record for record in store.search({Tag.CONFIG: spec.digest}) if record.status == "RUNNING"]
+        error = _busy(spec, whereabouts(running[0].tags) if running else "another process on this machine")
+        _end_wrapper(store, _take_wrapper(), error)
+        raise error from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # waiting processes notice that the file is another
+        lock.release()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that the run is closed as KILLED; only in the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,190 @@
+"""An open run: what a stage logs to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmer.tracking.journal import Journal, Operation
+from rmer.tracking.sender import Sender
+from rmer.tracking.values import as_params, as_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+NOTE = "mlflow.note.content"
+DOTS_PER_INCH = 200
+
+
+class Run:
+    """One open run. Every method returns at once: values are written to disk here and sent in the background.
+
+    ``resumed`` tells that an interrupted run goes on; ``work_dir`` is a local folder for checkpoints that
+    belongs to the configuration, outlives a killed process and goes when the run is finished.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        *,
+        resumed: bool,
+        work_dir: Path,
+        journal: Journal,
+        sender: Sender,
+        known_params: Mapping[str, str],
+        history: Callable[[str], list[tuple[int, float]]],
+    ) -> None:
+        self.run_id, self.resumed, self.work_dir = run_id, resumed, work_dir
+        self._journal, self._sender, self._history = journal, sender, history
+        self._params = dict(known_params)
+        self._own_steps: dict[str, int] = {}  # of metrics logged by this process
+        self._old_steps: dict[str, int | None] = {}  # of metrics logged before it was interrupted
+
+    def metrics(
+        self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
+    ) -> None:
+        """Log metrics of one step (an epoch, say); ``model`` names a model of this run that they describe."""
+        numbers = {key: float(value) for key, value in values.items()}
+        step = 0 if step is None else int(step)
+        for key in numbers:
+            self._own_steps[key] = max(step, self._own_steps.get(key, step))
+        self._submit({"do": "metrics", "values": numbers, "time": _now(), "step": step, "model": model})
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags."""
+        self._submit({"do": "tags", "values": {key: as_text(value) for key, value in values.items()}})
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters as ``cfg.<name>``. A value cannot change: raises ``ValueError`` if it would.
+
+        In a resumed run a changed value is logged as the tag ``cfg.<name>.resumed``.
+        """
+        params = as_params(values)
+        changed = {key: text for key, text in params.items() if self._params.get(key, text) != text}
+        if changed and not self.resumed:
+            raise ValueError(f"parameters already have other values: {', '.join(sorted(changed))}")
+        new = {key: text for key, text in params.items() if key not in self._params}
+        if new:
+            self._params |= new
+            self._submit({"do": "params", "values": new})
+        if changed:
+            self.tags({f"{key}.resumed": text for key, text in changed.items()})
+
+    def note(self, markdown: str) -> None:
+        """Set the run's description."""
+        self.tags({NOTE: markdown})
+
+    def table(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a table as CSV (no index); numbers keep every digit."""
+        self._write(path, lambda file: frame.to_csv(file, index=False))
+
+    def ui_table(self, frame: pd.DataFrame, path: str) -> None:
+        """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
+        content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
+        self._write(path, lambda file: file.write_text(content), do="table", name=path)
+
+    def text(self, content: str, path: str) -> None:
+        """Log a text, such as an HTML report."""
+        self._write(path, lambda file: file.write_text(content, encoding="utf-8"))
+
+    def json(self, content: Any, path: str) -> None:
+        """Log plain values as JSON."""
+        self.text(json.dumps(content, indent=2, ensure_ascii=False), path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
+        for suffix in ("png", "svg"):
+            self._write(f"{path}.{suffix}", _saver(figure, suffix))
+
+    def file(self, local: Path, folder: str = "") -> None:
+        """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
+        place = self._journal.new_folder() / Path(local).name
+        (shutil.copytree if Path(local).is_dir() else shutil.copyfile)(local, place)
+        if place.is_dir():
+            folder = f"{folder}/{place.name}" if folder else place.name
+        self._submit({"do": "artifact", "file": self._journal.relative(place), "path": folder})
+
+    def model(
+        self,
+        network: nn.Module,
+        example_input: np.ndarray,
+        example_outputs: Mapping[str, np.ndarray],
+        *,
+        name: str = "model",
+        step: int = 0,
+        params: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        extra_files: Mapping[str, Path] | None = None,
+    ) -> str:
+        """Log a network as a LoggedModel that loads without pickles; return its URI ``runs:/<run>/<name>``.
+
+        ``example_input`` is float32 ``[batch, 1, frames, bands]``, ``example_outputs`` what the network gives
+        for it (name -> array; outputs that are None are left out); ``extra_files`` (name -> local file) are
+        put into the model's folder.
+        """
+        from rmer.tracking.models import save_network  # MLflow's PyTorch part takes a second to import
+
+        place = self._journal.new_folder() / name
+        save_network(
+            place, network, example_input, example_outputs, metadata=metadata, extra_files=extra_files
+        )
+        texts = {key: as_text(value) for key, value in (params or {}).items()}
+        operation = {"do": "model", "file": self._journal.relative(place), "name": name, "step": step}
+        self._submit({**operation, "params": texts, "tags": {}})
+        return f"runs:/{self.run_id}/{name}"
+
+    def dataset_input(
+        self,
+        name: str,
+        digest: str,
+        *,
+        source: Mapping[str, Any],
+        schema: Mapping[str, Any] | None = None,
+        profile: Mapping[str, Any] | None = None,
+        context: str = "training",
+    ) -> None:
+        """Log the data set that the run works on as an MLflow dataset input (shown in the UI)."""
+        dataset = {
+            "name": name,
+            "digest": digest,
+            "source_type": "rmer",
+            "source": json.dumps(source),
+            "schema": json.dumps(schema) if schema else None,
+            "profile": json.dumps(profile) if profile else None,
+        }
+        self._submit({"do": "dataset", "dataset": dataset, "context": context})
+
+    def logged_step(self, key: str) -> int | None:
+        """Return the largest step at which a metric is already logged; None when it never was."""
+        if key not in self._old_steps:
+            history = self._history(key) if self.resumed else []
+            self._old_steps[key] = max((step for step, _ in history), default=None)
+        steps = [step for step in (self._old_steps[key], self._own_steps.get(key)) if step is not None]
+        return max(steps, default=None)
+
+    def _write(self, path: str, write: Callable[[Path], Any], *, do: str = "artifact", **more: str) -> None:
+        folder, _, name = path.rpartition("/")
+        place = self._journal.new_folder() / name
+        write(place)
+        self._submit({"do": do, "file": self._journal.relative(place), "path": folder, **more})
+
+    def _submit(self, operation: Operation) -> None:
+        self._sender.submit(operation)
+
+
+def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
+    def save(file: Path) -> None:
+        figure.savefig(file, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
+
+    return save
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
