@@ -45,6 +45,11 @@ class AttackedModel:
         The row of the table that the model belongs to: its system, or system and what else differs.
     labels, clean, adversarial
         Ratings and predictions, ``[clips, targets]``.
+    l2, linf
+        Norms of the perturbations, ``[clips]``, NaN where they are not known.
+    rescored
+        Predictions for the saved adversaries, ``[clips, targets]``, where ``adversarial`` is something else
+        (the published protocol reports the last iterate and saves another).
     """
 
     name: str
@@ -56,6 +61,9 @@ class AttackedModel:
     labels: Floats
     clean: Floats
     adversarial: Floats
+    l2: Floats
+    linf: Floats
+    rescored: Floats | None = None
 
     @classmethod
     def from_table(
@@ -74,17 +82,27 @@ class AttackedModel:
             for column in table.columns
             if column.startswith("label_") and not column.startswith("label_concept_")
         )
-        columns = {kind: [f"{kind}_{target}" for target in targets] for kind in ("label", "clean", "adv")}
-        missing = [column for kind in columns.values() for column in ["clip", *kind] if column not in table]
+        required = ["clip", *(f"{kind}_{target}" for target in targets for kind in ("label", "clean", "adv"))]
+        missing = [column for column in required if column not in table]
         if not targets or missing:
-            raise UserError(f"lacks {', '.join(dict.fromkeys(missing)) or 'label_*'}", where=where)
+            raise UserError(f"lacks {', '.join(missing) or 'label_*'}", where=where)
         table = table.sort_values("clip", kind="stable")
-        arrays = {kind: table[names].to_numpy(np.float64) for kind, names in columns.items()}
-        clips = tuple(str(clip) for clip in table["clip"])
-        if not clips or len(set(clips)) < len(clips) or not np.isfinite(arrays["label"]).all():
+        labels, clips = _predictions(table, "label", targets), tuple(str(clip) for clip in table["clip"])
+        if not clips or len(set(clips)) < len(clips) or not np.isfinite(labels).all():
             raise UserError("is empty, holds a clip twice or has labels that are not numbers", where=where)
         return cls(
-            name, system, seed, run_id, clips, targets, arrays["label"], arrays["clean"], arrays["adv"]
+            name=name,
+            system=system,
+            seed=seed,
+            run_id=run_id,
+            clips=clips,
+            targets=targets,
+            labels=labels,
+            clean=_predictions(table, "clean", targets),
+            adversarial=_predictions(table, "adv", targets),
+            l2=_norms(table, "l2"),
+            linf=_norms(table, "linf"),
+            rescored=_predictions(table, "rescored", targets) if f"rescored_{targets[0]}" in table else None,
         )
 
     @cached_property
@@ -96,3 +114,11 @@ class AttackedModel:
     def clip_errors(self) -> Floats:
         """Absolute error of the adversarial predictions of each clip, averaged over targets, ``[clips]``."""
         return clip_errors(self.labels, self.adversarial)
+
+
+def _predictions(table: pd.DataFrame, kind: str, targets: Sequence[str]) -> Floats:
+    return table[[f"{kind}_{target}" for target in targets]].to_numpy(np.float64)
+
+
+def _norms(table: pd.DataFrame, column: str) -> Floats:
+    return table[column].to_numpy(np.float64) if column in table else np.full(len(table), np.nan)

@@ -24,7 +24,7 @@ NO_VALUE = "-"
 
 
 def readable_table(systems: pd.DataFrame) -> pd.DataFrame:
-    """Return the systems table as text, `.73 ± .02`, below the two reference rows of 2019."""
+    """Return the systems table as text, ``.73 ± .02``, below the two reference rows of 2019."""
     rows = [
         dict.fromkeys(READABLE_COLUMNS, NO_VALUE)
         | {"System": f"{system} (reported 2019)", "Clean corr.": number(value)}
@@ -39,6 +39,25 @@ def readable_table(systems: pd.DataFrame) -> pd.DataFrame:
                 cells[title] = number(row[column])
         rows.append(cells)
     return pd.DataFrame(rows, columns=list(READABLE_COLUMNS))
+
+
+def readable_attacks(attacks: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of attacks as text."""
+    budget = [
+        NO_VALUE if math.isnan(violations) else f"{violations:.0f} of {clips}"
+        for violations, clips in zip(attacks["violations"], attacks["clips"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "System": attacks["system"],
+            "Median L2": [number(value) for value in attacks["l2_median"]],
+            "Largest L∞": [number(value, 4) for value in attacks["linf_max"]],
+            "Budget exceeded": budget,
+            "Predictions outside 0-1": [f"{100 * value:.0f} %" for value in attacks["outside_scale"]],
+            "MAE of saved adversaries": [number(value) for value in attacks["rescored_mae"]],
+            "MAE of a constant": [number(value) for value in attacks["constant_mae"]],
+        }
+    )
 
 
 def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +110,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def mean_and_std(mean: float, std: float) -> str:
-    """Return ``.73 ± .02``."""
+    """Return ```.73 ± .02```."""
     return f"{number(mean)} ± {number(std)}" if math.isfinite(mean) else NO_VALUE
 
 

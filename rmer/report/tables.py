@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.metrics import RATING_SCALE, clip_errors
 from rmer.evaluation.statistics import (
     PAIRED_T_POOLED,
     PAIRED_T_SEEDS,
@@ -26,6 +27,10 @@ SYSTEM_COLUMNS = (
     "adv_corr", "adv_corr_std", "adv_mae", "adv_mae_std",
     "delta_mae", "delta_mae_std", "delta_mae_median",
     "adv_mae_clipped", "adv_mae_clipped_std",
+)  # fmt: skip
+ATTACK_COLUMNS = (
+    "system", "runs", "clips", "l2_median", "linf_max", "violations",
+    "outside_scale", "rescored_mae", "constant_mae",
 )  # fmt: skip
 TEST_COLUMNS = tuple(field.name for field in dataclasses.fields(TestResult))
 WELCH_METRICS = ("adv/mae", "adv/mae_clipped", "adv/corr", "delta/mae", "delta/mae_clipped", "delta/corr")
@@ -61,6 +66,42 @@ def systems_table(models: Sequence[AttackedModel]) -> pd.DataFrame:
         row["delta_mae_median"] = np.median(_over_seeds(members, "delta/mae"))
         rows.append(row)
     return pd.DataFrame(rows, columns=list(SYSTEM_COLUMNS))
+
+
+def attacks_table(
+    models: Sequence[AttackedModel], metrics: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """Return what was done to each system, one row each (:data:`ATTACK_COLUMNS`).
+
+    ``metrics`` holds run id -> logged metrics. ``clips`` counts attacked clips over all runs, ``violations``
+    those whose perturbation exceeds the budget (NaN where a run does not say); ``l2_median`` and ``linf_max``
+    are over these clips, in standardised-spectrogram units; ``outside_scale`` is the share of adversarial
+    predictions outside 0-1; ``rescored_mae`` is the MAE of the saved adversaries where ``adv_*`` is not
+    theirs; ``constant_mae`` that of a model that always predicts the mean label.
+    """
+    rows = []
+    for name, members in in_order(models).items():
+        logged = pd.DataFrame([metrics[model.run_id] for model in members])
+        logged = logged.reindex(columns=["budget/violations", "constant/mae"])
+        predictions = np.concatenate([model.adversarial for model in members])
+        low, high = RATING_SCALE
+        rescored = [
+            clip_errors(model.labels, model.rescored) for model in members if model.rescored is not None
+        ]
+        rows.append(
+            {
+                "system": name,
+                "runs": len(members),
+                "clips": sum(len(model.clips) for model in members),
+                "l2_median": np.median(np.concatenate([model.l2 for model in members])),
+                "linf_max": np.max(np.concatenate([model.linf for model in members])),
+                "violations": logged["budget/violations"].sum(skipna=False),
+                "outside_scale": ((predictions < low) | (predictions > high)).mean(),
+                "rescored_mae": np.mean(rescored) if len(rescored) == len(members) else np.nan,
+                "constant_mae": logged["constant/mae"].mean(skipna=False),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(ATTACK_COLUMNS))
 
 
 def tests_table(models: Sequence[AttackedModel], reference: str) -> pd.DataFrame:

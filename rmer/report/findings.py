@@ -1,0 +1,99 @@
+"""What an analysis found and what limits it, in sentences: the head and the foot of the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from rmer.report.readable import mean_and_std, number
+
+
+def headline(systems: pd.DataFrame) -> list[str]:
+    """Return which system fares best by each metric, and whether the metrics agree.
+
+    ``systems`` is the table of :func:`rmer.report.tables.systems_table`.
+    """
+    if len(systems) < 2:
+        return [
+            f"{row['system']}: MAE {number(row['clean_mae'])} clean, {number(row['adv_mae'])} under attack."
+            for row in systems.to_dict("records")
+        ]
+    best = {
+        "raw adversarial MAE": _best(systems, "adv_mae", highest=False),
+        "adversarial MAE with predictions clipped to the rating scale": _best(
+            systems, "adv_mae_clipped", highest=False
+        ),
+        "adversarial correlation": _best(systems, "adv_corr", highest=True),
+    }
+    sentences = [f"Best by {metric}: {found}." for metric, found in best.items() if found]
+    winners = {found.split(" (")[0] for found in best.values() if found}
+    if len(winners) > 1:
+        sentences.append("The metrics disagree: which system is the most robust depends on the one chosen.")
+    return sentences
+
+
+def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str, str]) -> list[str]:
+    """Return what a reader must know before believing the numbers.
+
+    ``attacks`` is the table of :func:`rmer.report.tables.attacks_table`, ``selection`` maps tag names
+    (without ``rmer.``) to their values, several joined by commas.
+    """
+    notes = []
+    exceeded = attacks["violations"].sum()
+    if exceeded > 0:
+        notes.append(
+            f"No budget was held: {exceeded:.0f} of {attacks['clips'].sum()} perturbations exceed epsilon "
+            f"{selection.get('epsilon', '')}. Systems are compared at perturbations of different size."
+        )
+    elif math.isnan(attacks["violations"].sum(skipna=False)):
+        notes.append("Not every run says whether its perturbations hold the budget.")
+    if "published" in selection.get("attack_protocol", ""):
+        notes.append(
+            "Published attack protocol: adversarial predictions are the last iterate's, whereas the "
+            "perturbation that was kept, and its norm, are those of the last hit."
+        )
+    if "published" in selection.get("train_protocol", ""):
+        notes.append(
+            "Published training protocol: spectrograms are standardised with statistics of all clips, and "
+            "training and test clips share albums."
+        )
+    notes += _scale(systems, attacks)
+    if systems["seeds"].min() < 5:
+        notes.append(
+            f"As few as {systems['seeds'].min()} seed(s) a system: spreads and tests over seeds say little."
+        )
+    if systems.drop(columns="system").isna().to_numpy().any():
+        notes.append(
+            "A dash is a score without a value: a correlation where predictions do not vary over clips."
+        )
+    notes.append(
+        "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
+        "paired_t_seeds and welch_seeds take one score a seed. No p is corrected for the number of tests."
+    )
+    return notes
+
+
+def _scale(systems: pd.DataFrame, attacks: pd.DataFrame) -> list[str]:
+    outside, constant = attacks["outside_scale"], attacks["constant_mae"].mean()
+    notes = []
+    if outside.max() > 0:
+        notes.append(
+            f"{100 * outside.min():.0f}-{100 * outside.max():.0f} % of the adversarial predictions leave the "
+            "rating scale (0-1); raw MAE counts how far, clipped MAE does not."
+        )
+    if math.isfinite(constant):
+        worse = systems["system"][systems["adv_mae_clipped"] > constant]
+        text = f"A model that always predicts the mean label has a MAE of {number(constant, 3)}"
+        notes.append(f"{text}; under attack worse than that, even clipped: {', '.join(worse) or 'none'}.")
+    return notes
+
+
+def _best(systems: pd.DataFrame, column: str, *, highest: bool) -> str:
+    values = systems[column].to_numpy(np.float64)
+    if np.isnan(values).all():
+        return ""
+    row = systems.iloc[int(np.nanargmax(values) if highest else np.nanargmin(values))]
+    return f"{row['system']} ({mean_and_std(row[column], row[f'{column}_std'])})"
