@@ -1,0 +1,1 @@
+"""Clips and labels in: readers, splits, front end."""

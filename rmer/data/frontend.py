@@ -1,0 +1,117 @@
+"""The front end as published: mono audio at 22 050 Hz to a logarithmically filtered log spectrogram.
+
+Two implementations agree to 2e-6: :class:`MadmomAudio2Spect` here runs madmom itself, and
+:class:`rmer.data.torch_frontend.Audio2Spect` is its differentiable twin, which needs no madmom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rmer.data.audio import SAMPLE_RATE, decode, missing_madmom, quantise
+from rmer.errors import UserError
+
+FPS = 31.3
+HOP = SAMPLE_RATE / FPS  # samples, 704.47: frame i starts at sample int(i * HOP)
+FRAME_SIZE = 2048
+BANDS_PER_OCTAVE = 24
+LOWEST, HIGHEST, TUNING = 20.0, 16000.0, 440.0  # Hz
+BANDS = 149
+FRAMES = 313  # 10 s
+FRONTENDS = ("madmom", "torch")
+FRONTEND_VERSION = 1  # raise when either implementation changes a value: cached spectrograms depend on it
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class File2Spect:
+    """Audio file to raw log spectrogram, float32 [frames, 149]; see :func:`rmer.data.audio.decode`."""
+
+    decoder: str = "soundfile"
+    frontend: str = "madmom"
+
+    def __call__(self, path: Path) -> FloatArray:
+        return audio2spect(self.frontend)(decode(path, self.decoder))
+
+
+@cache
+def audio2spect(frontend: str) -> Callable[[npt.NDArray[np.floating[Any]]], FloatArray]:
+    """Return a front end by name: float [samples] to float32 [frames, 149]; built once a process.
+
+    Raises UserError where it is unknown or cannot be had.
+    """
+    if frontend == "madmom":
+        return MadmomAudio2Spect()
+    if frontend == "torch":
+        from rmer.data.torch_frontend import TorchAudio2Spect  # workers that run madmom do without torch
+
+        return TorchAudio2Spect()
+    raise UserError(f"no front end {frontend!r}", mend=f"Choose one of: {', '.join(FRONTENDS)}")
+
+
+class MadmomAudio2Spect:
+    """madmom's processors with the published settings, and its handling of 16-bit samples.
+
+    The signal is peak-normalised in int16 (truncating; where the peak is positive and below full scale a
+    sample of -32768 wraps, because its absolute value does), zeros at both ends are trimmed, and frames of
+    2048 samples at 31.3 per second, starting at their reference sample, pass a Hann window, the Fourier
+    transform, triangular filters at 24 bands an octave and log10(1 + x).
+    """
+
+    def __init__(self) -> None:
+        try:
+            from madmom.audio import (
+                FramedSignalProcessor,
+                LogarithmicFilteredSpectrogramProcessor,
+                Signal,
+            )
+        except ImportError as error:
+            raise missing_madmom("front end madmom") from error
+        self._signal = Signal
+        self._frame = FramedSignalProcessor(frame_size=FRAME_SIZE, fps=FPS, origin="future")
+        self._filter = LogarithmicFilteredSpectrogramProcessor(
+            num_bands=BANDS_PER_OCTAVE, fmin=LOWEST, fmax=HIGHEST
+        )
+
+    def __call__(self, audio: npt.NDArray[np.floating[Any]]) -> FloatArray:
+        """Return the log spectrogram, float32 [frames, 149], of ``audio`` [samples] in [-1, 1].
+
+        Raises UserError when no sample reaches a 16-bit step.
+        """
+        samples = quantise(audio)
+        if not samples.size or not np.abs(samples).max():
+            raise silent_audio()
+        with np.errstate(invalid="ignore"):  # the wrap at -32768 is meant
+            signal = self._signal(samples, sample_rate=SAMPLE_RATE, num_channels=1, norm=True)
+        trimmed = np.trim_zeros(signal)
+        return np.array(self._filter.process(self._frame.process(trimmed)), np.float32)
+
+
+def filterbank() -> FloatArray:
+    """Return madmom's logarithmic filterbank, float32 [1024 bins, 149 bands].
+
+    Triangles of unit area between neighbours of the bins that lie nearest to frequencies at 24 an octave,
+    tuned to 440 Hz; bins that several low frequencies share count once.
+    """
+    steps = np.arange(-1000, 1000) / BANDS_PER_OCTAVE
+    frequencies = TUNING * 2.0**steps
+    frequencies = frequencies[(frequencies >= LOWEST) & (frequencies <= HIGHEST)]
+    bins = np.arange(FRAME_SIZE // 2)
+    centres = np.unique(np.rint(frequencies * FRAME_SIZE / SAMPLE_RATE).clip(max=bins[-1]))
+    triangles = [
+        np.interp(bins, centres[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(len(centres) - 2)
+    ]
+    return np.stack([triangle / triangle.sum() for triangle in triangles], axis=1).astype(np.float32)
+
+
+def silent_audio() -> UserError:
+    """Say that there is nothing to normalise."""
+    return UserError("audio is silent from start to end", where="front end", mend="Leave this clip out")
