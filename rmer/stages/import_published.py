@@ -1,0 +1,225 @@
+"""Stage ``import``: the published attack logs as train and attack runs, in the form of the project's own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from rmer.data.dataset import EMOTIONS
+from rmer.data.published_logs import PublishedLog, labels_digest, read_published_logs
+from rmer.errors import UserError
+from rmer.evaluation.attacked import attack_metrics
+from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.parameters import Parameters, param
+from rmer.systems.catalogue import CATALOGUE
+from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.training.protocol import resolve_fit
+
+# Cells of a published excerpt, 313 frames of 149 bands: what bounds an L2 norm under an L-inf budget.
+CELLS = 313 * 149
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class ImportParams(Parameters):
+    """Parameters of ``import_published``."""
+
+    source: str = param("", "clone of the published repository, or its runs/adversaries")
+    study: str = param(PUBLISHED, "name of the group of runs")
+
+
+def import_published(store: Store, params: ImportParams) -> Outcome:
+    """Import the 50 published logs; what is in the store already is left as it is.
+
+    Returns the outcome of the importing run. Raises UserError, before any run is opened, where the logs are
+    missing or malformed.
+    """
+    if not params.source:
+        raise UserError(
+            "no folder given",
+            where="parameter source",
+            mend="Clone https://github.com/CPJKU/robustness_mer_bottleneck and name its folder",
+        )
+    logs = read_published_logs(Path(params.source).expanduser())
+    content = hashlib.sha256("".join(log.digest for log in logs).encode()).hexdigest()[:16]
+    spec = RunSpec(
+        stage=Stage.IMPORT,
+        name="published logs",
+        config={"logs": content, "runs": len(logs)},
+        tags={Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: labels_digest(logs[0].clips)},
+        study=params.study,
+    )
+    outcome = store.perform(spec, lambda run: _body(run, store, logs, params.study))
+    if outcome.skipped:
+        _import_logs(store, logs, params.study)  # runs that somebody deleted since then
+    return outcome
+
+
+def _body(run: Run, store: Store, logs: Sequence[PublishedLog], study: str) -> None:
+    table = _import_logs(store, logs, study)
+    run.table(table, "tables/runs.csv")
+    run.metrics({"import/runs": 2 * len(table), "import/clips": sum(len(log.clips) for log in logs)})
+    links = "\n".join(
+        f"- {row.system} seed {row.seed}: trained `{row.train_run_id}`, attacked `{row.attack_run_id}`"
+        for row in table.itertuples()
+    )
+    run.note(f"Logs of the published study (Hoedt, Flexer and Widmer, SMC 2025).\n\n{links}\n")
+
+
+def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str) -> pd.DataFrame:
+    """Import every log that the store lacks; return run ids, one row a log."""
+    done = {
+        record.tags.get(Tag.CONFIG, ""): record.run_id
+        for record in store.find(tags={Tag.ORIGIN: Origin.IMPORTED})
+    }
+    rows = []
+    for log in tqdm(logs, desc="importing", unit="log", leave=False):
+        spec = _train_spec(log, study)
+        train_run_id = done.get(spec.digest) or store.perform(spec, _TrainBody(log)).run_id
+        spec = _attack_spec(log, study, train_run_id)
+        attack_run_id = done.get(spec.digest) or store.perform(spec, _AttackBody(log)).run_id
+        rows.append(
+            {
+                "system": log.system,
+                "seed": log.seed,
+                "published_run": log.run,
+                "train_run_id": train_run_id,
+                "attack_run_id": attack_run_id,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _train_spec(log: PublishedLog, study: str) -> RunSpec:
+    tags = _tags(log)
+    fit = resolve_fit(CATALOGUE[log.system], "published", seed=log.seed)
+    return RunSpec(
+        stage=Stage.TRAIN,
+        name=f"{log.system} s{log.seed}",
+        config={
+            "system": log.system,
+            "dataset": tags[Tag.DATASET],
+            "split_scheme": PUBLISHED,
+            "normalised_on": "all",
+            **fit.as_dict(),
+            "published_run": log.run,
+            "published_log": log.digest,
+        },
+        tags=tags,
+        study=study,
+    )
+
+
+def _attack_spec(log: PublishedLog, study: str, train_run_id: str) -> RunSpec:
+    tags = _tags(log)
+    return RunSpec(
+        stage=Stage.ATTACK,
+        name=f"{log.system} s{log.seed} | published Linf {log.hparams['clip_eps']:g}".replace(" 0.", " ."),
+        config={
+            "attack": PUBLISHED,
+            "attack_protocol": PUBLISHED,
+            "system": log.system,
+            "seed": log.seed,
+            "dataset": tags[Tag.DATASET],
+            "split": "test",
+            "norm": "linf",
+            "epsilon": float(log.hparams["clip_eps"]),
+            **log.hparams,
+            "published_run": log.run,
+            "published_log": log.digest,
+        },
+        tags={
+            **tags,
+            Tag.ATTACK: PUBLISHED,
+            Tag.ATTACK_PROTOCOL: PUBLISHED,
+            Tag.NORM: "linf",
+            Tag.EPSILON: f"{log.hparams['clip_eps']:g}",
+            Tag.SPLIT: "test",
+            Tag.BUDGET_HELD: "true" if budget_violations(log) == 0 else "false",
+            Tag.TRAIN_RUN_ID: train_run_id,
+        },
+        study=study,
+    )
+
+
+def budget_violations(log: PublishedLog) -> int:
+    """Count clips whose logged L2 norm no perturbation within the L-inf budget can reach."""
+    return int((log.clips["l2"] > float(log.hparams["clip_eps"]) * math.sqrt(CELLS)).sum())
+
+
+def log_constant_mae(log: PublishedLog) -> float:
+    """Return the constant predictor's MAE on the clips of a log.
+
+    The logs do not hold the training labels, so the constant is the mean label of the attacked clips: the
+    best that any constant can do for squared error.
+    """
+    labels = _values(log, "label")
+    return constant_mae(labels, labels)
+
+
+def _tags(log: PublishedLog) -> dict[str, str]:
+    return {
+        Tag.ORIGIN: Origin.IMPORTED,
+        Tag.SYSTEM: log.system,
+        Tag.SEED: str(log.seed),
+        Tag.TRAIN_PROTOCOL: PUBLISHED,
+        Tag.SPLIT_SCHEME: PUBLISHED,
+        Tag.DATASET: labels_digest(log.clips),
+    }
+
+
+@dataclass(frozen=True)
+class _TrainBody:
+    """Logs what a published log says about the trained model: its predictions for the clean test clips."""
+
+    log: PublishedLog
+
+    def __call__(self, run: Run) -> None:
+        labels, clean = _values(self.log, "label"), _values(self.log, "clean")
+        run.metrics(regression_scores(labels, clean, EMOTIONS).named("test", "emotion"))
+        columns = {f"label_{emotion}": labels[:, index] for index, emotion in enumerate(EMOTIONS)}
+        columns |= {f"pred_{emotion}": clean[:, index] for index, emotion in enumerate(EMOTIONS)}
+        table = pd.DataFrame({"clip": self.log.clips["clip"], "split": "test", **columns})
+        run.table(table, Artifact.PREDICTIONS)
+        run.note("Imported: test predictions out of a published attack log. There is no model.")
+
+
+@dataclass(frozen=True)
+class _AttackBody:
+    """Logs a published attack: scores, norms and the per-clip table. There are no saved adversaries."""
+
+    log: PublishedLog
+
+    def __call__(self, run: Run) -> None:
+        labels, clean, adversarial = (_values(self.log, kind) for kind in ("label", "clean", "adv"))
+        run.metrics(
+            {
+                **attack_metrics(labels, clean, adversarial, EMOTIONS),
+                "constant/mae": log_constant_mae(self.log),
+                "perturbation/l2": float(self.log.clips["l2"].mean()),
+                "budget/violations": budget_violations(self.log),
+            }
+        )
+        run.table(_clip_table(self.log), Artifact.ADVERSARY_CLIPS)
+        run.note(
+            "Imported from a published attack log. `adv_*` is the prediction for the last iterate, `l2` the "
+            "norm of the perturbation that was kept. Constant predictor: mean label of the attacked clips."
+        )
+
+
+def _clip_table(log: PublishedLog) -> pd.DataFrame:
+    first = ["clip", "album", "iterations", "converged", "threshold", "linf", "l2", "db"]
+    rest = [f"{kind}_{emotion}" for kind in ("label", "clean", "adv") for emotion in EMOTIONS]
+    return log.clips.assign(album="", linf=np.nan)[first + rest]
+
+
+def _values(log: PublishedLog, kind: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return log.clips[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy(np.float64)
