@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, final
 
 import torch
@@ -23,10 +25,16 @@ class BudgetError(AssertionError):
 
 @dataclass
 class Crafted:
-    """What an attack returns for one batch: adversaries [batch, 1, frames, bands] and per-clip columns."""
+    """What an attack returns for one batch: adversaries [batch, 1, frames, bands] and per-clip columns.
+
+    The cost is filled in by the base class.
+    """
 
     adversaries: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
+    gradients: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,7 @@ class Attack(ABC):
         seed: int = 0,
         batch_size: int = 8,
         progress: Progress | None = None,
+        resume: Path | None = None,
     ) -> AttackResult:
         """Attack every clip of a split.
 
@@ -96,34 +105,51 @@ class Attack(ABC):
         labels : [clips, targets], what the attack moves away from
         seed : of the random starts; the draw for clip i does not depend on ``batch_size``
         progress : called with the number of clips done after each batch
+        resume : folder for finished batches; those found there are not attacked again
 
         Raises
         ------
         BudgetError : an adversary of an enforced attack leaves ``threat``
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model)
-        spent_before, started = (network.gradients, network.forwards), time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
+        done = 0
         parts: list[Crafted] = []
-        for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True):
+        for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True):
+            # Drawn for finished batches too: the random numbers of a clip depend on its place alone.
             noise = torch.rand((len(x), self.restarts, *x.shape[1:]), generator=generator) * 2 - 1
-            device, dtype = network.device, network.dtype
-            crafted = self.run(
-                network, x.to(device, dtype), y.to(device, dtype), threat, noise.to(device, dtype)
-            )
-            parts.append(
-                Crafted(crafted.adversaries.cpu(), {name: v.cpu() for name, v in crafted.columns.items()})
-            )
+            file = None if resume is None else resume / f"{done:05d}-{len(x)}.pt"
+            if file is not None and file.exists():
+                part = Crafted(**torch.load(file, weights_only=True))
+            else:
+                part = self._craft(network, x, y, threat, noise)
+                if file is not None:
+                    _save(part, file)
+            parts.append(part)
+            done += len(x)
             if progress is not None:
                 progress(len(x))
+        return self._measure(inputs.cpu(), parts, threat)
+
+    def _craft(self, network: FrozenNetwork, x: Tensor, y: Tensor, threat: Threat, noise: Tensor) -> Crafted:
+        spent, started = (network.gradients, network.forwards), time.perf_counter()
+        device, dtype = network.device, network.dtype
+        part = self.run(network, x.to(device, dtype), y.to(device, dtype), threat, noise.to(device, dtype))
+        return Crafted(
+            adversaries=part.adversaries.cpu(),
+            columns={name: values.cpu() for name, values in part.columns.items()},
+            gradients=network.gradients - spent[0],
+            forwards=network.forwards - spent[1],
+            seconds=time.perf_counter() - started,
+        )
+
+    def _measure(self, clean: Tensor, parts: list[Crafted], threat: Threat) -> AttackResult:
         adversaries = torch.cat([part.adversaries for part in parts])
-        clean = inputs.cpu()
         violations = threat.violations(clean, adversaries)
         if self.enforced and bool(violations.any()):
             clips = violations.nonzero().flatten().tolist()
-            raise BudgetError(
-                f"{self.name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}"
-            )
+            budget = f"{threat.norm} epsilon {threat.epsilon}"
+            raise BudgetError(f"{self.name}: {budget} exceeded on clips {clips}")
         delta = adversaries.double() - clean.double()
         return AttackResult(
             adversaries=adversaries,
@@ -131,7 +157,14 @@ class Attack(ABC):
             linf=linf_norms(delta),
             l2=l2_norms(delta),
             violations=violations,
-            gradients=network.gradients - spent_before[0],
-            forwards=network.forwards - spent_before[1],
-            seconds=time.perf_counter() - started,
+            gradients=sum(part.gradients for part in parts),
+            forwards=sum(part.forwards for part in parts),
+            seconds=sum(part.seconds for part in parts),
         )
+
+
+def _save(part: Crafted, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}.part")
+    torch.save(vars(part), unfinished)
+    unfinished.replace(file)

@@ -38,6 +38,7 @@ class Tag:
     DATASET_RUN_ID = "rmer.dataset_run_id"
     TRAIN_RUN_ID = "rmer.train_run_id"
     MODEL_URI = "rmer.model_uri"
+    ATTACK_RUN_ID = "rmer.attack_run_id"  # on train runs, followed by .<run id of the attack>
     DUPLICATE_OF = "rmer.duplicate_of"
     ERROR = "rmer.error"
     HOST = "rmer.host"

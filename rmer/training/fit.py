@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -137,15 +138,15 @@ class _Training:
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
             if attacked and adversarial is not None and config.protocol == "corrected":
-                half, seed = len(rows) // 2, batch_seed(config.seed, epoch, number)
+                half, seed = (len(rows) + 1) // 2, batch_seed(config.seed, epoch, number)
                 crafted = attack_bounded(
                     self.network, inputs[:half], labels[:half], self.data, adversarial, seed
                 )
                 inputs = torch.cat([crafted, inputs[half:]])
-            losses.append(self._step(inputs, lambda p, y=labels, c=concepts: self._loss(p, y, c)))
+            losses.append(self._step(inputs, partial(self._loss, labels=labels, concepts=concepts)))
             if attacked and adversarial is not None and config.protocol == "published":
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial)
-                attacked_losses.append(self._step(crafted, lambda p, y=labels: mse_loss(p["output"], y)))
+                attacked_losses.append(self._step(crafted, partial(_emotion_loss, labels=labels)))
         metrics = {"train/loss": float(torch.stack(losses).mean())}
         if attacked_losses:
             metrics["train/adversarial_loss"] = float(torch.stack(attacked_losses).mean())
@@ -162,7 +163,7 @@ class _Training:
         return loss.detach()
 
     def _loss(self, predictions: Prediction, labels: Tensor, concepts: Tensor | None) -> Tensor:
-        loss = mse_loss(predictions["output"], labels)
+        loss = _emotion_loss(predictions, labels)
         if self.config.arch == "bottleneck":
             loss = self.config.emotion_weight * loss
         if self.config.concept_weight > 0 and concepts is not None and predictions["c_prob"] is not None:
@@ -225,10 +226,14 @@ class _Training:
             torch.cuda.set_rng_state(state.cuda_rng, self.device)
 
 
+def _emotion_loss(predictions: Prediction, labels: Tensor) -> Tensor:
+    return mse_loss(predictions["output"], labels)
+
+
 def _batches(clips: int, config: FitConfig) -> Iterator[Tensor]:
     """Shuffled rows of each batch, drawn from the global generator exactly as the published loader did."""
     drop_last = config.drop_last and clips >= config.batch_size
-    loader = DataLoader(
+    loader: DataLoader[Tensor] = DataLoader(
         range(clips),  # type: ignore[arg-type]
         batch_size=config.batch_size,
         shuffle=True,

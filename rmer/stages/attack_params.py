@@ -1,0 +1,115 @@
+"""Parameters of stage ``attack``: from flags, or a file that knows the published keys."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rmer.attacks.base import Attack
+from rmer.attacks.pgd import PGD
+from rmer.attacks.published import BridgeAttack, PublishedAttack
+from rmer.attacks.threat import Threat
+from rmer.data.standardised import Standardised
+from rmer.errors import UserError
+from rmer.parameters import Parameters, param
+
+# Attack protocol of each attack, and the budget that it declares where none is given.
+PROTOCOLS = {"published": "published", "bridge": "bridge", "pgd": "corrected"}
+DEFAULT_EPSILON = {"published": 0.001, "bridge": 0.001, "pgd": 0.01}
+# Keys of the published configuration file that are called otherwise here, or that have one legal value.
+RENAMED = {"clip_eps": "epsilon"}
+FIXED = {"mode": ("untargeted",), "target": ("random", None)}
+
+
+@dataclass(frozen=True)
+class AttackParams(Parameters):
+    """Parameters of ``attack``."""
+
+    attack: str = param("published", "which attack", choices=tuple(PROTOCOLS))
+    system: str = param("", "attack models of this system")
+    seed: str = param("", "attack models of this training seed")
+    train_protocol: str = param("", "attack models of this protocol", choices=("", "published", "corrected"))
+    train_run_id: str = param("", "attack the model of this run")
+    model_uri: str = param("", "attack this MLflow model or checkpoint file")
+    dataset_run_id: str = param("", "preprocess run; default: the one that the model was trained on")
+    study: str = param("", "name of the group of runs")
+    split: str = param("test", "part of the data to attack", choices=("test", "validation"))
+    config: str = param("", "YAML file of attack parameters (the published keys are known)")
+    epsilon: float | None = param(
+        None, "budget in standardised units (published, bridge .001, else .01)", low=0.0, high=1e6
+    )
+    norm: str = param("linf", "norm of the budget (pgd)", choices=("linf", "l2"))
+    max_iters: int = param(1000, "iterations (published, bridge)", low=1, high=10_000_000)
+    lr: float = param(0.002, "learning rate (published, bridge)", low=1e-12, high=1e6)
+    conv_method: str = param("corr", "criterion (published, bridge)", choices=("corr", "mse"))
+    sign: bool = param(True, "step along the gradient's sign (published, bridge)")
+    optimiser: str = param("Adam", "optimiser of torch.optim (published, bridge)")
+    alpha: float | None = param(None, "weight of the loss against the penalty on the perturbation", low=0.0)
+    steps: int = param(40, "steps of a restart (pgd)", low=1, high=10_000_000)
+    restarts: int = param(1, "random starts (pgd)", low=1, high=10_000)
+    loss: str = param("mse", "loss whose gradient is followed (pgd)", choices=("mse", "l1"))
+    attack_seed: int = param(21, "seed of random starts", low=0, high=2**31)
+    attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
+
+    def build(self) -> Attack:
+        """Return the attack with its settings."""
+        if self.attack == "pgd":
+            return PGD(steps=self.steps, loss=self.loss, random_starts=self.restarts)
+        kind = PublishedAttack if self.attack == "published" else BridgeAttack
+        return kind(
+            max_iters=self.max_iters,
+            lr=self.lr,
+            conv_method=self.conv_method,  # type: ignore[arg-type]
+            sign=self.sign,
+            optimiser=self.optimiser,
+            alpha=self.alpha,
+        )
+
+    def threat(self, data: Standardised) -> Threat:
+        """Return the budget. Published and bridge know no box: the bridge changes one thing only."""
+        epsilon = DEFAULT_EPSILON[self.attack] if self.epsilon is None else self.epsilon
+        if self.attack == "pgd":
+            return Threat(self.norm, epsilon, data.floor, data.ceiling)  # type: ignore[arg-type]
+        return Threat("linf", epsilon)
+
+
+def with_file(params: AttackParams) -> AttackParams:
+    """Return the parameters with those of the YAML file ``config``; a given flag wins over the file."""
+    if not params.config:
+        return params
+    values = _read_yaml(Path(params.config))
+    for key, allowed in FIXED.items():
+        if key in values and values.pop(key) not in allowed:
+            raise UserError(
+                f"{key}: only {allowed[0]} is supported, as in the published code",
+                where=params.config,
+                mend="Mend or leave out that line",
+            )
+    for old, new in RENAMED.items():
+        if old in values:
+            values[new] = values.pop(old)
+    from_file = AttackParams.from_mapping(values, where=params.config)
+    given = {
+        field.name: getattr(params, field.name)
+        for field in dataclasses.fields(params)
+        if getattr(params, field.name) != field.default
+    }
+    return dataclasses.replace(from_file, **given)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="Check config") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"is not YAML ({reason})", where=str(path), mend="Mend the file") from error
+    if not isinstance(values, dict):
+        raise UserError("is not a list of key: value lines", where=str(path), mend="Mend the file")
+    return {str(key): value for key, value in values.items()}

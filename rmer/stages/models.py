@@ -1,0 +1,188 @@
+"""Models to attack: found by tags, run id or URI, loaded, and checked against the model contract."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from rmer.data.dataset import Dataset
+from rmer.data.standardised import Standardised, standardise
+from rmer.errors import UserError
+from rmer.stages.sources import find_dataset
+from rmer.systems.network import load_checkpoint
+from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
+
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model to attack, with the data as that model sees it.
+
+    ``run`` is the train run it comes from, None for a model that is given by URI alone; ``digest`` stands
+    for the weights; ``concepts`` names its supervised concepts, () where its units have no names.
+    """
+
+    model: nn.Module
+    digest: str
+    run: RunRecord | None
+    dataset_run_id: str
+    dataset: Dataset
+    data: Standardised
+    scheme: str
+    fit_on: str
+    system: str
+    seed: str
+    train_protocol: str
+    concepts: tuple[str, ...]
+
+
+def select_runs(
+    store: Store, *, train_run_id: str, system: str, seed: str, study: str, train_protocol: str
+) -> list[RunRecord]:
+    """Return the train runs that the parameters name, oldest first, without imported ones (no model)."""
+    if train_run_id:
+        return [store.get(train_run_id)]
+    wanted = {Tag.SYSTEM: system, Tag.SEED: seed, Tag.TRAIN_PROTOCOL: train_protocol}
+    tags = {name: value for name, value in wanted.items() if value}
+    found = [
+        record
+        for record in store.find(Stage.TRAIN, tags, study or None)
+        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+    ]
+    if not found:
+        named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
+        raise UserError(
+            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else ""),
+            where=store.name,
+            mend="Train first, or give train_run_id or model_uri",
+        )
+    return found[::-1]
+
+
+def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
+    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``)."""
+    if run.tags.get(Tag.STAGE) != Stage.TRAIN:
+        raise UserError(
+            f"run {run.run_id} is not a train run", where=store.name, mend="Give a train run's id"
+        )
+    if run.tags.get(Tag.ORIGIN) == Origin.IMPORTED:
+        raise UserError(
+            f"run {run.run_id} was imported from published logs and holds no model",
+            where=store.name,
+            mend="Train the system, or give model_uri",
+        )
+    if run.tags.get(Tag.ORIGIN, Origin.EXTERNAL) == Origin.COMPUTED:
+        path = store.download(run.run_id, f"{Artifact.CHECKPOINTS}/best.safetensors")
+        model: nn.Module = load_checkpoint(path)
+    else:
+        path = store.model_folder(f"runs:/{run.run_id}/model")
+        model = store.load_model(f"runs:/{run.run_id}/model")
+    return _victim(
+        store,
+        model,
+        path,
+        run=run,
+        dataset_run_id=dataset_run_id or run.tags.get(Tag.DATASET_RUN_ID, ""),
+        study="",
+        system=run.tags.get(Tag.SYSTEM, run.name),
+        seed=run.tags.get(Tag.SEED, ""),
+        train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
+        scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
+        named_units=float(run.params.get("cfg.concept_weight", "1")) > 0,
+    )
+
+
+def victim_of_uri(
+    store: Store, uri: str, *, system: str, seed: str, train_protocol: str, dataset_run_id: str, study: str
+) -> Victim:
+    """Load any MLflow model, or a checkpoint file of this project or of the published code."""
+    if uri.endswith(CHECKPOINT_SUFFIXES):
+        path = Path(uri.removeprefix("file://"))
+        model: nn.Module = load_checkpoint(path)
+    else:
+        path, model = store.model_folder(uri), store.load_model(uri)
+    return _victim(
+        store,
+        model,
+        path,
+        run=None,
+        dataset_run_id=dataset_run_id,
+        study=study,
+        system=system or Path(uri).stem,
+        seed=seed,
+        train_protocol=train_protocol or "published",
+        scheme="published",
+        named_units=True,
+    )
+
+
+def _victim(
+    store: Store,
+    model: nn.Module,
+    path: Path,
+    *,
+    run: RunRecord | None,
+    dataset_run_id: str,
+    study: str,
+    system: str,
+    seed: str,
+    train_protocol: str,
+    scheme: str,
+    named_units: bool,
+) -> Victim:
+    dataset_run, dataset = find_dataset(store, dataset_run_id, study)
+    fit_on = "all" if train_protocol == "published" else "train"
+    data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
+    units = _check_contract(model, data, dataset, where=system)
+    return Victim(
+        model=model,
+        digest=digest_of(path),
+        run=run,
+        dataset_run_id=dataset_run.run_id,
+        dataset=dataset,
+        data=data,
+        scheme=scheme,
+        fit_on=fit_on,
+        system=system,
+        seed=seed,
+        train_protocol=train_protocol,
+        concepts=dataset.concepts if named_units and units == len(dataset.concepts) else (),
+    )
+
+
+def digest_of(path: Path) -> str:
+    """Return 16 hex digits over a file, or over the weights among the files of a model folder."""
+    content = hashlib.sha256()
+    files = [path] if path.is_file() else sorted((path / "data").rglob("*"))
+    for file in filter(Path.is_file, files):
+        content.update(file.read_bytes())
+    return content.hexdigest()[:16]
+
+
+def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, where: str) -> int:
+    """Return the number of concept units; raise UserError where the model does not meet the contract."""
+    mend = "See the model contract in docs/own-model.md"
+    inputs, targets = data.test.inputs[:2], len(dataset.emotions)
+    try:
+        with torch.no_grad():
+            prediction = model(inputs)
+        output, units = prediction["output"], prediction["c_prob"]
+    except (RuntimeError, TypeError, KeyError, IndexError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the model does not map {list(inputs.shape)} to output and c_prob ({reason})",
+            where=where,
+            mend=mend,
+        ) from error
+    if tuple(output.shape) != (len(inputs), targets):
+        raise UserError(
+            f"the model returns output {list(output.shape)}, the data set has {targets} targets",
+            where=where,
+            mend=mend,
+        )
+    return 0 if units is None else int(units.shape[1])

@@ -1,0 +1,35 @@
+"""What a stage takes from an earlier one, found by tags or by run id."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from rmer.data.dataset import Dataset
+from rmer.errors import UserError
+from rmer.tracking import Artifact, RunRecord, Stage, Store
+
+
+def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunRecord, Dataset]:
+    """Return the data set of a preprocess run: the one named, else the newest of the study.
+
+    Without a study the newest preprocess run of the store counts. Raises UserError where there is none.
+    """
+    if dataset_run_id:
+        record = store.get(dataset_run_id)
+    else:
+        found = store.find(Stage.PREPROCESS, study=study or None)
+        if not found:
+            raise UserError(
+                "no finished preprocess run" + (f" in study {study!r}" if study else ""),
+                where=store.name,
+                mend="Run preprocess first, or give dataset_run_id",
+            )
+        record = found[0]
+    return record, _load(store.download(record.run_id, Artifact.DATASET))
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path) -> Dataset:
+    # The many runs of a study share one data set: reading and checking it once is enough.
+    return Dataset.load(folder)

@@ -1,0 +1,211 @@
+"""Stage ``train``: fit one system on a preprocessed data set and log it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from rmer.data.dataset import Dataset
+from rmer.data.standardised import Standardised, standardise
+from rmer.errors import UserError
+from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.metrics import regression_scores
+from rmer.parameters import Parameters, param
+from rmer.report.learning_curve import learning_curve
+from rmer.stages.sources import find_dataset
+from rmer.systems.catalogue import CATALOGUE, System
+from rmer.systems.devices import resolve_device
+from rmer.systems.prediction import predict
+from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.training.fit import EpochMetrics, Fitted, fit
+from rmer.training.protocol import FitConfig, resolve_fit
+
+PART_NAMES = {"train": "train", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class TrainParams(Parameters):
+    """Parameters of ``train``."""
+
+    system: str = param("A2M2E", "system of the catalogue", choices=tuple(CATALOGUE))
+    arch: str = param("", "plain or bottleneck, instead of the system's", choices=("", "plain", "bottleneck"))
+    task_loss_weight: float | None = param(
+        None, "weight of the emotion loss, instead of the system's", low=0.0, high=1.0
+    )
+    adversarial: bool | None = param(None, "adversarial training or not, instead of the system's")
+    seed: int = param(6, "seed of weights, batches and dropout", low=0, high=2**31)
+    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
+    split_scheme: str = param(
+        "auto",
+        "split: published, album, or auto (album where corrected and known)",
+        choices=("auto", "published", "album"),
+    )
+    lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
+    batch_size: int = param(8, "clips a step", low=1, high=4096)
+    epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
+    patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
+    adversarial_iterations: int | None = param(
+        None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
+    )
+    adversarial_epsilon: float = param(
+        0.02, "L-inf budget of corrected adversarial training, standardised units", low=0.0, high=100.0
+    )
+    precision: str = param("fp32", "arithmetic of training steps", choices=("fp32", "bf16"))
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
+    dataset_run_id: str = param("", "preprocess run; default: the newest of the study")
+    study: str = param("", "name of the group of runs")
+
+    def resolve_system(self) -> System:
+        """Return the system: the catalogue's, with what is given instead."""
+        base = CATALOGUE[self.system]
+        if self.arch and self.arch != base.arch:
+            base = CATALOGUE["A2E" if self.arch == "plain" else "A2M2E"]
+        given = {"task_loss_weight": self.task_loss_weight, "adversarial": self.adversarial}
+        return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def train(store: Store, params: TrainParams) -> Outcome:
+    """Train one system, or skip it where a finished run has the same configuration."""
+    system = params.resolve_system()
+    device = resolve_device(params.device)
+    dataset_run, dataset = find_dataset(store, params.dataset_run_id, params.study)
+    if system.supervises_concepts and not dataset.concepts:
+        raise UserError(
+            f"{system.name} learns concepts, and the data set has none",
+            where=f"data set of run {dataset_run.run_id}",
+            mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
+        )
+    scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
+    config = _fit_config(params, system, dataset)
+    fit_on = "all" if params.train_protocol == "published" else "train"
+    data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
+    spec = RunSpec(
+        stage=Stage.TRAIN,
+        name=f"{system.name} s{params.seed}",
+        config={
+            "system": system.name,
+            "dataset": dataset.digest,
+            "split_scheme": scheme,
+            "normalised_on": fit_on,
+            **config.as_dict(),
+        },
+        tags={
+            Tag.SYSTEM: system.name,
+            Tag.SEED: str(params.seed),
+            Tag.TRAIN_PROTOCOL: params.train_protocol,
+            Tag.SPLIT_SCHEME: scheme,
+            Tag.DATASET: dataset.digest,
+            Tag.DATASET_RUN_ID: dataset_run.run_id,
+        },
+        study=params.study or None,
+    )
+    return store.perform(spec, lambda run: _body(run, dataset_run, dataset, data, config, device))
+
+
+def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
+    """Resolve ``auto``: the corrected protocol splits by album where the data set knows albums."""
+    if wanted != "auto":
+        return wanted
+    return "album" if protocol == "corrected" and "split_album" in dataset.clips else "published"
+
+
+def normalisation_values(data: Standardised) -> dict[str, float]:
+    """Return what an attack or a user needs to standardise other spectrograms the same way."""
+    return {"mean": data.normalisation.mean, "std": data.normalisation.std}
+
+
+def _fit_config(params: TrainParams, system: System, dataset: Dataset) -> FitConfig:
+    return resolve_fit(
+        system,
+        params.train_protocol,  # type: ignore[arg-type]
+        seed=params.seed,
+        lr=params.lr,
+        batch_size=params.batch_size,
+        epochs=params.epochs,
+        patience=params.patience,
+        has_concepts=bool(dataset.concepts),
+        adversarial_iterations=params.adversarial_iterations,
+        adversarial_epsilon=params.adversarial_epsilon,
+        precision=params.precision,  # type: ignore[arg-type]
+    )
+
+
+def _body(
+    run: Run,
+    dataset_run: RunRecord,
+    dataset: Dataset,
+    data: Standardised,
+    config: FitConfig,
+    device: torch.device,
+) -> None:
+    run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
+    run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
+    logged = run.logged_step("train/loss") or 0
+    started = time.perf_counter()
+    with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
+
+        def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
+            bar.update()
+            bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
+            if epoch > logged:
+                run.metrics(metrics, step=epoch)
+
+        fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
+    seconds = time.perf_counter() - started
+    _log_model(run, fitted, dataset, data, config)
+    run.metrics(_log_predictions(run, fitted, dataset, data), model="model")
+    run.metrics(
+        {
+            "train/best_epoch": fitted.best_epoch,
+            "train/epochs": len(fitted.history),
+            "cost/seconds": seconds,
+        }
+    )
+    run.figure(learning_curve(fitted.history, fitted.best_epoch), "figures/learning_curve")
+
+
+def _log_predictions(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    tables = []
+    for part_name, group in PART_NAMES.items():
+        part = data.part(part_name)
+        emotions, units = predict(fitted.network, part.inputs)
+        metrics |= regression_scores(part.labels.numpy(), emotions, dataset.emotions).named(group, "emotion")
+        columns = named_columns("label_", dataset.emotions, part.labels.numpy())
+        columns |= named_columns("pred_", dataset.emotions, emotions)
+        if units is not None and part.concepts is not None:
+            concepts = part.concepts.numpy()
+            metrics |= regression_scores(concepts, units, dataset.concepts).named(group, "concept")
+            columns |= named_columns("label_concept_", dataset.concepts, concepts)
+            columns |= named_columns("pred_concept_", dataset.concepts, units)
+        clips = dataset.clips["clip"].to_numpy()[part.rows]
+        tables.append(pd.DataFrame({"clip": clips, "split": part_name, **columns}))
+    run.table(pd.concat(tables, ignore_index=True), Artifact.PREDICTIONS)
+    return metrics
+
+
+def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, config: FitConfig) -> None:
+    folder = run.work_dir / "final"
+    folder.mkdir(exist_ok=True)
+    best = {name: value.contiguous() for name, value in fitted.network.state_dict().items()}
+    save_file(best, folder / "best.safetensors", metadata={"format": "pt"})
+    fitted.state.save(folder / "last.pt")
+    for name in ("best.safetensors", "last.pt"):
+        run.file(folder / name, Artifact.CHECKPOINTS)
+    description = {
+        "config": config.as_dict(),
+        "targets": list(dataset.emotions),
+        "concepts": list(dataset.concepts) if config.arch == "bottleneck" else [],
+        "normalisation": normalisation_values(data),
+        "frontend": dataset.frontend,
+    }
+    run.json(description, f"{Artifact.CHECKPOINTS}/config.json")
+    example = data.validation.inputs[:2].numpy()
+    outputs, units = predict(fitted.network, torch.from_numpy(example))
+    named = {"output": outputs} if units is None else {"output": outputs, "c_prob": units}
+    run.model(fitted.network, example, named, step=fitted.best_epoch, metadata=description)
