@@ -43,6 +43,8 @@ class AttackedModel:
     ----------
     name
         The row of the table that the model belongs to: its system, or system and what else differs.
+    seed
+        Seed of the training; empty for a model that has none.
     labels, clean, adversarial
         Ratings and predictions, ``[clips, targets]``.
     l2, linf
@@ -54,7 +56,7 @@ class AttackedModel:
 
     name: str
     system: str
-    seed: int
+    seed: str
     run_id: str
     clips: tuple[str, ...]
     targets: tuple[str, ...]
@@ -67,7 +69,7 @@ class AttackedModel:
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, *, name: str, system: str, seed: int, run_id: str
+        cls, table: pd.DataFrame, *, name: str, system: str, seed: str, run_id: str
     ) -> AttackedModel:
         """Build from the per-clip table of an attack run (``adversaries/clips.csv``).
 

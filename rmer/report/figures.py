@@ -91,8 +91,8 @@ def performance_difference(models: Sequence[AttackedModel], metric: str = "delta
     figure = Figure(figsize=(max(3.4, 0.75 * len(rows) + 1.2), 3.2), layout=layout)
     for axes in _broken_axes(figure, list(values.values())):
         _draw_boxes(axes, values)
-    bottom = figure.axes[-1]
-    bottom.set_xticks(range(len(values)), list(values))
+    slant: dict[str, Any] = {"rotation": 25, "ha": "right"} if max(map(len, values)) > 8 else {}
+    figure.axes[-1].set_xticks(range(len(values)), list(values), **slant)
     figure.supylabel("ΔMAE (adversarial - clean)", fontsize=STYLE["axes.labelsize"])
     _explain_colours(figure.axes[0], list(values))
     return figure

@@ -26,7 +26,7 @@ class UsedRun:
     """One run that the report rests on; ``url`` is empty where the store has no web address."""
 
     system: str
-    seed: int
+    seed: str
     run_id: str
     train_run_id: str
     url: str = ""
@@ -35,7 +35,11 @@ class UsedRun:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What the report says. Tables are text as it is to be read; ``selection`` is tag -> values."""
+    """What the report says.
+
+    Tables are text as it is to be read; ``selection`` maps parameters to values, ``figures`` artifact names
+    to figures.
+    """
 
     title: str
     headline: Sequence[str]
@@ -43,7 +47,7 @@ class Report:
     systems: pd.DataFrame
     tests: pd.DataFrame
     attacks: pd.DataFrame
-    figures: Sequence[ReportFigure]
+    figures: Mapping[str, ReportFigure]
     caveats: Sequence[str]
     runs: Sequence[UsedRun]
 
@@ -57,7 +61,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawings = [(figure, _data_uri(figure.figure)) for figure in report.figures]
+    drawings = [(figure, _data_uri(figure.figure)) for figure in report.figures.values()]
     return environment.get_template("report.html.j2").render(report=report, drawings=drawings)
 
 

@@ -42,7 +42,7 @@ def in_order(models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
 
     def rank(model: AttackedModel) -> tuple[int, str, str, int]:
         position = known.index(model.system) if model.system in known else len(known)
-        return position, model.system, model.name, model.seed
+        return position, model.system, model.name, int(model.seed) if model.seed.isdigit() else -1
 
     rows: dict[str, list[AttackedModel]] = {}
     for model in sorted(models, key=rank):
