@@ -1,0 +1,113 @@
+"""What each clip of the demo data is to sound like and how it is rated: concepts drawn, emotions derived.
+
+Emotions follow from concepts and tempo by a fixed linear map in the spirit of the literature on musical cues
+(Gabrielsson & Lindstrom 2010; Eerola, Friberg & Bresin 2013): minor mode lowers valence and raises sadness,
+dissonance and atonality raise tension and fear, staccato and speed raise energy, legato raises tenderness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+CUES = (
+    "melody",  # 1 a clear, singable line; 0 texture
+    "articulation",  # 1 staccato; 0 legato
+    "rhythm_complexity",  # 1 dense and syncopated; 0 on the beat
+    "rhythm_stability",  # 1 even, with a pulse; 0 free
+    "dissonance",  # 1 clusters and beating; 0 pure triads
+    "atonality",  # 1 random pitches; 0 one key
+    "mode",  # 1 minor; 0 major
+    "tempo",  # 1 fast; 0 slow: heard and felt, but not one of the annotated concepts
+)
+
+# Rows in order of CUES, columns in order of EMOTION_NAMES; rating points over a cue's whole range.
+EMOTION_NAMES = ("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender")
+EMOTION_CENTRES = np.array([5.0, 5.0, 4.8, 2.8, 3.2, 3.2, 3.2, 3.4])
+EMOTION_MAP = 1.4 * np.array(
+    [
+        # valence energy tension anger fear happy  sad  tender
+        [+1.0, +0.3, -0.8, -0.4, -1.2, +0.7, +0.2, +1.5],  # melody
+        [+0.6, +2.0, +0.6, +0.9, +0.2, +1.1, -1.4, -1.9],  # articulation
+        [+0.0, +1.3, +0.6, +0.7, +0.3, +0.3, -0.7, -0.9],  # rhythm_complexity
+        [+0.7, +0.7, -1.1, +0.0, -1.1, +0.9, -0.1, +0.3],  # rhythm_stability
+        [-1.8, +0.6, +2.2, +1.7, +1.4, -1.0, -0.3, -1.4],  # dissonance
+        [-0.9, +0.2, +1.5, +0.6, +1.6, -0.8, -0.4, -0.9],  # atonality
+        [-1.9, -0.3, +0.9, +0.8, +0.6, -2.0, +2.2, -0.2],  # mode
+        [+0.4, +2.2, +0.7, +0.8, +0.4, +1.0, -1.6, -1.3],  # tempo
+    ]
+)
+RATING_LOW, RATING_HIGH = 1.0, 9.0
+RATERS = 6  # a mean rating is a multiple of 1 / RATERS
+
+
+@dataclass(frozen=True)
+class Palette:
+    """How all clips of one album sound: timbre, register, key, room."""
+
+    name: str
+    roll_off: float  # harmonic h has the amplitude h ** -roll_off
+    odd: float  # 1: even harmonics are silent
+    register: int  # semitones
+    key: int  # semitones
+    room: float  # reverberation time in seconds
+    hiss: float  # Hz, centre of the texture's band
+
+
+@dataclass(frozen=True)
+class Design:
+    """The data set before synthesis: cues [clips, 8] in 0-1, album, track and start second of each clip."""
+
+    cues: FloatArray
+    palettes: tuple[Palette, ...]
+    album: npt.NDArray[np.int64]
+    track: npt.NDArray[np.int64]
+    start: npt.NDArray[np.int64]
+
+
+def draw_design(clips: int, seed: int) -> Design:
+    """Draw cues, albums and tracks of ``clips`` clips."""
+    rng = np.random.default_rng([seed, 0])
+    albums = int(2.4 * np.sqrt(clips))  # 45 albums at 360 clips, as in Soundtracks Set 1
+    extra = rng.choice(albums, clips - albums, p=rng.dirichlet(np.full(albums, 2.0)))
+    album = rng.permutation(np.concatenate([np.arange(albums), extra]))
+    manner = rng.uniform(0, 1, (albums, len(CUES)))  # an album's own manner colours its clips
+    cues = 0.8 * rng.beta(0.8, 0.8, (clips, len(CUES))) + 0.2 * manner[album]
+    palettes = tuple(_draw_palette(number, rng) for number in range(albums))
+    return Design(cues, palettes, album, rng.integers(1, 13, clips), rng.integers(0, 240, clips))
+
+
+def rate_emotions(cues: FloatArray, noise: float, rng: np.random.Generator) -> FloatArray:
+    """Return mean ratings [clips, 8] on the scale 1-9: linear in the cues plus noise, quantised."""
+    ratings = EMOTION_CENTRES + (cues - 0.5) @ EMOTION_MAP + rng.normal(0, 1, (len(cues), 8)) * noise
+    return np.asarray(np.clip(np.round(ratings * RATERS) / RATERS, RATING_LOW, RATING_HIGH))
+
+
+def rate_concepts(cues: FloatArray, noise: float, rng: np.random.Generator) -> FloatArray:
+    """Return concept values [clips, 7] on the scale 1-10: the cues themselves, plus noise."""
+    values = 1 + 9 * cues[:, :7] + rng.normal(0, 1, (len(cues), 7)) * noise
+    return np.asarray(np.clip(values, 1, 10))
+
+
+def _draw_palette(number: int, rng: np.random.Generator) -> Palette:
+    return Palette(
+        name=_album_name(number),
+        roll_off=rng.uniform(0.9, 1.9),
+        odd=rng.uniform(0, 1),
+        register=int(rng.integers(-4, 5)),
+        key=int(rng.choice([0, 2, 5])),
+        room=rng.uniform(0.15, 0.9),
+        hiss=rng.uniform(900, 3500),
+    )
+
+
+def _album_name(number: int) -> str:
+    """Return a name that no other album has (there are at most 75 of them)."""
+    first = ("Silent", "Golden", "Distant", "Broken", "Northern", "Hidden", "Burning", "Paper", "Glass")
+    second = ("Harbour", "Garden", "Winter", "Station", "Letters", "Valley", "Machine", "Summer", "Island")
+    return f"{first[number % 9]} {second[(number // 9 + number) % 9]}"
