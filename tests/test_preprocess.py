@@ -1,0 +1,246 @@
+"""Stage preprocess: files in, one logged data set out; restartable, and every bad file named at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from rmer.data.dataset import EMOTIONS, Dataset
+from rmer.data.frontend import File2Spect
+from rmer.data.spectrograms import compute_spectrograms
+from rmer.errors import DataErrors, UserError
+from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.tracking import RunRecord, Store, connect
+
+CLIPS = 12
+FRAMES = 40
+RATE = 22050
+
+
+def write_clip(path: Path, seed: int, seconds: float = 1.6) -> None:
+    rng, time_axis = np.random.default_rng(seed), np.arange(int(seconds * RATE)) / RATE
+    tone = np.sin(2 * np.pi * rng.uniform(200, 900) * time_axis)
+    soundfile.write(path, 0.4 * tone + 0.02 * rng.normal(size=len(time_axis)), RATE)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store for all: making one takes seconds, and every test has a data set of its own."""
+    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+@pytest.fixture
+def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A data set of 12 clips, of which 003 is shorter than an excerpt, with ratings and a track list."""
+    folder, seed = tmp_path / "music", crc32(request.node.name.encode())
+    (folder / "Set1").mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    ratings, tracks = ["number," + ",".join(EMOTIONS)], ["Nro,Emotion,Album name,Track,Min:Sec"]
+    for number in range(1, CLIPS + 1):
+        write_clip(folder / "Set1" / f"{number:03d}.mp3", seed + number, 0.7 if number == 3 else 1.6)
+        ratings.append(f"{number},{number % 8 + 1}.00," + ",".join(f"{x:.2f}" for x in rng.uniform(1, 8, 7)))
+        tracks.append(f"{number},Happy,Album {number % 4},{number},00:10-00:25")
+    (folder / "mean_ratings_set1.csv").write_text("\n".join(ratings) + "\n")
+    (folder / "set1_tracklist.csv").write_text("\n".join(tracks) + "\n")
+    return folder
+
+
+def params(root: Path, **values: object) -> PreprocessParams:
+    given = {"soundtracks_dir": str(root), "frames": FRAMES, "workers": 1} | values
+    return PreprocessParams.from_mapping(given)
+
+
+def runs(store: Store) -> int:
+    return len(store.client.search_runs([store.experiment_id]))
+
+
+def run_of(store: Store, root: Path, **values: object) -> tuple[RunRecord, Dataset]:
+    outcome = preprocess(store, params(root, **values))
+    return store.get(outcome.run_id), Dataset.load(store.download(outcome.run_id, "dataset"))
+
+
+def test_data_set_is_what_the_published_code_would_cut(store: Store, root: Path) -> None:
+    record, dataset = run_of(store, root)
+    assert dataset.clips["clip"].tolist() == [f"{n:03d}" for n in range(1, CLIPS + 1)]
+    file2spect = File2Spect()
+    torch.manual_seed(42)
+    for row, clip in enumerate(dataset.clips["clip"]):
+        full = file2spect(root / "Set1" / f"{clip}.mp3")
+        longer = np.concatenate([full, full])[: max(len(full), FRAMES)]
+        start = int(torch.randint(0, len(longer) - FRAMES + 1, (1,)))
+        np.testing.assert_array_equal(dataset.spectrograms[row], longer[start : start + FRAMES])
+        stored = dataset.clips.iloc[row]
+        assert (stored["excerpt_start"], stored["spec_frames"]) == (start, len(full))
+        assert stored["spec_mean"] == pytest.approx(full.mean(dtype=np.float64), rel=1e-12)
+        assert stored["spec_mean_square"] == pytest.approx(np.square(full, dtype=np.float64).mean(), rel=1e-9)
+    assert (dataset.clips["spec_frames"] < FRAMES).sum() == 1
+    assert record.tags["rmer.dataset"] == dataset.digest
+    assert record.metrics["preprocess/clips"] == CLIPS
+    assert record.metrics["preprocess/computed"] == CLIPS
+    assert record.metrics["preprocess/clips_per_second"] > 0
+    assert record.params["cfg.decoder"] == "soundfile"
+
+
+def test_run_names_its_data_set_as_input_and_holds_normalisation(store: Store, root: Path) -> None:
+    record, dataset = run_of(store, root)
+    (entered,) = store.client.get_run(record.run_id).inputs.dataset_inputs
+    assert (entered.dataset.name, entered.dataset.digest) == ("music", dataset.digest)
+    text = (store.download(record.run_id, "dataset") / "normalisation.json").read_text()
+    assert '"all"' in text
+    assert '"album train"' in text
+    assert set(dataset.split("album")["test"]).isdisjoint(dataset.split("album")["train"])
+
+
+def test_same_contents_are_prepared_once_wherever_they_lie(store: Store, root: Path, tmp_path: Path) -> None:
+    first = preprocess(store, params(root))
+    moved = shutil.copytree(root, tmp_path / "elsewhere")
+    again = preprocess(store, params(moved, workers=2, cache_dir=str(tmp_path / "cache")))
+    assert again.skipped
+    assert again.run_id == first.run_id
+
+
+FILE_CHANGES: dict[str, Callable[[Path], None]] = {
+    "audio": lambda root: write_clip(root / "Set1" / "005.mp3", 1),
+    "label": lambda root: edit(root / "mean_ratings_set1.csv", "\n4,5.00,", "\n4,1.23,"),
+    "album": lambda root: edit(root / "set1_tracklist.csv", "Album 1", "Album 0"),
+}
+PARAMETER_CHANGES: dict[str, dict[str, object]] = {
+    "frames": {"frames": 30},
+    "decoder": {"decoder": "pyav"},
+    "front end": {"frontend": "torch"},
+    "seed of the album split": {"split_seed": 7},
+}
+
+
+@pytest.mark.parametrize("change", [*FILE_CHANGES, *PARAMETER_CHANGES])
+def test_anything_that_changes_the_data_set_is_a_new_run(change: str, store: Store, root: Path) -> None:
+    first = preprocess(store, params(root))
+    if change in FILE_CHANGES:
+        FILE_CHANGES[change](root)
+    second = preprocess(store, params(root, **PARAMETER_CHANGES.get(change, {})))
+    assert not second.skipped
+    assert second.run_id != first.run_id
+
+
+def test_torch_front_end_gives_the_same_data_set_to_2e_6(store: Store, root: Path) -> None:
+    _, by_madmom = run_of(store, root)
+    record, by_torch = run_of(store, root, frontend="torch")
+    assert record.metrics["preprocess/computed"] == CLIPS
+    assert np.abs(by_madmom.spectrograms - by_torch.spectrograms).max() <= 2e-6
+
+
+def test_every_bad_clip_is_named_at_once_and_the_others_are_kept(store: Store, root: Path) -> None:
+    (root / "Set1" / "002.mp3").write_bytes(b"no audio here" * 100)
+    soundfile.write(root / "Set1" / "007.mp3", np.zeros(30000), RATE)
+    (root / "Set1" / "011.mp3").write_bytes((root / "Set1" / "010.mp3").read_bytes()[:50])
+    with pytest.raises(DataErrors) as caught:
+        preprocess(store, params(root))
+    assert [problem.split(".mp3")[0][-3:] for problem in caught.value.problems] == ["002", "007", "011"]
+    for number in (2, 7, 11):
+        write_clip(root / "Set1" / f"{number:03d}.mp3", number)
+    record, dataset = run_of(store, root)
+    assert record.metrics["preprocess/computed"] == 3
+    assert len(dataset) == CLIPS
+
+
+def test_label_problems_and_missing_clips_come_before_any_run(store: Store, root: Path) -> None:
+    before = runs(store)
+    edit(root / "mean_ratings_set1.csv", "\n5,", "\n5,nan,")
+    edit(root / "mean_ratings_set1.csv", "\n6,", "\n6x,")
+    (root / "Set1" / "009.mp3").unlink()
+    with pytest.raises(DataErrors) as caught:
+        preprocess(store, params(root))
+    assert len(caught.value.problems) >= 3
+    assert runs(store) == before
+
+
+def test_folder_must_be_given(store: Store) -> None:
+    with pytest.raises(UserError, match="soundtracks_dir"):
+        preprocess(store, PreprocessParams())
+
+
+def test_processes_give_what_one_gives_and_progress_is_shown(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((root / "Set1").iterdir())
+    one = compute_spectrograms(files, File2Spect(), tmp_path / "one", workers=1)
+    two = compute_spectrograms(files, File2Spect(), tmp_path / "two", workers=2)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.load(), b.load())
+        assert (a.path.name, a.mean, a.mean_square) == (b.path.name, b.mean, b.mean_square)
+    assert f"{CLIPS}/{CLIPS}" in capfd.readouterr().err
+
+
+def test_damaged_cache_is_computed_again(root: Path, tmp_path: Path) -> None:
+    files = sorted((root / "Set1").iterdir())[:3]
+    first = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
+    expected = np.array(first[1].load())
+    first[1].path.write_bytes(first[1].path.read_bytes()[:999])
+    again = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
+    assert [item.computed for item in again] == [False, True, False]
+    np.testing.assert_array_equal(again[1].load(), expected)
+
+
+def test_cache_that_cannot_be_written_is_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    with pytest.raises(UserError, match=r"cache.*cache_dir"):
+        compute_spectrograms(sorted((root / "Set1").iterdir()), File2Spect(), tmp_path / "cache", workers=1)
+
+
+@dataclass(frozen=True)
+class DeadlyDecoder(File2Spect):
+    """A decoder that takes its process with it."""
+
+    def __call__(self, path: Path) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_death_of_a_worker_is_reported(root: Path, tmp_path: Path) -> None:
+    files = sorted((root / "Set1").iterdir())
+    with pytest.raises(UserError, match="worker process died"):
+        compute_spectrograms(files, DeadlyDecoder(), tmp_path / "cache", workers=2)
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_under_the_same_run(store: Store, root: Path, tmp_path: Path) -> None:
+    for number in range(1, CLIPS + 1):
+        write_clip(root / "Set1" / f"{number:03d}.mp3", number, 40)
+    before = runs(store)
+    code = (
+        "import sys\nfrom rmer.stages.preprocess import *\nfrom rmer.tracking import connect\n"
+        f"preprocess(connect(sys.argv[1]), PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1))"
+    )
+    command = [sys.executable, "-c", code, store.uri, str(root)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    killed = subprocess.Popen(command, env=environment, start_new_session=True)
+    cache = Path(os.environ["RMER_HOME"]) / "spectrograms"
+    while len(list(cache.glob("*.npy"))) < 2:
+        assert killed.poll() is None, "finished before it could be killed"
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    outcome = preprocess(store, params(root))
+    record = store.get(outcome.run_id)
+    assert outcome.resumed
+    assert 0 < record.metrics["preprocess/computed"] <= CLIPS - 2
+    assert runs(store) == before + 1
