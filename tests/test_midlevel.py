@@ -59,6 +59,14 @@ def test_concepts_are_joined_on_ids(tmp_path: Path) -> None:
     assert read["clip"].tolist() == ["001", "002", "003", "004", "005", "006"]
 
 
+def test_files_of_the_real_size_read(tmp_path: Path) -> None:
+    metadata, annotations = tables(clips=360, others=4640)
+    reading = inspect_midlevel(write(tmp_path, metadata, annotations, end="\r\n"))
+    assert (reading.problems, reading.warnings) == ((), ())
+    pd.testing.assert_frame_equal(reading.table, expected_concepts(metadata, annotations), check_dtype=False)
+    assert len(reading.table) == 360
+
+
 def spelled(change):
     return lambda m, a: ([[change(cell) if i == 0 else cell for cell in row] for i, row in enumerate(m)], a)
 
