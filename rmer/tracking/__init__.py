@@ -19,6 +19,7 @@ from rmer.tracking.find import RunRecord
 from rmer.tracking.opening import Outcome, RunSpec, mark_wrapper_failed
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import Artifact, Origin, Stage, Tag, config_digest
+from rmer.tracking.server import serve
 from rmer.tracking.store import Store, connect
 from rmer.tracking.sync import SyncResult
 
@@ -36,4 +37,5 @@ __all__ = [
     "config_digest",
     "connect",
     "mark_wrapper_failed",
+    "serve",
 ]

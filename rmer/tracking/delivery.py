@@ -30,7 +30,7 @@ class Delivery:
         self._model_ids: dict[str, str] = {}
 
     def apply(self, operations: list[Operation]) -> None:
-        """Apply operations: metrics, params and tags, any number as one call; or a single one of another kind."""
+        """Apply operations: metrics, params and tags in one call, anything else alone."""
         if operations[0]["do"] in BATCH:
             self._batch(operations)
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 import requests
@@ -12,12 +14,17 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
+from packaging.version import Version
 
 from rmer.errors import UserError
 from rmer.tracking.find import FINISHED
 from rmer.tracking.locations import digest, home
 from rmer.tracking.outages import is_outage
 
+# From pandas 3.1 on, reading is always exact and the option is deprecated.
+_EXACT: dict[str, Any] = (
+    {} if Version(pd.__version__) >= Version("3.1") else {"float_precision": "round_trip"}
+)
 TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
 
 
@@ -39,9 +46,7 @@ class Downloads:
             return self._model_of_run(run_id, name)
         if uri.startswith("models:/"):
             return self._registered(uri.removeprefix("models:/"))
-        if "://" in uri and not uri.startswith("file:"):
-            return self._local_or_copy(uri, "", uri, keep=False)
-        return _existing(_as_path(uri), uri)
+        return self._local_or_copy(uri, "", "model", keep=False)
 
     def _model_of_run(self, run_id: str, name: str) -> Path:
         run = self._client.get_run(run_id)
@@ -58,15 +63,15 @@ class Downloads:
             version = self._client.get_model_version_by_alias(*name.split("@", 1))
         else:
             version = self._client.get_model_version(*name.rsplit("/", 1))
-        return self.model(f"models:/{version.model_id}" if version.model_id else version.source)
+        return self.model(f"models:/{version.model_id}" if version.model_id else str(version.source))
 
     def _logged(self, model: LoggedModel) -> Path:
         where = f"model {model.model_id}"
         return self._local_or_copy(model.artifact_location, "", where, keep=model.status == "READY")
 
     def _local_or_copy(self, root: str, path: str, where: str, *, keep: bool) -> Path:
-        if root.startswith("file:") or "://" not in root:
-            return _existing(_as_path(root) / path, f"{where}: {path}")
+        if urlsplit(root).scheme in ("", "file"):
+            return _existing(_as_path(root) / path, where)
         uri = f"{root.rstrip('/')}/{path}".rstrip("/")
         cached = home() / "cache" / digest(f"{self._uri} {uri}") / uri.rpartition("/")[2]
         if keep and cached.exists():
@@ -89,22 +94,22 @@ class Downloads:
                 raise
             mend = "Check the run and the path"
             raise UserError(f"there is no artifact {uri}", where=where, mend=mend) from error
-        return _existing(fetched, f"{where}: {uri}")
+        return _existing(fetched, where)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty."""
     columns = pd.read_csv(path, nrows=0).columns
     text = [column for column in columns if column in TEXT_COLUMNS]
-    table = pd.read_csv(path, dtype=dict.fromkeys(text, str), float_precision="round_trip")
+    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
     return table.fillna(dict.fromkeys(text, ""))
 
 
 def _as_path(uri: str) -> Path:
-    return Path(local_file_uri_to_path(uri)).absolute()
+    return Path(local_file_uri_to_path(uri)).absolute()  # type: ignore[no-untyped-call]
 
 
-def _existing(path: Path, name: str) -> Path:
+def _existing(path: Path, where: str) -> Path:
     if not path.exists():
-        raise UserError("there is no such artifact", where=name, mend="Check the run and the path")
+        raise UserError(f"there is no artifact {path}", where=where, mend="Check the run and the path")
     return path

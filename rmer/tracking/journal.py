@@ -82,7 +82,8 @@ class Journal:
 
     def read(self, limit: int) -> list[tuple[Operation, int]]:
         """Return up to ``limit`` operations not yet sent, each with the offset where it ends."""
-        operations, offset, end = [], self.sent, self._end
+        operations: list[tuple[Operation, int]] = []
+        offset, end = self.sent, self._end
         with self._path.open("rb") as file:
             file.seek(offset)
             while offset < end and len(operations) < limit:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from mlflow.entities import RunTag
 from mlflow.tracking.context import registry
 
 from rmer.errors import UserError
@@ -203,10 +204,14 @@ def _mark_duplicate(store: Store, wrapper: str | None, run_id: str, spec: RunSpe
 
 
 def _end_wrapper(store: Store, wrapper: str | None, error: BaseException) -> None:
-    if wrapper is not None:
-        status, tags = _failure(error)
-        store.set_tags(wrapper, tags)
-        store.patiently(lambda: store.client.set_terminated(wrapper, status))
+    if wrapper is None:
+        return
+    status, tags = _failure(error)
+    try:
+        store.client.log_batch(wrapper, tags=[RunTag(*item) for item in tags.items()])
+        store.client.set_terminated(wrapper, status)
+    except Exception as problem:  # the first error is what the user must see
+        say(f"The run {wrapper} could not be marked as {status}: {one_line(problem, 200)}")
 
 
 @contextmanager

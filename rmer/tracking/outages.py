@@ -11,13 +11,14 @@ from typing import TypeVar
 import requests
 import sqlalchemy.exc
 import urllib3.exceptions
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 from tqdm import tqdm
 
 from rmer.errors import UserError
 
 T = TypeVar("T")
 _RETRY_STATUS = frozenset({401, 403, 408, 429, 499})
+_SERVER_ERROR = 500
 _NOT_IMPLEMENTED = 501
 
 
@@ -31,7 +32,8 @@ def is_outage(error: BaseException) -> bool:
         return error.connection_invalidated or isinstance(error, sqlalchemy.exc.OperationalError)
     if isinstance(error, MlflowException):
         cause = error.__cause__
-        return _may_pass(error.get_http_status_code()) or (cause is not None and is_outage(cause))
+        status = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, _SERVER_ERROR)
+        return _may_pass(status) or (cause is not None and is_outage(cause))
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
@@ -83,4 +85,4 @@ def say(message: str) -> None:
 
 
 def _may_pass(status: int) -> bool:
-    return status in _RETRY_STATUS or (status >= 500 and status != _NOT_IMPLEMENTED)
+    return status in _RETRY_STATUS or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)

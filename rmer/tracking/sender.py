@@ -133,8 +133,7 @@ class Sender:
                         self._journal.refuse({"do": "heartbeat"}, one_line(error))
                         continue
                     self._note_away(error)
-                    self._give_up.wait(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    pause = self._rest(pause)
                     continue
                 self._note_back()
                 pause = FIRST_PAUSE
@@ -144,6 +143,14 @@ class Sender:
                     self._wake.wait(HEARTBEAT_SECONDS)
         finally:
             self._journal.close()
+
+    def _rest(self, pause: float) -> float:
+        """Wait before the next try, not for long when the run wants to close; return the next pause."""
+        if self._closing.is_set():
+            self._give_up.wait(FIRST_PAUSE)
+        elif self._closing.wait(pause):
+            return FIRST_PAUSE
+        return min(2 * pause, LONGEST_PAUSE)
 
     def _note_away(self, error: Exception) -> None:
         if self._away_since is None:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
 
-import requests
-import sqlalchemy
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
 from rmer.errors import UserError
-from rmer.tracking import find
 from rmer.tracking.downloads import Downloads, read_table
+from rmer.tracking.find import FINISHED, RunRecord, as_record, newest_per_config, search
 from rmer.tracking.liveness import is_alive, whereabouts
-from rmer.tracking.locations import digest, home, redacted, resolve_uri, sqlite_file
+from rmer.tracking.locations import redacted, resolve_uri
 from rmer.tracking.opening import Outcome, RunSpec, perform
-from rmer.tracking.outages import gone, is_outage, patiently, say
+from rmer.tracking.outages import is_outage, patiently, say
 from rmer.tracking.runs import Run
-from rmer.tracking.schema import DEFAULT_EXPERIMENT, Tag
+from rmer.tracking.schema import SCHEMA_VERSION, Tag
+from rmer.tracking.setup import check_health, experiment_id, initialise, tame_mlflow
 from rmer.tracking.sync import SyncResult, replay
 
 if TYPE_CHECKING:
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
-HEALTH_SECONDS = 4.0
 
 
 def connect(tracking_uri: str | None = None, experiment: str | None = None) -> Store:
@@ -43,12 +37,10 @@ def connect(tracking_uri: str | None = None, experiment: str | None = None) -> S
     by many processes at once. Raises :class:`UserError` within seconds when nobody answers.
     """
     uri = resolve_uri(tracking_uri)
-    _tame_mlflow()
-    _check_health(uri)
-    with _initialising(uri):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment_id = _experiment(client, uri, experiment)
-    store = Store(client, uri, experiment_id)
+    tame_mlflow()
+    check_health(uri)
+    client = initialise(uri)
+    store = Store(client, uri, experiment_id(client, uri, experiment))
     store.replay()
     return store
 
@@ -74,24 +66,29 @@ class Store:
 
     def find(
         self, stage: str | None = None, tags: Mapping[str, str] | None = None, study: str | None = None
-    ) -> list[find.RunRecord]:
-        """Return finished runs with these tags, of all experiments: the newest of each configuration, newest first."""
+    ) -> list[RunRecord]:
+        """Return the newest finished run of each configuration with these tags, newest first.
+
+        Looks in all experiments, whoever made them.
+        """
         wanted = dict(tags or {})
         if stage:
             wanted[Tag.STAGE] = stage
         if study:
             wanted[Tag.STUDY] = study
-        return find.newest_per_config(self.search(wanted, status=find.FINISHED))
+        return newest_per_config(self.search(wanted, status=FINISHED))
 
-    def search(self, tags: Mapping[str, str], *, status: str | None = None) -> list[find.RunRecord]:
+    def search(self, tags: Mapping[str, str], *, status: str | None = None) -> list[RunRecord]:
         """Return every run with these tags, whatever its status, newest first."""
-        return self.patiently(lambda: find.search(self.client, tags, status=status))
+        return self.patiently(lambda: search(self.client, tags, status=status))
 
-    def get(self, run_id: str) -> find.RunRecord:
+    def get(self, run_id: str) -> RunRecord:
         """Return one run; raises :class:`UserError` when there is none with this id."""
         try:
-            return find.as_record(self.patiently(lambda: self.client.get_run(run_id)))
+            return as_record(self.patiently(lambda: self.client.get_run(run_id)))
         except MlflowException as error:
+            if is_outage(error):
+                raise
             mend = "Check the id and MLFLOW_TRACKING_URI"
             raise UserError(f"no run with id {run_id}", where=self.name, mend=mend) from error
 
@@ -138,7 +135,7 @@ class Store:
     def mark_dead(self) -> list[str]:
         """Mark RUNNING runs of this project whose process is dead as KILLED; return their ids."""
         marked = []
-        for record in self.search({Tag.SCHEMA: "1"}, status="RUNNING"):
+        for record in self.search({Tag.SCHEMA: SCHEMA_VERSION}, status="RUNNING"):
             if not is_alive(record.tags):
                 self.set_tags(record.run_id, {Tag.ERROR: f"{whereabouts(record.tags)} died"})
                 self.client.set_terminated(record.run_id, "KILLED")
@@ -153,80 +150,3 @@ class Store:
     def patiently(self, call: Callable[[], T]) -> T:
         """Make a call, waiting a while for a store that is away."""
         return patiently(call, store=self.name)
-
-
-def _tame_mlflow() -> None:
-    """Make MLflow quiet and a dead server quick to notice; what the user set in the environment stays."""
-    for variable, value in {
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    }.items():
-        os.environ.setdefault(variable, value)
-    for name, level in {
-        "mlflow": logging.WARNING,
-        "alembic": logging.WARNING,
-        "mlflow.store.db.utils": logging.CRITICAL,  # outages of a database are told by us, on one line
-        "urllib3.connectionpool": logging.ERROR,
-    }.items():
-        logging.getLogger(name).setLevel(level)
-
-
-def _check_health(uri: str) -> None:
-    name = redacted(uri)
-    try:
-        if uri.startswith(("http://", "https://")):
-            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS)
-            if answer.status_code >= 500:
-                answer.raise_for_status()
-        elif uri.startswith("postgresql"):
-            engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": int(HEALTH_SECONDS)})
-            with engine.connect():
-                pass
-            engine.dispose()
-    except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
-        raise gone(name, error) from error
-
-
-def _initialising(uri: str) -> FileLock:
-    """Return the lock around the first use of a store: MLflow's set-up breaks when two processes do it."""
-    if uri.startswith("sqlite:"):
-        folder = sqlite_file(uri).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(str(error), where=uri, mend="Choose a folder that you may write to") from error
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{digest(uri)}.lock")
-
-
-def _experiment(client: MlflowClient, uri: str, name: str | None) -> str:
-    """Return the id of the experiment to log to, made if needed; inside ``mlflow run`` that run's."""
-    run_id, experiment_id = os.environ.get("MLFLOW_RUN_ID"), os.environ.get("MLFLOW_EXPERIMENT_ID")
-    try:
-        if run_id:
-            return str(client.get_run(run_id).info.experiment_id)
-        if experiment_id and not name:
-            return str(client.get_experiment(experiment_id).experiment_id)
-        name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            return str(client.create_experiment(name, artifact_location=_artifacts(uri, name)))
-    except MlflowException as error:
-        if is_outage(error):
-            raise gone(redacted(uri), error) from error
-        raise UserError(str(error), where=redacted(uri), mend="Check the experiment and the store") from error
-    if found.lifecycle_stage == "deleted":
-        mend = f"Restore it (`mlflow experiments restore -x {found.experiment_id}`) or name another"
-        raise UserError(f"the experiment {name} was deleted", where=redacted(uri), mend=mend)
-    return str(found.experiment_id)
-
-
-def _artifacts(uri: str, experiment: str) -> str | None:
-    """Return where a local store keeps artifacts: beside its file. Servers decide for themselves."""
-    if not uri.startswith("sqlite:"):
-        return None
-    return (sqlite_file(uri).parent / "mlruns" / quote(experiment, safe="")).as_uri()

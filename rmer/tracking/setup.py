@@ -1,0 +1,144 @@
+"""Making a store usable: a quick check that it answers, its database made once, its experiment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from urllib.parse import quote
+
+import requests
+import sqlalchemy
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from rmer.errors import UserError
+from rmer.tracking.locations import digest, home, redacted, sqlite_file
+from rmer.tracking.outages import gone, is_outage
+from rmer.tracking.schema import DEFAULT_EXPERIMENT
+
+HEALTH_SECONDS = 4
+_SERVER_ERROR = 500
+
+
+def tame_mlflow() -> None:
+    """Make MLflow quiet and a dead server quick to notice; what the user set in the environment stays."""
+    for variable, value in {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender and `patiently` try again
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }.items():
+        os.environ.setdefault(variable, value)
+    for name, level in {
+        "mlflow": logging.WARNING,
+        "alembic": logging.WARNING,
+        "mlflow.store.db.utils": logging.CRITICAL,  # outages of a database are told by us, on one line
+        "urllib3.connectionpool": logging.ERROR,
+    }.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def check_health(uri: str) -> None:
+    """Raise :class:`UserError` when a server or database does not answer within seconds."""
+    try:
+        if uri.startswith(("http://", "https://")):
+            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS)
+            if answer.status_code >= _SERVER_ERROR:
+                answer.raise_for_status()
+        elif uri.startswith("postgresql"):
+            engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": HEALTH_SECONDS})
+            with engine.connect():
+                pass
+            engine.dispose()
+    except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
+        raise gone(redacted(uri), error) from error
+    except ModuleNotFoundError as error:
+        mend = "Install psycopg (for postgresql://) or psycopg2-binary (for postgresql+psycopg2://)"
+        raise UserError(
+            f"the database driver is missing ({error})", where=redacted(uri), mend=mend
+        ) from error
+
+
+def initialise(uri: str) -> MlflowClient:
+    """Return a client of the store, its database made if it is new.
+
+    MLflow breaks a fresh database when two processes set it up at once: a lock lets one in at a time.
+    """
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{digest(uri)}.lock"):
+        if uri.startswith("sqlite:"):
+            _new_sqlite(uri)
+        try:
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+        except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+            raise UserError(
+                f"cannot be used ({' '.join(str(error).split())[:300]})",
+                where=redacted(uri),
+                mend="Check MLFLOW_TRACKING_URI",
+            ) from error
+        return client
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str | None) -> str:
+    """Return the id of the experiment to log to, made if needed; inside ``mlflow run`` that run's."""
+    try:
+        found = _given(client, name) or _named(client, uri, _name(name))
+    except MlflowException as error:
+        if is_outage(error):
+            raise gone(redacted(uri), error) from error
+        mend = "Check MLFLOW_TRACKING_URI (a relative sqlite file depends on the folder) and the experiment"
+        raise UserError(error.message, where=redacted(uri), mend=mend) from error
+    if found.lifecycle_stage == "deleted":
+        mend = f"Restore it (`mlflow experiments restore -x {found.experiment_id}`) or name another"
+        raise UserError(f"the experiment {found.name} was deleted", where=redacted(uri), mend=mend)
+    return str(found.experiment_id)
+
+
+def _given(client: MlflowClient, name: str | None) -> Experiment | None:
+    run_id, given = os.environ.get("MLFLOW_RUN_ID"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if run_id:
+        given = client.get_run(run_id).info.experiment_id
+    elif name:
+        return None
+    return client.get_experiment(given) if given else None
+
+
+def _name(name: str | None) -> str:
+    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+
+
+def _named(client: MlflowClient, uri: str, name: str) -> Experiment:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.get_experiment(client.create_experiment(name, _artifacts(uri, name)))
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)
+            if found is None:  # else another process made it in this moment
+                raise error from None
+    return found
+
+
+def _new_sqlite(uri: str) -> None:
+    """Make a new sqlite store whose default experiment, too, has its artifacts beside the file."""
+    file = sqlite_file(uri)
+    if file.exists():
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(str(error), where=uri, mend="Choose a folder that you may write to") from error
+    store = SqlAlchemyStore(uri, str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+
+
+def _artifacts(uri: str, experiment: str) -> str | None:
+    """Return where a local store keeps artifacts: beside its file. Servers decide for themselves."""
+    if not uri.startswith("sqlite:"):
+        return None
+    return (sqlite_file(uri).parent / "mlruns" / quote(experiment, safe="")).as_uri()

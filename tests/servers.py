@@ -1,0 +1,156 @@
+"""Real servers for tests: MLflow's, stopped and started again at will, and a fresh PostgreSQL."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from rmer.tracking.server import server_command
+from rmer.tracking.setup import initialise, tame_mlflow
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+
+
+class MlflowServer:
+    """An `mlflow server` as `rmer server` starts it, on a free port; runs and artifacts in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command, environment = server_command("127.0.0.1", self.port, self.folder)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_for(self.answers, f"the server did not start: see {self.folder / 'server.log'}")
+
+    def answers(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            with urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def stop(self) -> None:
+        """Stop it and its workers at once."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+def copy_fresh_sqlite(file: Path) -> None:
+    """Put a new, empty sqlite store there; MLflow takes seconds to make one: made once, copied."""
+    shutil.copyfile(_sqlite_template(), file)
+
+
+@functools.cache
+def _sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="rmer-test-"))
+    atexit.register(shutil.rmtree, folder)
+    tame_mlflow()
+    initialise(f"sqlite:///{folder / 'mlflow.db'}")
+    return folder / "mlflow.db"
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+    """Run an MLflow server for the length of a block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_fresh_sqlite(folder / "mlflow.db")
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """Run a fresh PostgreSQL for the length of a block and give its URI; skips where it is not installed."""
+    initdb, postgres = _postgresql_program("initdb"), _postgresql_program("postgres")
+    if initdb is None or postgres is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    port, data, become = free_port(), folder / "data", _unprivileged(folder)
+    subprocess.run([*become, initdb, "-D", str(data), "-U", "rmer", "-A", "trust"], check=True, cwd=folder)
+    options = ["-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    with (folder / "postgresql.log").open("ab") as log:
+        server = subprocess.Popen([*become, postgres, "-D", str(data), *options], stderr=log, cwd=folder)
+    try:
+        wait_for(lambda: _listens(port), f"PostgreSQL did not start: see {folder / 'postgresql.log'}")
+        yield f"postgresql://rmer@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(START_SECONDS)
+
+
+def start_python(code: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a Python process that runs ``code`` with this repository's packages."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, problem: str, limit: float = START_SECONDS) -> None:  # type: ignore[no-untyped-def]
+    """Wait until a condition holds; fail the test with ``problem`` after ``limit`` seconds."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(problem)
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _postgresql_program(name: str) -> str | None:
+    debian = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(debian[-1]) if debian else shutil.which(name)
+
+
+def _unprivileged(folder: Path) -> list[str]:
+    """Return the prefix of commands that must not run as root, and give their account the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return []
+    user = "postgres"
+    shutil.chown(folder, user)
+    for parent in folder.parents:  # pytest's folders are closed to other accounts
+        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
