@@ -65,6 +65,14 @@ def test_a_saved_data_set_comes_back_exactly(tmp_path: Path, concepts: tuple[str
     ]
 
 
+def test_labels_in_single_precision_come_back_exactly(tmp_path: Path) -> None:
+    saved = make_dataset()
+    labels = saved.clips[list(EMOTIONS)].astype(np.float32)
+    saved = dataclasses.replace(saved, clips=saved.clips.assign(**labels))
+    saved.save(tmp_path)
+    assert Dataset.load(tmp_path).clips["fear"].tolist() == labels["fear"].tolist()
+
+
 def test_labels_have_one_column_a_target() -> None:
     dataset = make_dataset()
     labels, concepts = dataset.emotion_labels(), dataset.concept_labels()

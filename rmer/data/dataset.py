@@ -129,7 +129,9 @@ class Dataset:
         try:
             with parts[0].open("wb") as stream:
                 np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
-            self.clips.to_csv(parts[1], index=False, lineterminator="\n")
+            # In float64, because the shortest text of a float32 is another number when read back.
+            wide = dict.fromkeys(self.clips.select_dtypes("floating").columns, np.float64)
+            self.clips.astype(wide).to_csv(parts[1], index=False, lineterminator="\n")
             parts[2].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             for part, path in zip(parts, paths, strict=True):
                 part.replace(path)
