@@ -51,19 +51,28 @@ def preprocess(store: Store, params: PreprocessParams) -> Outcome:
     Raises DataErrors with every problem of the files: labels and missing clips before a run is opened, audio
     that cannot be used after all other clips are done.
     """
-    collected = _collect(params)
+    collected = collect_of(params)
     for warning in collected.warnings:
         tqdm.write(f"Note: {warning}", file=sys.stderr)
-    spec = RunSpec(
+    return store.perform(_spec(params, collected), lambda run: _body(run, params, collected))
+
+
+def preprocess_spec(params: PreprocessParams) -> RunSpec:
+    """Return what the run of these parameters is, without doing it; raises DataErrors as preprocess does."""
+    return _spec(params, collect_of(params))
+
+
+def _spec(params: PreprocessParams, collected: Collected) -> RunSpec:
+    return RunSpec(
         stage=Stage.PREPROCESS,
         name=f"preprocess {len(collected.clips)} clips, {params.frames} frames",
         config=_config(params, collected),
         study=params.study or None,
     )
-    return store.perform(spec, lambda run: _body(run, params, collected))
 
 
-def _collect(params: PreprocessParams) -> Collected:
+def collect_of(params: PreprocessParams) -> Collected:
+    """Return clips, labels and files; raises DataErrors with every problem of labels and missing clips."""
     if not params.soundtracks_dir:
         mend = "Give the folder that holds Set1/ and mean_ratings_set1.csv"
         raise UserError("is not given", where="parameter soundtracks_dir", mend=mend)

@@ -1,0 +1,1 @@
+"""Thin commands, one an entry point of ``MLproject``: parse, call rmer, exit."""

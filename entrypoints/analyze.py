@@ -1,0 +1,20 @@
+"""``mlflow run . -e analyze``: compare attacked systems."""
+
+from __future__ import annotations
+
+import click
+
+from entrypoints.options import command
+from rmer.stages.analyze import AnalyzeParams, analyze
+from rmer.tracking import connect
+
+
+@command("analyze", AnalyzeParams, help="Compare attacked systems: tables, tests, figures, report.")
+def cli(params: AnalyzeParams) -> None:
+    analysis = analyze(connect(), params)
+    done = "was done before" if analysis.outcome.skipped else "done"
+    click.echo(f"{analysis.text}\n\n{done}: run {analysis.outcome.run_id} (report.html, tables, figures)")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,50 @@
+"""The ``rmer`` command: every stage as a subcommand."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from rmer import __version__
+
+# Subcommand -> module; each is imported when it is asked for, as torch and MLflow take seconds.
+COMMANDS = {
+    "main": ("entrypoints.main", "The whole study: data, training, attacks, analysis."),
+    "preprocess": ("entrypoints.preprocess", "Compute spectrograms and log the data set."),
+    "train": ("entrypoints.train", "Train one system on a preprocessed data set."),
+    "attack": ("entrypoints.attack", "Attack trained systems, chosen by tags, run id or model URI."),
+    "analyze": ("entrypoints.analyze", "Compare attacked systems: tables, tests, figures, report."),
+    "import-published": ("entrypoints.import_published", "Import the logs of the published study."),
+    "demo-data": ("entrypoints.demo_data", "Write a synthetic data set to try everything on."),
+    "validate": ("entrypoints.validate", "List every problem of a data set."),
+    "server": ("entrypoints.server", "Serve a tracking store to one machine."),
+    "sync": ("entrypoints.sync", "Send what waits in the spool; mark runs whose process is dead."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        # MLproject calls its entry points with underscores, as identifiers must be.
+        name = name.replace("_", "-")
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="rmer")
+def main() -> None:
+    """Robust Music Emotion Recognition: train, attack, compare and explain models on MLflow."""
+
+
+if __name__ == "__main__":
+    main()

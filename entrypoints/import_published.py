@@ -1,0 +1,22 @@
+"""``mlflow run . -e import_published``: the logs of the published study as runs."""
+
+from __future__ import annotations
+
+import click
+
+from entrypoints.options import command
+from rmer.stages.import_published import ImportParams, import_published
+from rmer.tracking import connect
+
+
+@command("import-published", ImportParams, help="Import the logs of the published study as runs.")
+def cli(params: ImportParams) -> None:
+    store = connect()
+    outcome = import_published(store, params)
+    runs = store.get(outcome.run_id).metrics.get("import/runs", float("nan"))
+    done = "were imported before" if outcome.skipped else "imported"
+    click.echo(f"{runs:.0f} runs {done} (study {params.study}): run {outcome.run_id}")
+
+
+if __name__ == "__main__":
+    cli()

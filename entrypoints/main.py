@@ -1,0 +1,28 @@
+"""``mlflow run .``: the whole study."""
+
+from __future__ import annotations
+
+import click
+
+from entrypoints.options import command
+from rmer.stages.estimate import describe
+from rmer.stages.plan import StudyParams, make_plan
+from rmer.stages.study import data_folder, run_study
+from rmer.tracking import connect
+
+
+@command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
+def cli(params: StudyParams) -> None:
+    plan = make_plan(params)
+    if plan.params.dry_run:
+        click.echo(describe(plan))
+        return
+    store = connect()
+    folder = data_folder(plan)
+    result = run_study(store, plan, folder)
+    click.echo(f"\n{result.summary}\n")
+    click.echo(f"Runs, figures and report.html: mlflow ui --backend-store-uri {store.name}")
+
+
+if __name__ == "__main__":
+    cli()

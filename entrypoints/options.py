@@ -1,0 +1,113 @@
+"""Turns a stage's parameters into a command, and user errors into one line and exit code 2."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Callable
+from types import NoneType
+from typing import Any, TypeVar
+
+import click
+
+from rmer.errors import UserError
+from rmer.parameters import Parameters
+
+P = TypeVar("P", bound=Parameters)
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+INTERRUPTED = 130
+
+
+def command(
+    name: str, parameters: type[P], *, help: str
+) -> Callable[[Callable[[P], int | None]], click.Command]:
+    """Make a click command of a function that takes a stage's parameters and returns an exit code or None.
+
+    Every parameter is an option of its own name (``--task_loss_weight``, or with hyphens). ``mlflow run``
+    passes every value as text, so options take text and an empty one stands for the default.
+    """
+
+    def decorate(function: Callable[[P], int | None]) -> click.Command:
+        def callback(**texts: str) -> None:
+            sys.exit(run(lambda: function(parse(parameters, texts))))
+
+        return click.Command(
+            name,
+            callback=callback,
+            params=[_option(field) for field in dataclasses.fields(parameters)],
+            help=help,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        )
+
+    return decorate
+
+
+def run(call: Callable[[], int | None]) -> int:
+    """Return the exit code of a call; a user error is printed as one line and leaves no run open."""
+    try:
+        return call() or 0
+    except UserError as error:
+        _mark_failed(error)
+        click.echo(f"rmer: {error}", err=True)
+        return 2
+    except KeyboardInterrupt:
+        click.echo("rmer: interrupted; the same command goes on from here", err=True)
+        return INTERRUPTED
+
+
+def parse(parameters: type[P], texts: dict[str, str]) -> P:
+    """Build parameters from text. Raises UserError for text that is not of the parameter's type."""
+    types = typing.get_type_hints(parameters)
+    return parameters(**{name: _value(name, types[name], text) for name, text in texts.items() if text != ""})
+
+
+def _option(field: dataclasses.Field[Any]) -> click.Option:
+    name, rules = field.name, field.metadata
+    names = [f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else [])]
+    shown = "" if field.default in (None, "") else f"  [default: {_text(field.default)}]"
+    choices = "|".join(str(choice) for choice in rules["choices"] if choice != "")
+    is_switch = isinstance(field.default, bool)
+    return click.Option(
+        [*names, name],
+        default="",
+        metavar=f"[{choices}]"
+        if choices and len(choices) < 60
+        else "TEXT"
+        if not is_switch
+        else "true|false",
+        help=f"{rules['help']}{shown}",
+        is_flag=False,
+        **({"flag_value": "true"} if is_switch else {}),
+    )
+
+
+def _value(name: str, hint: Any, text: str) -> Any:
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not NoneType]
+    kind = kinds[0]
+    if kind is bool:
+        if text.lower() not in TRUE + FALSE:
+            raise _mismatch(name, text, "true or false")
+        return text.lower() in TRUE
+    try:
+        return kind(text)
+    except ValueError:
+        raise _mismatch(name, text, "a whole number" if kind is int else "a number") from None
+
+
+def _mismatch(name: str, text: str, wanted: str) -> UserError:
+    return UserError(f"{text!r} is not {wanted}", where=f"parameter {name}", mend=f"Give {wanted}")
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _mark_failed(error: UserError) -> None:
+    from rmer.tracking import mark_wrapper_failed  # MLflow takes seconds to import; --help needs none of it
+
+    try:
+        mark_wrapper_failed(error)
+    except UserError as also:
+        click.echo(f"rmer: {also}", err=True)

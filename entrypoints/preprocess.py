@@ -1,0 +1,22 @@
+"""``mlflow run . -e preprocess``: audio, ratings and annotations to a data set."""
+
+from __future__ import annotations
+
+import click
+
+from entrypoints.options import command
+from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.tracking import connect
+
+
+@command("preprocess", PreprocessParams, help="Compute spectrograms and log the data set.")
+def cli(params: PreprocessParams) -> None:
+    store = connect()
+    outcome = preprocess(store, params)
+    done = "was prepared before" if outcome.skipped else "prepared"
+    rate = store.get(outcome.run_id).metrics.get("preprocess/clips_per_second", float("nan"))
+    click.echo(f"{done}: run {outcome.run_id}, {rate:.1f} clips/s")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,25 @@
+"""``rmer sync``: send what waits in the spool."""
+
+from __future__ import annotations
+
+import click
+
+from entrypoints.options import run
+from rmer.tracking import connect
+
+
+@click.command("sync")
+def cli() -> None:
+    """Send what waits in the spool for the tracking store; mark runs whose process is dead."""
+    raise SystemExit(run(_sync))
+
+
+def _sync() -> int:
+    store = connect()
+    result = store.sync()
+    click.echo(
+        f"{store.name}: sent {result.records} records of {result.runs} runs, {result.left} left"
+        + (f" ({result.problem})" if result.problem else "")
+        + f"; marked {len(result.marked)} dead runs as KILLED"
+    )
+    return 1 if result.left else 0

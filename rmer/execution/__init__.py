@@ -1,0 +1,1 @@
+"""Running many jobs: one after the other in this process."""

@@ -1,0 +1,147 @@
+"""The plan of a study: its parameters, and what they come to for a given size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from rmer.errors import UserError
+from rmer.parameters import Parameters, param
+from rmer.stages.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.train import TrainParams
+from rmer.systems.catalogue import System, resolve
+
+PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
+
+# What a parameter that is not given comes to. "small" finishes within minutes on two cores; "full" is the
+# published study.
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {
+        "seeds": "6,21",
+        "clips": 60,
+        "frames": 80,
+        "epochs": 6,
+        "adversarial_iterations": 5,
+        "max_iters": 50,
+        "steps": 20,
+    },
+    "full": {
+        "seeds": PUBLISHED_SEEDS,
+        "clips": 360,
+        "frames": 313,
+        "epochs": 199,
+        "adversarial_iterations": None,
+        "max_iters": 1000,
+        "steps": 40,
+    },
+}
+
+
+@dataclass(frozen=True)
+class StudyParams(Parameters):
+    """Parameters of ``main``; those without a default take one from ``size``."""
+
+    size: str = param("small", "small (minutes) or full (as published)", choices=tuple(SIZES))
+    study: str = param("study", "name of the group of runs")
+    soundtracks_dir: str = param("", "folder with the clips and ratings; default: demo data is made")
+    ratings: str = param("", "ratings CSV; default: in soundtracks_dir")
+    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
+    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there")
+    systems: str = param(
+        "published", "systems or groups (published, blackbox, interpretable, adversarial, all), by commas"
+    )
+    seeds: str = param("", "training seeds, by commas (small 6,21; full the ten published)")
+    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
+    attacks: str = param("published,pgd", "attacks, by commas (published, bridge, pgd)")
+    clips: int | None = param(None, "clips of the demo data (small 60, full 360)", low=10, high=100_000)
+    frames: int | None = param(None, "excerpt length (small 80, full 313)", low=8, high=100_000)
+    epochs: int | None = param(None, "most epochs (small 6, full 199)", low=1, high=100_000)
+    adversarial_iterations: int | None = param(
+        None, "attack iterations in adversarial training (small 5, full by protocol)", low=1, high=100_000
+    )
+    max_iters: int | None = param(
+        None, "iterations of the published and bridge attack (small 50, full 1000)", low=1, high=10_000_000
+    )
+    steps: int | None = param(None, "steps of PGD (small 20, full 40)", low=1, high=10_000_000)
+    epsilon: float | None = param(None, "L-inf budget of PGD, standardised units", low=0.0, high=1e6)
+    workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
+    dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
+
+    def sized(self) -> StudyParams:
+        """Return the parameters with those not given set by ``size``."""
+        missing = {
+            name: value for name, value in SIZES[self.size].items() if getattr(self, name) in (None, "")
+        }
+        return replace(self, **missing)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will do: one data set, ``systems`` x ``seeds`` models, each under every attack."""
+
+    params: StudyParams
+    systems: list[System]
+    seeds: list[int]
+    attacks: list[str]
+
+    @property
+    def models(self) -> list[tuple[System, int]]:
+        """Every model, seed by seed, so that an early look sees all systems."""
+        return [(system, seed) for seed in self.seeds for system in self.systems]
+
+    def preprocess_params(self, folder: str) -> PreprocessParams:
+        """Return the parameters of stage preprocess for the data in ``folder``."""
+        return PreprocessParams(**{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder})
+
+    def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
+        """Return the parameters of stage train for one model."""
+        shared = _shared(self.params, TrainParams)
+        return TrainParams(
+            **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
+        )
+
+    def attack_params(self, attack: str, train_run_id: str) -> AttackParams:
+        """Return the parameters of stage attack for one model and attack."""
+        shared = _shared(self.params, AttackParams)
+        epsilon = self.params.epsilon if PROTOCOLS[attack] == "corrected" else None
+        changed = {"attack": attack, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
+        return AttackParams(**{**shared, **changed})
+
+
+def make_plan(params: StudyParams) -> Plan:
+    """Resolve sizes, systems, seeds and attacks; raises UserError for what is not known."""
+    params = params.sized()
+    attacks = _names(params.attacks)
+    unknown = [name for name in attacks if name not in PROTOCOLS]
+    if unknown or not attacks:
+        raise UserError(
+            f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named",
+            where="parameter attacks",
+            mend=f"Known are {', '.join(PROTOCOLS)}",
+        )
+    if not params.study:
+        raise UserError("is empty", where="parameter study", mend="Name the study")
+    return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in _names(text)]
+    except ValueError:
+        seeds = []
+    if not seeds or any(not 0 <= seed < 2**31 for seed in seeds):
+        mend = "Give whole numbers from 0, separated by commas"
+        raise UserError(f"{text!r} is no list of seeds", where="parameter seeds", mend=mend)
+    return seeds
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
+def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:
+    """Return the parameters that the study hands to a stage under the same name."""
+    names = {field.name for field in fields(stage)} & {field.name for field in fields(params)}
+    return {name: getattr(params, name) for name in names}

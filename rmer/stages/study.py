@@ -1,0 +1,147 @@
+"""Stage ``study``: the whole study as flat runs tied by ``rmer.study``, and one run that sums them up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rmer.errors import UserError
+from rmer.execution.serial import Failure, Job, run_jobs
+from rmer.report.readable import markdown, readable_table
+from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
+from rmer.stages.attack import attack
+from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.plan import Plan
+from rmer.stages.preprocess import preprocess, preprocess_spec
+from rmer.stages.train import train
+from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.tracking.locations import home
+
+SUMMARY = "study.md"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The run of stage ``study`` and its summary as Markdown."""
+
+    outcome: Outcome
+    summary: str
+
+
+def data_folder(plan: Plan) -> Path:
+    """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
+    if plan.params.soundtracks_dir:
+        return Path(plan.params.soundtracks_dir)
+    clips = plan.params.clips or 0
+    return make_demo_data(DemoParams(out_dir=str(home() / "demo" / str(clips)), clips=clips))
+
+
+def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
+    """Run the plan on the data in ``folder``; whatever is finished already is taken as it is.
+
+    Raises UserError naming every run that failed, after all others are done; the same call then goes on.
+    """
+    params = plan.params
+    data = preprocess_spec(plan.preprocess_params(str(folder)))
+    names = [system.name for system in plan.systems]
+    spec = RunSpec(
+        stage=Stage.STUDY,
+        name=f"study {params.study}",
+        config={
+            "study": params.study,
+            "data": data.digest,
+            "systems": names,
+            "seeds": plan.seeds,
+            "attacks": plan.attacks,
+            "train_protocol": params.train_protocol,
+            "epochs": params.epochs,
+            "adversarial_iterations": params.adversarial_iterations,
+            "max_iters": params.max_iters,
+            "steps": params.steps,
+            "epsilon": params.epsilon,
+        },
+        tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
+        study=params.study,
+    )
+    outcome = store.perform(spec, lambda run: _body(run, store, plan, folder))
+    return StudyResult(outcome, store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
+
+
+def _body(run: Run, store: Store, plan: Plan, folder: Path) -> None:
+    dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
+    trained, failures = run_jobs(_train_jobs(store, plan, dataset_run_id), "train")
+    attacked, more = run_jobs(_attack_jobs(store, plan, trained), "attack")
+    failures += more
+    if failures:
+        raise _failed(failures)
+    analyses = {name: _analyze(store, plan, name) for name in plan.attacks}
+    lineage = {"preprocess": dataset_run_id, **trained, **attacked}
+    lineage |= {f"analysis | {name}": analysis.outcome.run_id for name, analysis in analyses.items()}
+    run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
+    for name, analysis in analyses.items():
+        run.metrics(_summary_metrics(name, analysis))
+    summary = "\n\n".join(_section(name, analysis) for name, analysis in analyses.items())
+    run.text(summary, SUMMARY)
+    run.note(summary)
+
+
+def _train_jobs(store: Store, plan: Plan, dataset_run_id: str) -> list[Job]:
+    def job(name: str, call: Callable[[], Outcome]) -> Job:
+        return Job(name, lambda: call().run_id)
+
+    return [
+        job(
+            f"{system.name} s{seed}",
+            lambda system=system, seed=seed: train(  # type: ignore[misc]
+                store, plan.train_params(system, seed, dataset_run_id)
+            ),
+        )
+        for system, seed in plan.models
+    ]
+
+
+def _attack_jobs(store: Store, plan: Plan, trained: dict[str, str]) -> list[Job]:
+    return [
+        Job(
+            f"{model} | {name}",
+            lambda name=name, run_id=run_id: attack(store, plan.attack_params(name, run_id))[0].run_id,  # type: ignore[misc]
+        )
+        for model, run_id in trained.items()
+        for name in plan.attacks
+    ]
+
+
+def _analyze(store: Store, plan: Plan, attack_name: str) -> Analysis:
+    systems = ",".join(system.name for system in plan.systems)
+    params = AnalyzeParams(
+        study=plan.params.study,
+        attack=attack_name,
+        train_protocol=plan.params.train_protocol,
+        systems=systems,
+    )
+    return analyze(store, params)
+
+
+def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
+    metrics = {}
+    for row in analysis.systems.to_dict("records"):
+        system = str(row["system"]).replace(" ", "_")
+        for column in ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped"):
+            metrics[f"{system}/{attack_name}_{column}"] = float(row[column])
+    return metrics
+
+
+def _section(attack_name: str, analysis: Analysis) -> str:
+    return f"### Attack: {attack_name}\n\n{markdown(readable_table(analysis.systems))}"
+
+
+def _failed(failures: list[Failure]) -> UserError:
+    reasons = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures)
+    return UserError(
+        f"{len(failures)} runs failed ({reasons})",
+        where="study",
+        mend="Mend the cause; the same command then goes on with what is missing",
+    )
