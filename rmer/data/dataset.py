@@ -130,7 +130,7 @@ class Dataset:
             with parts[0].open("wb") as stream:
                 np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
             # In float64, because the shortest text of a float32 is another number when read back.
-            wide = dict.fromkeys(self.clips.select_dtypes("floating").columns, np.float64)
+            wide = dict.fromkeys(self.clips.select_dtypes("float32").columns, np.float64)
             self.clips.astype(wide).to_csv(parts[1], index=False, lineterminator="\n")
             parts[2].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             for part, path in zip(parts, paths, strict=True):

@@ -22,7 +22,8 @@ MINOR = np.array([0, 2, 3, 5, 7, 8, 10])
 PROGRESSIONS = ((0, 3, 4, 0), (0, 4, 3, 0), (0, 3, 0, 4))  # degrees whose triads are all major or all minor
 SLOTS = 16  # to a bar of four beats
 STRENGTH = np.tile([1.0, 0.0, 0.25, 0.0], 4) + np.eye(1, SLOTS)[0]
-HARMONICS = 8
+HARMONICS = 6
+QUIETEST = 0.03  # gain of a note that is still worth computing
 LOWER_IN_MINOR = 10  # semitones
 CLUSTER = (88, 89, 90, 91, 94)  # MIDI pitches
 
@@ -112,7 +113,7 @@ def _accompaniment(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> li
                 ]
             if STRENGTH[slot] >= 1:
                 notes.append(Note(times[slot], length, _astray(tones[0] - 12, cues, rng), 0.5))
-    return [note for note in notes if note.gain > 0.01]
+    return [note for note in notes if note.gain > QUIETEST]
 
 
 def _lead(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> list[Note]:
@@ -127,7 +128,7 @@ def _lead(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> list[Note]:
             notes.append(
                 Note(times[slot], _length(cues, gap), _astray(tone, cues, rng), 0.9 * cues.melody**1.3)
             )
-    return [note for note in notes if note.gain > 0.01]
+    return [note for note in notes if note.gain > QUIETEST]
 
 
 def _pattern(cues: Cues, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
