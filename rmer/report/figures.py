@@ -21,7 +21,7 @@ from matplotlib.ticker import MultipleLocator
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.metrics import RATING_SCALE
 from rmer.report.readable import REPORTED_2019, mean_and_std, number
-from rmer.report.tables import in_order
+from rmer.report.tables import in_order, is_adversarial, is_interpretable
 
 # Okabe and Ito (2008): told apart with any colour vision. Hatching repeats what colour says for grey print.
 BLACK_BOX, INTERPRETABLE = "#E69F00", "#009E73"
@@ -143,16 +143,6 @@ def axis_break(groups: Sequence[np.ndarray]) -> tuple[float, float] | None:
     if any((group >= high).any() and high <= _fence(group) for group in groups):
         return None
     return low, high
-
-
-def is_adversarial(name: str) -> bool:
-    """Return whether a system's name says that it was trained adversarially (``aA2E``)."""
-    return name.startswith("aA")
-
-
-def is_interpretable(name: str) -> bool:
-    """Return whether a system's name says that its concepts were supervised (``A2M2E``)."""
-    return name.removeprefix("a").startswith("A2M2E")
 
 
 def _fence(group: np.ndarray) -> float:

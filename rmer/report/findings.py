@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rmer.report.readable import mean_and_std, number
+from rmer.evaluation.statistics import WELCH_SEEDS
+from rmer.report.readable import mean_and_std, number, p_value
+from rmer.report.tables import is_adversarial
+
+METRIC_NAMES = {"adv/mae": "raw MAE", "adv/mae_clipped": "clipped MAE", "adv/corr": "correlation"}
+SIGNIFICANT = 0.05
+MOST_COMPARISONS = 5
 
 
-def headline(systems: pd.DataFrame) -> list[str]:
-    """Return which system fares best by each metric, and whether the metrics agree.
+def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+    """Return which system fares best by each metric, whether the metrics agree, and who differs from whom.
 
-    ``systems`` is the table of :func:`rmer.report.tables.systems_table`.
+    ``systems`` and ``tests`` are the tables of :mod:`rmer.report.tables`.
     """
     if len(systems) < 2:
         return [
@@ -32,7 +39,7 @@ def headline(systems: pd.DataFrame) -> list[str]:
     winners = {found.split(" (")[0] for found in best.values() if found}
     if len(winners) > 1:
         sentences.append("The metrics disagree: which system is the most robust depends on the one chosen.")
-    return sentences
+    return sentences + _comparisons(tests)
 
 
 def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str, str]) -> list[str]:
@@ -45,8 +52,9 @@ def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str
     exceeded = attacks["violations"].sum()
     if exceeded > 0:
         notes.append(
-            f"No budget was held: {exceeded:.0f} of {attacks['clips'].sum()} perturbations exceed epsilon "
-            f"{selection.get('epsilon', '')}. Systems are compared at perturbations of different size."
+            f"The budget was not enforced: {exceeded:.0f} of {attacks['clips'].sum()} perturbations exceed "
+            f"epsilon {selection.get('epsilon', '')}. "
+            "Systems are compared at perturbations of different size."
         )
     elif math.isnan(attacks["violations"].sum(skipna=False)):
         notes.append("Not every run says whether its perturbations hold the budget.")
@@ -71,7 +79,8 @@ def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str
         )
     notes.append(
         "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
-        "paired_t_seeds and welch_seeds take one score a seed. No p is corrected for the number of tests."
+        "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p is "
+        "corrected for the number of tests."
     )
     return notes
 
@@ -89,6 +98,31 @@ def _scale(systems: pd.DataFrame, attacks: pd.DataFrame) -> list[str]:
         text = f"A model that always predicts the mean label has a MAE of {number(constant, 3)}"
         notes.append(f"{text}; under attack worse than that, even clipped: {', '.join(worse) or 'none'}.")
     return notes
+
+
+def _comparisons(tests: pd.DataFrame) -> list[str]:
+    """Compare the systems that are trained alike: both adversarially, or neither."""
+    welch = tests[(tests["test"] == WELCH_SEEDS) & tests["p"].notna()]
+    sentences = []
+    pairs: dict[tuple[str, str], dict[str, Mapping[Any, Any]]] = {}
+    for row in welch.to_dict("records"):
+        if is_adversarial(row["a"]) == is_adversarial(row["b"]):
+            pairs.setdefault((row["a"], row["b"]), {})[row["metric"]] = row
+    for (a, b), by_metric in list(pairs.items())[:MOST_COMPARISONS]:
+        differences = [
+            f"{name} {_direction(by_metric[metric])} (p = {p_value(by_metric[metric]['p'])})"
+            for metric, name in METRIC_NAMES.items()
+            if metric in by_metric
+        ]
+        sentences.append(f"{b} against {a}, under attack: {', '.join(differences)}.")
+    return sentences
+
+
+def _direction(test: Mapping[Any, Any]) -> str:
+    """Say how b compares with a."""
+    if test["p"] >= SIGNIFICANT:
+        return "not clearly different"
+    return "lower" if test["statistic"] > 0 else "higher"
 
 
 def _best(systems: pd.DataFrame, column: str, *, highest: bool) -> str:

@@ -53,7 +53,7 @@ def readable_attacks(attacks: pd.DataFrame) -> pd.DataFrame:
             "Median L2": [number(value) for value in attacks["l2_median"]],
             "Largest L∞": [number(value, 4) for value in attacks["linf_max"]],
             "Budget exceeded": budget,
-            "Predictions outside 0-1": [f"{100 * value:.0f} %" for value in attacks["outside_scale"]],
+            "Predictions off scale": [f"{100 * value:.0f} %" for value in attacks["outside_scale"]],
             "MAE of saved adversaries": [number(value) for value in attacks["rescored_mae"]],
             "MAE of a constant": [number(value) for value in attacks["constant_mae"]],
         }

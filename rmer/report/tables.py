@@ -50,6 +50,16 @@ def in_order(models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
     return rows
 
 
+def is_adversarial(name: str) -> bool:
+    """Return whether a system's name says that it was trained adversarially (``aA2E``)."""
+    return name.startswith("aA")
+
+
+def is_interpretable(name: str) -> bool:
+    """Return whether a system's name says that its concepts were supervised (``A2M2E``)."""
+    return name.removeprefix("a").startswith("A2M2E")
+
+
 def systems_table(models: Sequence[AttackedModel]) -> pd.DataFrame:
     """Return one row a system (:data:`SYSTEM_COLUMNS`), in full precision.
 

@@ -104,7 +104,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()}
     report = Report(
         title=f"{len(systems)} systems under the {shared.get(Tag.ATTACK, 'unnamed')} attack",
-        headline=headline(systems),
+        headline=headline(systems, tests),
         selection=selection,
         systems=readable_table(systems),
         tests=readable_tests(tests),
@@ -285,5 +285,5 @@ def _log(run: Run, report: Report, systems: pd.DataFrame, tests: pd.DataFrame, a
 def _note(report: Report) -> str:
     findings = "\n".join(f"- {sentence}" for sentence in report.headline)
     caveats = "\n".join(f"- {sentence}" for sentence in report.caveats)
-    note = f"{findings}\n\n{markdown(report.systems)}\nBefore you believe it:\n\n{caveats}\n"
+    note = f"{findings}\n\n{markdown(report.systems)}\nWhat limits these numbers:\n\n{caveats}\n"
     return note if len(note) <= LONGEST_NOTE else f"{findings}\n\nSee {Artifact.REPORT}.\n"

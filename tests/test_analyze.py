@@ -1,0 +1,297 @@
+"""Analysis by tags: the published numbers to the digit, and what it refuses to mix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rmer.errors import UserError
+from rmer.stages.analyze import AnalyzeParams, analyze
+from rmer.stages.import_published import ImportParams, import_published
+from rmer.stages.selection import Selected, select_attack_runs
+from rmer.tracking import Run, RunSpec, Stage, Store, Tag, connect
+
+# Section 6 of the study's description: mean and population standard deviation over 10 seeds.
+COLUMNS = (
+    "clean_corr", "clean_corr_std", "clean_mae", "clean_mae_std", "adv_corr", "adv_corr_std",
+    "adv_mae", "adv_mae_std", "delta_mae", "delta_mae_std", "delta_mae_median", "adv_mae_clipped",
+)  # fmt: skip
+PUBLISHED = {
+    "A2E": (0.7324, 0.0154, 0.0957, 0.0051, -0.3203, 0.0874, 1.7861, 0.318, 1.6904, 0.3164, 1.6178, 0.5024),
+    "A2B2E": (
+        0.6958,
+        0.0159,
+        0.1068,
+        0.0107,
+        -0.3556,
+        0.0845,
+        2.0286,
+        0.9324,
+        1.9218,
+        0.9234,
+        1.5151,
+        0.5043,
+    ),
+    "A2M2E": (
+        0.6805,
+        0.0246,
+        0.1105,
+        0.0059,
+        -0.4938,
+        0.0852,
+        1.1578,
+        0.2136,
+        1.0473,
+        0.2142,
+        0.9789,
+        0.5111,
+    ),
+    "aA2E": (0.6799, 0.0253, 0.1021, 0.0042, -0.3655, 0.0924, 1.0841, 0.0691, 0.982, 0.0682, 0.9742, 0.489),
+    "aA2B2E": (
+        0.6672,
+        0.0264,
+        0.1051,
+        0.0044,
+        -0.4203,
+        0.1332,
+        1.1131,
+        0.0648,
+        1.008,
+        0.0658,
+        0.9978,
+        0.5077,
+    ),
+}
+
+
+def open_store(folder: Path) -> Store:
+    return connect(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def imported(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with the published logs."""
+    folder = tmp_path_factory.mktemp("imported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        store = open_store(folder)
+        import_published(store, ImportParams(source=str(shared / "published-runs")))
+        yield store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store in which every test has a study of its own."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        yield open_store(folder)
+
+
+@pytest.fixture
+def study(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+def attack_run(store: Store, study: str, system: str = "A2E", seed: int = 1, **changes: Any) -> str:
+    """Log one attack run as the attack stage does; ``changes`` are tags (epsilon) and params (cfg_steps)."""
+    values = {
+        "origin": "computed", "train_protocol": "corrected", "attack_protocol": "corrected", "attack": "pgd",
+        "norm": "linf", "epsilon": "0.01", "split": "test", "split_scheme": "album", "dataset": "d1",
+        "attack_seed": "21",
+    }  # fmt: skip
+    params = {"steps": 40, "device": "cpu"}
+    params |= {name.removeprefix("cfg_"): value for name, value in changes.items() if name.startswith("cfg_")}
+    values |= {name: value for name, value in changes.items() if not name.startswith("cfg_")}
+    tags = {f"rmer.{name}": value for name, value in values.items()}
+    tags |= {Tag.SYSTEM: system, Tag.SEED: str(seed), Tag.TRAIN_RUN_ID: f"trained-{system}-{seed}"}
+    rng = np.random.default_rng([seed, *map(ord, system)])
+    table = pd.DataFrame({"clip": ["001", "002", "003"], "album": "", "l2": 1.0, "linf": 0.01})
+    for target in ("tension", "tender", "valence"):
+        table[f"label_{target}"] = [0.2, 0.5, 0.7]
+        table[f"clean_{target}"] = table[f"label_{target}"] + rng.normal(0, 0.1, 3)
+        table[f"adv_{target}"] = table[f"label_{target}"] + rng.normal(0, 0.5, 3)
+
+    def body(run: Run) -> None:
+        run.table(table, "adversaries/clips.csv")
+        run.metrics({"budget/violations": 0, "constant/mae": 0.2})
+
+    config = {"model": study, **values, **params, "system": system, "seed": seed}
+    spec = RunSpec(Stage.ATTACK, f"{system} s{seed}", config, tags, study)
+    return store.perform(spec, body).run_id
+
+
+def test_published_numbers_to_every_digit(imported: Store) -> None:
+    analysis = analyze(imported, AnalyzeParams())
+    table = imported.read_table(analysis.outcome.run_id, "tables/systems.csv")
+    assert table["seeds"].tolist() == [10] * 5
+    assert table["system"].tolist() == list(PUBLISHED)
+    found = table.set_index("system")[list(COLUMNS)].round(4)
+    for system, expected in PUBLISHED.items():
+        assert tuple(found.loc[system]) == expected
+
+
+def test_published_tests(imported: Store) -> None:
+    analysis = analyze(imported, AnalyzeParams())
+    table = imported.read_table(analysis.outcome.run_id, "tables/tests.csv").set_index(
+        ["test", "metric", "a", "b"]
+    )
+    for a, t, p in (("A2E", "13.0352", "4.567e-32"), ("A2B2E", "12.0990", "1.695e-28")):
+        row = table.loc[("paired_t_pooled", "adv/mae", a, "A2M2E")]
+        assert (row["n"], f"{row['statistic']:.4f}", f"{row['p']:.3e}") == (360, t, p)
+    assert table.loc[("paired_t_seeds", "adv/mae", "A2E", "A2M2E"), "p"] == pytest.approx(0.003, abs=5e-4)
+    assert table.loc[("paired_t_seeds", "adv/mae", "A2B2E", "A2M2E"), "p"] == pytest.approx(0.024, abs=5e-4)
+    assert table.loc[("welch_seeds", "adv/mae_clipped", "A2E", "A2M2E"), "p"] == pytest.approx(0.54, abs=5e-3)
+
+
+def test_table_1_as_the_logs_round(imported: Store) -> None:
+    text = analyze(imported, AnalyzeParams()).text
+    for row in (
+        "A2E (reported 2019) | - | .76 | -",
+        "A2M2E (reported 2019) | - | .75 | -",
+        "A2E | 10 | .73 ± .02 | .10 ± .01",
+        "A2B2E | 10 | .70 ± .02 | .11 ± .01",
+        "A2M2E | 10 | .68 ± .02 | .11 ± .01",
+        "aA2E | 10 | .68 ± .03 | .10 ± .00",
+        "aA2B2E | 10 | .67 ± .03 | .11 ± .00",
+    ):
+        assert row in " ".join(text.split())
+
+
+def test_what_an_analysis_logs(imported: Store) -> None:
+    run_id = analyze(imported, AnalyzeParams()).outcome.run_id
+    for path in (
+        "report.html", "tables/systems.md", "tables/systems.tex", "tables/attacks.csv",
+        *(f"figures/{name}.{form}" for name in ("performance_table", "diff_performance", "true_vs_pred")
+          for form in ("png", "svg")),
+    ):  # fmt: skip
+        assert imported.download(run_id, path).stat().st_size > 400
+    record = imported.get(run_id)
+    assert record.metrics["A2M2E/adv_mae"] == pytest.approx(1.1578, abs=5e-5)
+    assert record.tags[Tag.STAGE] == "analyze"
+    assert record.tags[Tag.ATTACK] == "published"
+    assert "| A2M2E" in record.tags["mlflow.note.content"]
+    attacks = imported.read_table(run_id, "tables/attacks.csv").set_index("system")
+    assert attacks["violations"].sum() == 1790
+    runs = imported.read_table(run_id, "tables/runs.csv")
+    assert set(runs["run_id"]) == {found.run_id for found in imported.find("attack")}
+    assert imported.download(run_id, "report.html").read_text().count(runs["train_run_id"][7]) == 1
+
+
+def test_the_same_runs_are_analysed_once(imported: Store) -> None:
+    first, second = (analyze(imported, AnalyzeParams()) for _ in range(2))
+    assert second.outcome.skipped
+    assert second.outcome.run_id == first.outcome.run_id
+    assert second.text == first.text
+    other = analyze(imported, AnalyzeParams(emotions="happy", systems="A2E,A2M2E"))
+    assert other.outcome.run_id != first.outcome.run_id
+    assert other.systems["system"].tolist() == ["A2E", "A2M2E"]
+
+
+def select(store: Store, study: str, *, allow_mixed: bool = False, **params: Any) -> list[Selected]:
+    tags = AnalyzeParams(**params).tags()
+    return select_attack_runs(store, tags, study=study, systems=[], allow_mixed=allow_mixed)
+
+
+def names(selected: list[Selected]) -> list[str]:
+    return sorted(item.name for item in selected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("origin", "imported"), ("train_protocol", "published"), ("attack_protocol", "bridge"),
+        ("attack", "bridge"), ("norm", "l2"), ("epsilon", "0.02"), ("split", "validation"),
+        ("split_scheme", "published"), ("dataset", "d2"), ("attack_seed", "22"),
+    ],
+)  # fmt: skip
+def test_refuses_to_mix_unless_narrowed_or_told(store: Store, study: str, name: str, value: str) -> None:
+    attack_run(store, study, "A2E")
+    attack_run(store, study, "A2M2E", **{name: value})
+    with pytest.raises(UserError, match=f"{name}: ") as caught:
+        select(store, study)
+    assert f"{value} (1 runs)" in str(caught.value)
+    assert f"Narrow with {name};" in str(caught.value)
+    narrow: dict[str, Any] = {name: float(value) if name == "epsilon" else value}
+    assert names(select(store, study, **narrow)) == ["A2M2E"]
+    assert f"A2M2E {value}" in names(select(store, study, allow_mixed=True))
+
+
+def test_refuses_to_mix_settings_of_one_attack(store: Store, study: str) -> None:
+    attack_run(store, study, "A2E", cfg_steps=40, cfg_device="cpu")
+    attack_run(store, study, "A2M2E", cfg_steps=10, cfg_device="cuda")
+    with pytest.raises(UserError, match=r"not alike: steps: 10 \(1 runs\), 40 \(1 runs\)\."):
+        select(store, study)
+    assert names(select(store, study, allow_mixed=True)) == ["A2E steps 40", "A2M2E steps 10"]
+
+
+def test_refuses_a_system_and_seed_that_occur_twice(store: Store, study: str) -> None:
+    attack_run(store, study)
+    newest = attack_run(store, study, cfg_model="another")
+    with pytest.raises(UserError, match="A2E seed 1 does in runs") as caught:
+        select(store, study)
+    assert f"{newest} (study {study}, trained in trained-A2E-1)" in str(caught.value)
+    assert [item.record.run_id for item in select(store, study, allow_mixed=True)] == [newest]
+
+
+def test_imported_and_computed_side_by_side(store: Store, study: str) -> None:
+    for seed in (1, 2):
+        attack_run(store, study, "A2M2E", seed)
+        attack_run(store, study, "A2M2E", seed, origin="imported")
+    analysis = analyze(store, AnalyzeParams(study=study, allow_mixed=True))
+    assert analysis.systems["system"].tolist() == ["A2M2E computed", "A2M2E imported"]
+    assert analysis.systems["seeds"].tolist() == [2, 2]
+    assert "A2M2E imported/adv_mae" in store.get(analysis.outcome.run_id).metrics
+
+
+def test_unfinished_runs_do_not_count(store: Store, study: str) -> None:
+    finished = attack_run(store, study)
+    store.client.set_terminated(attack_run(store, study, seed=2), "FAILED")
+    assert [item.record.run_id for item in select(store, study)] == [finished]
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Run attack or import_published first"):
+        analyze(open_store(tmp_path), AnalyzeParams())
+
+
+def test_an_empty_selection_says_what_there_is(store: Store, study: str) -> None:
+    attack_run(store, study)
+    with pytest.raises(UserError, match=r"with attack=square, study=.* systems: .*A2E.*attack: .*pgd"):
+        analyze(store, AnalyzeParams(attack="square", study=study))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"emotions": "tension,envy"}, "no target is called envy.*tension, tender, valence"),
+        ({"scatter_systems": "aA2M2E"}, "no attacked system is called aA2M2E.*A2E"),
+        ({"scatter_seed": "7"}, "A2E has no run of seed 7.*Its seeds are 1"),
+    ],
+)
+def test_bad_choices_for_the_scatter_plot(
+    store: Store, study: str, params: dict[str, str], message: str
+) -> None:
+    attack_run(store, study)
+    with pytest.raises(UserError, match=message):
+        analyze(store, AnalyzeParams(study=study, **params))
+    assert store.find("analyze", study=study) == []
+
+
+def test_a_model_without_a_seed_counts_as_one(store: Store, study: str) -> None:
+    store.set_tags(attack_run(store, study, "my-model"), {Tag.SEED: ""})
+    systems = analyze(store, AnalyzeParams(study=study)).systems
+    assert systems[["system", "seeds"]].to_numpy().tolist() == [["my-model", 1]]
+
+
+def test_an_unusable_table_names_its_run(store: Store, study: str) -> None:
+    run_id = attack_run(store, study)
+    path = store.download(run_id, "adversaries/clips.csv")
+    path.write_text(path.read_text().replace("clean_tender", "cleaned"))
+    with pytest.raises(UserError, match=f"run {run_id}: lacks clean_tender"):
+        analyze(store, AnalyzeParams(study=study))

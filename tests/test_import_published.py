@@ -1,0 +1,156 @@
+"""Importing the published logs: runs equal in form to the project's own, once and only once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from published_clone import CLIPS, write_clone
+
+from rmer.data.dataset import EMOTIONS
+from rmer.data.published_logs import published_systems
+from rmer.errors import DataErrors, UserError
+from rmer.stages.import_published import ImportParams, import_published
+from rmer.tracking import RunRecord, Store, Tag, connect
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def store(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store with the small clone imported."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        patch.delenv("MLFLOW_RUN_ID", raising=False)
+        opened = connect(f"sqlite:///{folder}/mlflow.db")
+        import_published(opened, ImportParams(source=str(clone)))
+        yield opened
+
+
+def attacks(store: Store, system: str, seed: int) -> RunRecord:
+    (record,) = store.find("attack", {Tag.SYSTEM: system, Tag.SEED: str(seed)})
+    return record
+
+
+def test_every_published_run_becomes_a_train_and_an_attack_run(store: Store) -> None:
+    for stage in ("train", "attack"):
+        found = Counter(
+            (record.tags[Tag.SYSTEM], int(record.tags[Tag.SEED]))
+            for record in store.find(stage, study="published")
+        )
+        assert found == Counter(published_systems().values())
+
+
+def test_attack_runs_are_found_with_mlflow_alone(store: Store) -> None:
+    client = MlflowClient(store.uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = "tags.`rmer.stage` = 'attack' and tags.`rmer.system` = 'A2M2E'"
+    assert len(client.search_runs(experiments, query)) == 10
+
+
+def test_tags_of_an_attack_run(store: Store) -> None:
+    record = attacks(store, "A2E", 6)
+    expected = {
+        Tag.ORIGIN: "imported",
+        Tag.TRAIN_PROTOCOL: "published",
+        Tag.ATTACK_PROTOCOL: "published",
+        Tag.ATTACK: "published",
+        Tag.NORM: "linf",
+        Tag.EPSILON: "0.001",
+        Tag.SPLIT: "test",
+        Tag.SPLIT_SCHEME: "published",
+        Tag.BUDGET_HELD: "false",
+    }
+    assert expected.items() <= record.tags.items()
+    assert record.name == "A2E s6 | published Linf .001"
+
+
+def test_attack_and_train_run_are_linked_and_share_the_data_set(store: Store) -> None:
+    record = attacks(store, "aA2B2E", 7192)
+    trained = store.get(record.tags[Tag.TRAIN_RUN_ID])
+    assert trained.tags[Tag.STAGE] == "train"
+    for tag in (Tag.SYSTEM, Tag.SEED, Tag.DATASET, Tag.ORIGIN):
+        assert trained.tags[tag] == record.tags[tag]
+
+
+def test_params_are_the_published_settings_as_plain_decimals(store: Store) -> None:
+    record = attacks(store, "A2M2E", 21)
+    expected = {"lr": "0.002", "max_iters": "1000", "conv_method": "corr", "sign": "true", "alpha": "none"}
+    assert {f"cfg.{name}": text for name, text in expected.items()}.items() <= record.params.items()
+    trained = store.get(record.tags[Tag.TRAIN_RUN_ID])
+    expected = {"arch": "bottleneck", "lr": "0.0005", "batch_size": "8", "emotion_weight": "0.5"}
+    assert {f"cfg.{name}": text for name, text in expected.items()}.items() <= trained.params.items()
+
+
+def test_metrics_follow_from_the_per_clip_table(store: Store) -> None:
+    record = attacks(store, "A2E", 6)
+    table = store.read_table(record.run_id, "adversaries/clips.csv")
+    labels, clean, adversarial = (
+        table[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy() for kind in ("label", "clean", "adv")
+    )
+    assert sorted(table["clip"]) == sorted(CLIPS)
+    expected = {
+        "clean/mae": np.abs(clean - labels).mean(),
+        "adv/mae": np.abs(adversarial - labels).mean(),
+        "adv/mae_clipped": np.abs(adversarial.clip(0, 1) - labels).mean(),
+        "adv/tension/mae": np.abs(adversarial - labels).mean(axis=0)[2],
+        "constant/mae": np.abs(labels - labels.mean(axis=0)).mean(),
+        "perturbation/l2": table["l2"].mean(),
+        "budget/violations": 3.0,
+    }
+    assert {name: record.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert record.metrics["delta/mae"] == pytest.approx(expected["adv/mae"] - expected["clean/mae"], rel=1e-9)
+    trained = store.get(record.tags[Tag.TRAIN_RUN_ID])
+    assert trained.metrics["test/emotion/mae"] == pytest.approx(expected["clean/mae"], rel=1e-12)
+
+
+def test_predictions_of_the_train_run(store: Store) -> None:
+    (trained,) = store.find("train", {Tag.SYSTEM: "aA2E", Tag.SEED: "42"})
+    table = store.read_table(trained.run_id, "tables/predictions.csv")
+    assert list(table.columns[:3]) == ["clip", "split", "label_valence"]
+    assert set(table["split"]) == {"test"}
+    assert len(table) == len(CLIPS)
+
+
+def test_the_importing_run_links_all(store: Store) -> None:
+    (record,) = store.find("import")
+    table = store.read_table(record.run_id, "tables/runs.csv")
+    assert len(table) == 50
+    assert set(table["attack_run_id"]) == {found.run_id for found in store.find("attack")}
+    assert set(table["train_run_id"]) == {found.run_id for found in store.find("train")}
+
+
+def test_importing_again_adds_nothing_but_what_was_deleted(store: Store, clone: Path) -> None:
+    before = {record.run_id for record in store.search({})}
+    outcome = import_published(store, ImportParams(source=str(clone / "runs"), study="another name"))
+    assert outcome.skipped
+    assert {record.run_id for record in store.search({})} == before
+    deleted = attacks(store, "A2B2E", 950)
+    store.client.delete_run(deleted.run_id)
+    import_published(store, ImportParams(source=str(clone)))
+    after = {record.run_id for record in store.search({})}
+    assert len(after) == len(before)
+    assert after - before == {attacks(store, "A2B2E", 950).run_id}
+
+
+def test_malformed_logs_leave_no_run(tmp_path: Path) -> None:
+    folder = next((write_clone(tmp_path / "clone") / "runs" / "adversaries").iterdir())
+    (folder / "log.csv").write_text("file,epoch\n")
+    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(DataErrors, match="the header is"):
+        import_published(store, ImportParams(source=str(tmp_path / "clone")))
+    assert store.search({}) == []
+
+
+def test_without_a_source_it_says_where_the_logs_are(tmp_path: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(UserError, match=r"github\.com/CPJKU/robustness_mer_bottleneck"):
+        import_published(store, ImportParams())
