@@ -1,0 +1,58 @@
+"""Small models and data for tests of training and attacks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmer.data.dataset import Normalisation
+from rmer.data.standardised import Part, Standardised
+
+
+class Linear(nn.Module):
+    """A linear regressor on [1, frames, bands], whose worst perturbations have a closed form."""
+
+    def __init__(self, weights: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights)  # [targets, frames * bands]
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        return {"output": inputs.flatten(1) @ self.weights.T + self.bias, "c_prob": None}
+
+
+def linear_regressor(targets: int, cells: int = 60, seed: int = 0) -> Linear:
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.randn(targets, cells, generator=generator, dtype=torch.float64)
+    return Linear(weights, torch.zeros(targets, dtype=torch.float64))
+
+
+def synthetic_data(
+    train: int = 16, validation: int = 8, frames: int = 24, targets: int = 8, concepts: int = 7
+) -> Standardised:
+    """Noise whose labels depend on the mean of a few bands, so that training has something to learn."""
+    rng = np.random.default_rng(5)
+
+    def part(clips: int, first: int) -> Part:
+        inputs = rng.normal(0, 1, (clips, 1, frames, 149)).astype(np.float32)
+        loud = rng.uniform(-1, 1, (clips, targets + concepts)).astype(np.float32)
+        for index in range(targets + concepts):
+            inputs[:, 0, :, index * 9 : index * 9 + 9] += loud[:, index, None, None]
+        labels = torch.from_numpy(0.5 + 0.3 * loud)
+        return Part(
+            np.arange(first, first + clips),
+            torch.from_numpy(inputs),
+            labels[:, :targets],
+            labels[:, targets:] if concepts else None,
+        )
+
+    trained = part(train, 0)
+    return Standardised(
+        train=trained,
+        validation=part(validation, train),
+        test=part(validation, train + validation),
+        normalisation=Normalisation(0.4, 0.5),
+        floor=torch.full((149,), -0.8),
+        ceiling=trained.inputs.amax(dim=(0, 1, 2)),
+    )

@@ -1,0 +1,147 @@
+"""Networks and catalogue: published parameter names, names of systems, folding, damaged checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rmer.errors import UserError
+from rmer.systems.catalogue import CATALOGUE, System, resolve
+from rmer.systems.devices import resolve_device
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import build_network, load_checkpoint
+
+CONVOLUTIONS = ("1", "2", "3", "4", "5", "6", "7", "7b", "11")
+
+
+def published_keys(heads: tuple[str, ...]) -> set[str]:
+    convolution = ("0.weight", "0.bias")
+    norm = ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
+    backbone = {f"preconcept_model.conv{n}.{key}" for n in CONVOLUTIONS for key in convolution + norm}
+    return backbone | {f"{head}.{key}" for head in heads for key in ("weight", "bias")}
+
+
+@pytest.mark.parametrize(("arch", "heads"), [("plain", ("fc",)), ("bottleneck", ("fc_ml", "fc_ml2emo"))])
+def test_state_dict_has_the_published_keys(arch: str, heads: tuple[str, ...]) -> None:
+    assert set(build_network(arch).state_dict()) == published_keys(heads)
+
+
+def test_full_size_network_maps_excerpts_to_targets_and_concepts() -> None:
+    prediction = build_network("bottleneck", targets=5, concepts=3).eval()(torch.zeros(2, 1, 313, 149))
+    assert prediction["output"].shape == (2, 5)
+    assert prediction["c_prob"].shape == (2, 3)
+    assert build_network("plain", targets=1).eval()(torch.zeros(1, 1, 40, 149))["c_prob"] is None
+
+
+def test_initialisation_is_kaiming_with_zero_linear_biases() -> None:
+    torch.manual_seed(0)
+    network = build_network("bottleneck")
+    kernel = network.preconcept_model.conv7[0].weight
+    assert kernel.std().item() == pytest.approx((2 / kernel[0].numel()) ** 0.5, rel=0.02)
+    assert not network.fc_ml.bias.any()
+    assert network.preconcept_model.conv1[0].bias.any()
+
+
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [
+        (System("plain"), "A2E"),
+        (System("bottleneck"), "A2B2E"),
+        (System("bottleneck", 0.5), "A2M2E"),
+        (System("bottleneck", 0.5, adversarial=True), "aA2M2E"),
+        (System("bottleneck", 0.3), "A2M2E w.3"),
+        (System("bottleneck", 0.0), "A2M2E w0"),
+    ],
+)
+def test_systems_are_named_by_what_is_varied(system: System, name: str) -> None:
+    assert system.name == name
+
+
+def test_groups_resolve_to_the_published_scripts() -> None:
+    assert [system.name for system in resolve("blackbox, interpretable,A2E")] == ["A2E", "A2B2E", "A2M2E"]
+    assert {system.name for system in resolve("published")} == set(CATALOGUE) - {"aA2M2E"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: System("plain", 0.5),
+        lambda: System("bottleneck", 1.5),
+        lambda: System("deep"),  # type: ignore[arg-type]
+        lambda: resolve("A2X"),
+        lambda: resolve(" , "),
+        lambda: resolve_device("cuda:99"),
+        lambda: resolve_device("abacus"),
+    ],
+)
+def test_bad_systems_are_user_errors(make: object) -> None:
+    with pytest.raises(UserError):
+        make()  # type: ignore[operator]
+
+
+def test_folding_leaves_the_function_unchanged() -> None:
+    torch.manual_seed(1)
+    network = build_network("bottleneck").double()
+    for module in network.modules():  # running statistics as after training, not the trivial (0, 1)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2.0)
+    inputs = torch.randn(3, 1, 40, 149, dtype=torch.float64)
+    folded, plain = FrozenNetwork(network), FrozenNetwork(network, fold=False)
+    outputs, gradient = folded.gradient(inputs, lambda out: out.square().sum(1))
+    expected_outputs, expected = plain.gradient(inputs, lambda out: out.square().sum(1))
+    assert torch.allclose(outputs, expected_outputs, atol=1e-12)
+    assert torch.allclose(gradient, expected, atol=1e-12 * float(expected.abs().max()) + 1e-15)
+    assert folded.gradients == 3
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules()), "original is untouched"
+
+
+def test_frozen_network_is_in_evaluation_mode_and_gives_weights_no_gradient() -> None:
+    network = build_network("plain").train()
+    frozen = FrozenNetwork(network)
+    inputs = torch.randn(2, 1, 40, 149)
+    assert torch.equal(frozen.outputs(inputs), frozen.outputs(inputs)), "dropout is off"
+    assert not any(parameter.requires_grad for parameter in frozen.model.parameters())
+    assert network.training, "the caller's network keeps its mode"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("arch", ["plain", "bottleneck"])
+def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, suffix: str) -> None:
+    network = build_network(arch, targets=3)
+    path = tmp_path / f"model{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), path)
+    loaded = load_checkpoint(path)
+    assert not loaded.training
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("m.pt", b"garbage"), ("m.safetensors", b"garbage"), ("m.pt", b""), ("absent.pt", None)],
+)
+def test_damaged_checkpoints_are_user_errors(tmp_path: Path, name: str, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        load_checkpoint(tmp_path / name)
+
+
+def test_checkpoints_that_hold_code_are_refused(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path(tmp_path / "executed").touch, ())
+
+    torch.save({"fc.weight": Payload()}, tmp_path / "m.pt")
+    with pytest.raises(UserError):
+        load_checkpoint(tmp_path / "m.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(8, 10)}, tmp_path / "m.pt")
+    with pytest.raises(UserError, match="not a checkpoint of this network"):
+        load_checkpoint(tmp_path / "m.pt")
