@@ -31,15 +31,16 @@ def linear_regressor(targets: int, cells: int = 60, seed: int = 0) -> Linear:
 def synthetic_data(
     train: int = 16, validation: int = 8, frames: int = 24, targets: int = 8, concepts: int = 7
 ) -> Standardised:
-    """Noise whose labels depend on the mean of a few bands, so that training has something to learn."""
+    """Noise whose labels follow its level, up or down by target, so that training has something to learn."""
     rng = np.random.default_rng(5)
 
     def part(clips: int, first: int) -> Part:
         inputs = rng.normal(0, 1, (clips, 1, frames, 149)).astype(np.float32)
-        loud = rng.uniform(-1, 1, (clips, targets + concepts)).astype(np.float32)
-        for index in range(targets + concepts):
-            inputs[:, 0, :, index * 9 : index * 9 + 9] += loud[:, index, None, None]
-        labels = torch.from_numpy(0.5 + 0.3 * loud)
+        level = rng.uniform(-1, 1, (clips, 1)).astype(np.float32)
+        inputs += level[:, :, None, None]
+        noise = rng.normal(0, 0.05, (clips, targets + concepts))
+        signs = np.resize([0.3, -0.3], targets + concepts)
+        labels = torch.from_numpy((0.5 + level * signs + noise).astype(np.float32))
         return Part(
             np.arange(first, first + clips),
             torch.from_numpy(inputs),
