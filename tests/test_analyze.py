@@ -152,8 +152,8 @@ def test_published_tests(imported: Store) -> None:
 def test_table_1_as_the_logs_round(imported: Store) -> None:
     text = analyze(imported, AnalyzeParams()).text
     for row in (
-        "A2E (reported 2019) | - | .76 | -",
-        "A2M2E (reported 2019) | - | .75 | -",
+        "A2E (2019) | - | .76 | -",
+        "A2M2E (2019) | - | .75 | -",
         "A2E | 10 | .73 ± .02 | .10 ± .01",
         "A2B2E | 10 | .70 ± .02 | .11 ± .01",
         "A2M2E | 10 | .68 ± .02 | .11 ± .01",

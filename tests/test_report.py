@@ -150,7 +150,7 @@ def test_p_values(value: float, text: str) -> None:
 def test_readable_table_begins_with_the_values_of_2019(models: list[AttackedModel]) -> None:
     lines = readable.markdown(readable.readable_table(tables.systems_table(models))).splitlines()
     assert len(lines) == 2 + 2 + 3
-    assert re.split(r"\s*\|\s*", lines[2])[1:4] == ["A2E (reported 2019)", "-", ".76"]
+    assert re.split(r"\s*\|\s*", lines[2])[1:4] == ["A2E (2019)", "-", ".76"]
     assert re.split(r"\s*\|\s*", lines[4])[1:7] == [
         "A2E",
         "3",

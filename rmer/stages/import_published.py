@@ -189,6 +189,7 @@ class _TrainBody:
         columns |= {f"pred_{emotion}": clean[:, index] for index, emotion in enumerate(EMOTIONS)}
         table = pd.DataFrame({"clip": self.log.clips["clip"], "split": "test", **columns})
         run.table(table, Artifact.PREDICTIONS)
+        _log_dataset(run, self.log)
         run.note("Imported: test predictions out of a published attack log. There is no model.")
 
 
@@ -208,11 +209,19 @@ class _AttackBody:
                 "budget/violations": budget_violations(self.log),
             }
         )
-        run.table(_clip_table(self.log), Artifact.ADVERSARY_CLIPS)
+        table = _clip_table(self.log)
+        run.table(table, Artifact.ADVERSARY_CLIPS)
+        run.ui_table(table, "per_clip.json")
+        _log_dataset(run, self.log)
         run.note(
             "Imported from a published attack log. `adv_*` is the prediction for the last iterate, `l2` the "
             "norm of the perturbation that was kept. Constant predictor: mean label of the attacked clips."
         )
+
+
+def _log_dataset(run: Run, log: PublishedLog) -> None:
+    source = {"published_run": log.run}
+    run.dataset_input("soundtracks", labels_digest(log.clips), source=source, context="test")
 
 
 def _clip_table(log: PublishedLog) -> pd.DataFrame:
