@@ -87,23 +87,50 @@ def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
         server.stop()
 
 
+class Database:
+    """A PostgreSQL server with an empty database; raises pytest's skip where it is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        initdb, postgres = _postgresql_program("initdb"), _postgresql_program("postgres")
+        if initdb is None or postgres is None:
+            pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+        self._folder, self._port, become = folder, free_port(), _unprivileged(folder)
+        self.uri = f"postgresql://rmer@127.0.0.1:{self._port}/postgres"
+        data = str(folder / "data")
+        subprocess.run(
+            [*become, initdb, "-D", data, "-U", "rmer", "-A", "trust", "--no-sync"],
+            check=True,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+        )
+        options = ["-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        self._command = [*become, postgres, "-D", data, "-p", str(self._port), *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        log_file = self._folder / "postgresql.log"
+        with log_file.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stderr=log, cwd=self._folder)
+        wait_for(lambda: _listens(self._port), f"PostgreSQL did not start: see {log_file}")
+
+    def stop(self) -> None:
+        """Stop it, cutting its connections."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """Run a fresh PostgreSQL for the length of a block and give its URI; skips where it is not installed."""
-    initdb, postgres = _postgresql_program("initdb"), _postgresql_program("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    port, data, become = free_port(), folder / "data", _unprivileged(folder)
-    subprocess.run([*become, initdb, "-D", str(data), "-U", "rmer", "-A", "trust"], check=True, cwd=folder)
-    options = ["-p", str(port), "-k", str(folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    with (folder / "postgresql.log").open("ab") as log:
-        server = subprocess.Popen([*become, postgres, "-D", str(data), *options], stderr=log, cwd=folder)
+def postgresql(folder: Path) -> Iterator[Database]:
+    """Run a fresh PostgreSQL for the length of a block."""
+    database = Database(folder)
+    database.start()
     try:
-        wait_for(lambda: _listens(port), f"PostgreSQL did not start: see {folder / 'postgresql.log'}")
-        yield f"postgresql://rmer@127.0.0.1:{port}/postgres"
+        yield database
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(START_SECONDS)
+        database.stop()
 
 
 def start_python(code: str, **environment: str) -> subprocess.Popen[str]:

@@ -30,8 +30,8 @@ def fresh_store(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'mlflow.db'}"
     else:
-        with postgresql(tmp_path / "postgresql") as uri:
-            yield uri
+        with postgresql(tmp_path / "postgresql") as database:
+            yield database.uri
 
 
 @pytest.mark.slow

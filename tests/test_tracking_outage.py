@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -12,13 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from servers import MlflowServer, free_port, mlflow_server, start_python, wait_for
+from servers import MlflowServer, free_port, mlflow_server, postgresql, start_python, wait_for
 
 from rmer.errors import UserError
-from rmer.tracking import Run, RunSpec, Store, connect
+from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.journal import waiting_runs
 
-SPEC = RunSpec("train", "A2E s6", {"lr": 5e-4})
 STEPS = 60
 FRAME = pd.DataFrame({"clip": ["001"], "x": [0.5]})
 
@@ -30,12 +30,24 @@ class Twice(torch.nn.Module):
         return {"output": 2 * inputs.mean((1, 2)), "c_prob": None}
 
 
+@pytest.fixture(scope="module")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowServer]:
+def server(lasting_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RMER_DRAIN_SECONDS", "2")
-    with mlflow_server(tmp_path / "server") as running:
-        yield running
+    if not lasting_server.answers():
+        lasting_server.start()
+    return lasting_server
+
+
+@pytest.fixture
+def spec(request: pytest.FixtureRequest) -> RunSpec:
+    return RunSpec("train", "A2E s6", {"lr": 5e-4, "test": request.node.name})
 
 
 def log_epoch(run: Run, step: int) -> None:
@@ -48,7 +60,7 @@ def assert_each_point_once(store: Store, run_id: str, steps: int) -> None:
 
 
 def test_a_server_away_for_some_seconds_costs_nothing(
-    server: MlflowServer, capfd: pytest.CaptureFixture[str]
+    server: MlflowServer, spec: RunSpec, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = connect(server.uri)
 
@@ -65,7 +77,7 @@ def test_a_server_away_for_some_seconds_costs_nothing(
         run.text("report", "report.html")
         wait_for(server.answers, "the server did not come back")
 
-    outcome = store.perform(SPEC, body)
+    outcome = store.perform(spec, body)
     assert outcome.waiting == 0
     assert_each_point_once(store, outcome.run_id, STEPS)
     assert store.get(outcome.run_id).status == "FINISHED"
@@ -75,7 +87,9 @@ def test_a_server_away_for_some_seconds_costs_nothing(
     assert messages.count("answers again") == 1
 
 
-def test_a_server_away_for_good_then_back(server: MlflowServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_server_away_for_good_then_back(
+    server: MlflowServer, spec: RunSpec, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     store = connect(server.uri)
 
     def body(run: Run) -> None:
@@ -86,15 +100,16 @@ def test_a_server_away_for_good_then_back(server: MlflowServer, capfd: pytest.Ca
         run.params({"device": "cpu"})
         run.file(Path(__file__), "code")
 
-    outcome = store.perform(SPEC, body)
+    outcome = store.perform(spec, body)
     assert outcome.waiting > 0
     assert f"{outcome.waiting} records wait" in capfd.readouterr().err
     with pytest.raises(UserError, match=f"{server.uri}.*does not answer"):
         connect(server.uri)
     assert store.replay().left == outcome.waiting
+    assert connect(f"sqlite:///{tmp_path}/other.db").sync().elsewhere == {server.uri: 1}
 
     server.start()
-    result = store.sync()
+    result = connect(server.uri, send_waiting=False).sync()
     assert (result.runs, result.records, result.left) == (1, outcome.waiting, 0)
     assert store.sync().records == 0
     assert waiting_runs(server.uri) == []
@@ -105,7 +120,54 @@ def test_a_server_away_for_good_then_back(server: MlflowServer, capfd: pytest.Ca
         store.download(outcome.run_id, f"code/{Path(__file__).name}").read_text()
         == Path(__file__).read_text()
     )
-    assert store.perform(SPEC, lambda run: pytest.fail("done twice")).skipped
+    assert store.perform(spec, lambda run: pytest.fail("done twice")).skipped
+
+
+def test_a_torn_and_an_unreadable_line_of_a_journal_do_not_stop_the_rest(
+    server: MlflowServer, spec: RunSpec, tmp_path: Path
+) -> None:
+    store = connect(server.uri)
+
+    def body(run: Run) -> None:
+        server.stop()
+        log_epoch(run, 0)
+
+    run_id = store.perform(spec, body).run_id
+    (operations,) = (tmp_path / "rmer-home" / "spool").glob(f"*/{run_id}/operations.jsonl")
+    first, *rest = operations.read_bytes().splitlines(keepends=True)
+    assert json.loads(first)["do"] == "params"
+    operations.write_bytes(b"".join([b"\0\0\0\n", *rest, b'{"do": "metr']))
+    server.start()
+    result = store.sync()
+    assert (result.left, len(result.refused)) == (0, 1)
+    assert_each_point_once(store, run_id, 1)
+    record = store.get(run_id)
+    assert record.status == "FAILED"
+    assert "cannot be read" in record.tags[Tag.ERROR]
+
+
+def test_a_database_that_is_restarted_costs_nothing(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with postgresql(tmp_path / "postgresql") as database:
+        store = connect(database.uri)
+
+        def body(run: Run) -> None:
+            for step in range(30):
+                if step == 10:
+                    database.stop()
+                if step == 20:
+                    threading.Timer(1.0, database.start).start()
+                log_epoch(run, step)
+                time.sleep(0.05)
+
+        outcome = store.perform(spec, body)
+        assert outcome.waiting == 0
+        assert_each_point_once(store, outcome.run_id, 30)
+        database.stop()
+        with pytest.raises(UserError, match="does not answer"):
+            connect(database.uri)
 
 
 KILLED = """
@@ -119,34 +181,36 @@ def body(run):
     print("logged", flush=True)
     time.sleep(60)
 
-connect().perform(RunSpec("train", "A2E s6", {{"lr": 5e-4}}), body)
+connect().perform(RunSpec("train", "A2E s6", {config!r}), body)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [37, 150, 400])
-def test_a_process_killed_while_sending_loses_and_repeats_nothing(server: MlflowServer, steps: int) -> None:
-    process = start_python(KILLED.format(steps=steps), MLFLOW_TRACKING_URI=server.uri)
+@pytest.mark.parametrize("steps", [37, 400])
+def test_a_process_killed_while_sending_loses_and_repeats_nothing(
+    server: MlflowServer, spec: RunSpec, steps: int
+) -> None:
+    process = start_python(KILLED.format(steps=steps, config=spec.config), MLFLOW_TRACKING_URI=server.uri)
     assert process.stdout is not None
     assert process.stdout.readline() == "logged\n"
     process.kill()
     process.communicate()
 
     store = connect(server.uri)  # replays
-    (record,) = store.search({})
+    (record,) = store.search({Tag.CONFIG: spec.digest})
     assert_each_point_once(store, record.run_id, steps)
 
     def rest(run: Run) -> None:
         assert run.logged_step("train/loss") == steps - 1
         log_epoch(run, steps)
 
-    outcome = store.perform(SPEC, rest)
+    outcome = store.perform(spec, rest)
     assert (outcome.run_id, outcome.resumed) == (record.run_id, True)
     assert_each_point_once(store, record.run_id, steps + 1)
 
 
 def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
-    server: MlflowServer, tmp_path: Path
+    server: MlflowServer, spec: RunSpec, tmp_path: Path
 ) -> None:
     store = connect(server.uri)
 
@@ -160,7 +224,7 @@ def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
         run.model(Twice(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
         run.metrics({"test/mae": 0.5}, model="model")
 
-    run_id = store.perform(SPEC, body).run_id
+    run_id = store.perform(spec, body).run_id
     journal = next(path for path in (tmp_path / "rmer-home" / "spool").glob(f"*/{run_id}"))
     backup = tmp_path / "backup"
     shutil.copytree(journal, backup)
@@ -173,7 +237,8 @@ def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
     run = store.client.get_run(run_id)
     assert len(run.inputs.dataset_inputs) == 1
     assert len(run.outputs.model_outputs) == 1
-    (model,) = store.client.search_logged_models([run.info.experiment_id])
+    models = store.client.search_logged_models([run.info.experiment_id])
+    (model,) = [model for model in models if model.source_run_id == run_id]
     assert model.status == "READY"
     assert [(metric.key, metric.value) for metric in model.metrics] == [("test/mae", 0.5)]
     assert run.data.tags["mlflow.loggedArtifacts"].count("a.json") == 1
@@ -186,12 +251,12 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_store_that_comes_back_in_time_is_waited_for(
-    server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(server.uri)
     server.stop()
     threading.Timer(1.0, server.start).start()
-    assert not store.perform(SPEC, lambda run: None).skipped
+    assert not store.perform(spec, lambda run: None).skipped
     server.stop()
     monkeypatch.setenv("RMER_WAIT_SECONDS", "1")
     with pytest.raises(UserError, match="does not answer"):

@@ -180,7 +180,8 @@ def test_work_dir_goes_when_the_run_is_finished(store: Store, isolated_home: Pat
     seen: list[Path] = []
     store.perform(SPEC, lambda run: seen.append(run.work_dir))
     assert not seen[0].exists()
-    assert [path for path in isolated_home.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    left = [path.name for path in isolated_home.rglob("*") if path.is_file()]
+    assert sorted(name for name in left if not name.endswith(".lock")) == ["store.txt"]
 
 
 def test_a_value_that_the_store_refuses_is_a_bug_and_fails_the_run(store: Store) -> None:
@@ -195,6 +196,16 @@ def test_a_value_that_the_store_refuses_is_a_bug_and_fails_the_run(store: Store)
     assert record.status == "FAILED"
     assert "adv/mae@8" in record.tags[Tag.ERROR]
     assert record.metrics["val/corr"] == 1.0
+
+
+def test_a_run_deleted_while_it_is_open_is_told(store: Store) -> None:
+    def body(run: Run) -> None:
+        store.client.delete_run(run.run_id)
+        run.metrics({"val/corr": 1.0})
+
+    with pytest.raises(StoreRefusedError, match="deleted"):
+        store.perform(SPEC, body)
+    assert not store.perform(SPEC, nothing).resumed
 
 
 def test_runs_inside_runs_are_flat(store: Store) -> None:

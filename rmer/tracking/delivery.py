@@ -130,5 +130,8 @@ class Delivery:
             self.set_tags(operation["tags"])
         self._client.set_terminated(self._run_id, operation["status"], end_time=operation["time"])
 
+    def _unreadable(self, operation: Operation) -> None:
+        raise ValueError("a line of the journal cannot be read")
+
     def _run(self) -> Any:
         return self._client.get_run(self._run_id)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 import requests
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -19,7 +19,6 @@ from packaging.version import Version
 from rmer.errors import UserError
 from rmer.tracking.find import FINISHED
 from rmer.tracking.locations import digest, home
-from rmer.tracking.outages import is_outage
 
 # From pandas 3.1 on, reading is always exact and the option is deprecated.
 _EXACT: dict[str, Any] = (
@@ -90,11 +89,17 @@ class Downloads:
         try:
             fetched = Path(download_artifacts(uri, dst_path=folder, tracking_uri=self._uri))
         except (MlflowException, requests.HTTPError, OSError) as error:
-            if is_outage(error):
+            # MLflow reports what is absent as it reports a server's failure: only the listing tells.
+            if self._is_listed(uri):
                 raise
             mend = "Check the run and the path"
             raise UserError(f"there is no artifact {uri}", where=where, mend=mend) from error
         return _existing(fetched, where)
+
+    def _is_listed(self, uri: str) -> bool:
+        folder, _, name = uri.rpartition("/")
+        entries = list_artifacts(artifact_uri=folder, tracking_uri=self._uri) or []
+        return any(entry.path.rpartition("/")[2] == name for entry in entries)
 
 
 def read_table(path: Path) -> pd.DataFrame:

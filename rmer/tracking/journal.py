@@ -17,9 +17,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import digest, home, redacted
 
 Operation = dict[str, Any]
+STORE = "store.txt"
 
 
 class JournalBusyError(Exception):
@@ -33,6 +34,7 @@ class Journal:
         self.run_id = run_id
         self.folder = spool(uri) / run_id
         self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.folder.parent / STORE).write_text(redacted(uri))
         self._owner = FileLock(f"{self.folder}.lock", thread_local=False)
         try:
             self._owner.acquire(timeout=0)
@@ -89,7 +91,7 @@ class Journal:
             while offset < end and len(operations) < limit:
                 line = file.readline()
                 offset += len(line)
-                operations.append((json.loads(line), offset))
+                operations.append((_parse(line), offset))
         return operations
 
     def acknowledge(self, offset: int, files: list[str]) -> None:
@@ -145,6 +147,24 @@ def waiting_runs(uri: str) -> list[str]:
         return []
     folders = [path for path in folder.iterdir() if path.is_dir()]
     return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+
+
+def waiting_stores() -> dict[str, int]:
+    """Return the stores for which journals wait (or are at work), and how many."""
+    stores = {}
+    for named in (home() / "spool").glob(f"*/{STORE}"):
+        count = sum(path.is_dir() for path in named.parent.iterdir())
+        if count:
+            stores[named.read_text()] = count
+    return stores
+
+
+def _parse(line: bytes) -> Operation:
+    try:
+        operation: Operation = json.loads(line)
+    except ValueError:  # the disk lost it, in a power failure say
+        return {"do": "unreadable"}
+    return operation
 
 
 def _reasons(path: Path) -> list[str]:

@@ -42,7 +42,7 @@ def sqlite_file(uri: str) -> Path:
 
 def redacted(uri: str) -> str:
     """Return the URI without its password, to be shown to people."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)
 
 
 def digest(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import torch
+import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -41,6 +42,11 @@ class ExportedNetwork(nn.Module):
         if mode:
             raise UserError("a model from the store cannot be trained", mend="Rebuild it from its weights")
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch copies its own deprecated classes
+            return ExportedNetwork(copy.deepcopy(self.program, memo))
 
 
 def save_network(
@@ -77,13 +83,14 @@ def save_network(
             metadata=dict(metadata or {}),
             serialization_format="pt2",
         )
-    _drop_pyfunc(folder)
+    _drop_serving(folder)
     for name, path in (extra_files or {}).items():
         shutil.copyfile(path, folder / name)
 
 
 def load_network(folder: Path) -> nn.Module:
     """Load a model folder on the CPU; raises :class:`UserError` when that would execute pickles."""
+    _check_flavour(folder)
     try:
         with _no_pickles():
             program = mlflow.pytorch.load_model(str(folder))
@@ -97,10 +104,27 @@ def load_network(folder: Path) -> nn.Module:
     return ExportedNetwork(program)
 
 
-def _drop_pyfunc(folder: Path) -> None:
-    # MLflow's generic flavour takes networks that return one tensor; ours return a dictionary.
+def _check_flavour(folder: Path) -> None:
+    try:
+        flavours = Model.load(str(folder)).flavors
+    except (MlflowException, OSError, TypeError, yaml.YAMLError) as error:
+        raise _not_ours(folder, f"{type(error).__name__} in its MLmodel file") from error
+    if "pytorch" not in flavours:
+        raise _not_ours(folder, f"it is of kind {', '.join(flavours) or 'none'}")
+
+
+def _not_ours(folder: Path, reason: str) -> UserError:
+    mend = "Log it with mlflow.pytorch.log_model(..., serialization_format='pt2')"
+    return UserError(f"this is no PyTorch model ({reason})", where=str(folder), mend=mend)
+
+
+def _drop_serving(folder: Path) -> None:
+    # MLflow serves, and loads as "python_function", networks that return one tensor; ours return several.
     model = Model.load(str(folder))
     model.flavors.pop("python_function", None)
+    example = (model.saved_input_example_info or {}).pop("serving_input_path", None)
+    if example:
+        (folder / example).unlink()
     model.save(str(folder / "MLmodel"))
 
 

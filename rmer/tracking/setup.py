@@ -27,7 +27,7 @@ def tame_mlflow() -> None:
     """Make MLflow quiet and a dead server quick to notice; what the user set in the environment stays."""
     for variable, value in {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender and `patiently` try again
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }.items():

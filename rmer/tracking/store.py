@@ -13,10 +13,11 @@ from mlflow.exceptions import MlflowException
 from rmer.errors import UserError
 from rmer.tracking.downloads import Downloads, read_table
 from rmer.tracking.find import FINISHED, RunRecord, as_record, newest_per_config, search
+from rmer.tracking.journal import waiting_stores
 from rmer.tracking.liveness import is_alive, whereabouts
 from rmer.tracking.locations import redacted, resolve_uri
 from rmer.tracking.opening import Outcome, RunSpec, perform
-from rmer.tracking.outages import is_outage, patiently, say
+from rmer.tracking.outages import patiently, say
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import SCHEMA_VERSION, Tag
 from rmer.tracking.setup import check_health, experiment_id, initialise, tame_mlflow
@@ -27,21 +28,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
-def connect(tracking_uri: str | None = None, experiment: str | None = None) -> Store:
+def connect(
+    tracking_uri: str | None = None, experiment: str | None = None, *, send_waiting: bool = True
+) -> Store:
     """Open a tracking store, set it up if it is new, and send what earlier processes left in the spool.
 
     ``tracking_uri`` defaults to ``MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db`` in this folder;
     ``experiment`` to the one of ``mlflow run``, ``MLFLOW_EXPERIMENT_NAME``, else ``rmer``. Safe to be called
-    by many processes at once. Raises :class:`UserError` within seconds when nobody answers.
+    by many processes at once. ``send_waiting=False`` leaves the spool for :meth:`Store.sync`. Raises
+    :class:`UserError` within seconds when nobody answers.
     """
     uri = resolve_uri(tracking_uri)
     tame_mlflow()
     check_health(uri)
     client = initialise(uri)
     store = Store(client, uri, experiment_id(client, uri, experiment))
-    store.replay()
+    if send_waiting:
+        store.replay()
     return store
 
 
@@ -84,23 +90,17 @@ class Store:
 
     def get(self, run_id: str) -> RunRecord:
         """Return one run; raises :class:`UserError` when there is none with this id."""
-        try:
-            return as_record(self.patiently(lambda: self.client.get_run(run_id)))
-        except MlflowException as error:
-            if is_outage(error):
-                raise
-            mend = "Check the id and MLFLOW_TRACKING_URI"
-            raise UserError(f"no run with id {run_id}", where=self.name, mend=mend) from error
+        return as_record(self._read(lambda: self.client.get_run(run_id)))
 
     def metric_history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """Return every point of a metric as ``(step, value)``, by step and time."""
-        points = self.patiently(lambda: self.client.get_metric_history(run_id, key))
+        points = self._read(lambda: self.client.get_metric_history(run_id, key))
         points = sorted(points, key=lambda point: (point.step, point.timestamp))
         return [(point.step, point.value) for point in points]
 
     def download(self, run_id: str, path: str) -> Path:
         """Return a local path of a run's artifact (file or folder); a server's is copied and kept."""
-        return self.patiently(lambda: self._downloads.artifact(run_id, path))
+        return self._read(lambda: self._downloads.artifact(run_id, path))
 
     def read_table(self, run_id: str, path: str) -> pd.DataFrame:
         """Read a table that a run logged; names such as clip ids stay text, empty text stays empty."""
@@ -108,7 +108,7 @@ class Store:
 
     def model_folder(self, uri: str) -> Path:
         """Return a local folder of a logged model: ``models:/...``, ``runs:/<run>/<name>`` or a path."""
-        return self.patiently(lambda: self._downloads.model(uri))
+        return self._read(lambda: self._downloads.model(uri))
 
     def load_model(self, uri: str) -> nn.Module:
         """Load a logged model on the CPU, without executing pickles (else :class:`UserError`)."""
@@ -130,6 +130,7 @@ class Store:
         result = self.replay()
         if not result.problem:
             result.marked += self.mark_dead()
+        result.elsewhere |= {name: runs for name, runs in waiting_stores().items() if name != self.name}
         return result
 
     def mark_dead(self) -> list[str]:
@@ -146,6 +147,16 @@ class Store:
         """Set tags of a run at once, past the journal."""
         entities = [RunTag(key, value) for key, value in tags.items()]
         self.patiently(lambda: self.client.log_batch(run_id, tags=entities))
+
+    def _read(self, call: Callable[[], T]) -> T:
+        """Make a call that names a run or model: that there is none is the user's mistake."""
+        try:
+            return self.patiently(call)
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            mend = "Check the id and MLFLOW_TRACKING_URI"
+            raise UserError(error.message, where=self.name, mend=mend) from error
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Make a call, waiting a while for a store that is away."""

@@ -21,6 +21,7 @@ class SyncResult:
     refused: list[str] = field(default_factory=list)
     problem: str = ""  # why something is left: the store is away
     marked: list[str] = field(default_factory=list)  # ids of runs whose process was found dead
+    elsewhere: dict[str, int] = field(default_factory=dict)  # other stores for which runs wait -> how many
 
 
 def replay(client: MlflowClient, uri: str) -> SyncResult:
