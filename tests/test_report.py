@@ -194,19 +194,27 @@ def caveats(models: list[AttackedModel], violations: float, **selection: str) ->
 
 
 def test_caveats_of_the_published_protocol(models: list[AttackedModel]) -> None:
-    text = caveats(models, 4, attack_protocol="published", train_protocol="published", epsilon="0.001")
+    text = caveats(
+        models,
+        4,
+        attack_protocol="published",
+        train_protocol="published",
+        split_scheme="published",
+        epsilon="0.001",
+    )
     assert "36 of 36 perturbations exceed epsilon 0.001" in text
     assert "last iterate" in text
-    assert "share albums" in text
+    assert "statistics of all clips" in text
+    assert "same albums" in text
     assert "96-100 % of the adversarial predictions leave the rating scale" in text
     assert "As few as 3 seed(s)" in text
     assert "MAE of .200; under attack worse than that, even clipped: A2E, A2M2E, aA2E" in text
 
 
 def test_caveats_of_a_bounded_attack(models: list[AttackedModel]) -> None:
-    text = caveats(models, 0, attack_protocol="corrected", train_protocol="corrected")
-    assert "exceed" not in text
-    assert "last iterate" not in text
+    text = caveats(models, 0, attack_protocol="corrected", train_protocol="corrected", split_scheme="album")
+    for absent in ("exceed", "last iterate", "statistics of all clips", "same albums"):
+        assert absent not in text
 
 
 @pytest.mark.parametrize(

@@ -246,12 +246,14 @@ def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]
     """Draw a table with rules above, below and between blocks, as LaTeX's booktabs does."""
     lines = 1 + sum(len(block) for block in blocks)
     height = 0.24 * lines + 0.1 * (len(blocks) + 1)
-    figure = Figure(figsize=(3.4, height))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 3.4), ylim=(height, 0))
+    names = max(1.4, 0.3 + 0.07 * max(len(row[0]) for block in blocks for row in block))
+    width = names + 2.0
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
-    columns = [(0.12, "left"), (1.95, "center"), (2.85, "center")]
+    columns = [(0.12, "left"), (names + 0.55, "center"), (names + 1.45, "center")]
     top = 0.05
-    axes.plot([0.05, 3.35], [top, top], "k", lw=1.3)
+    axes.plot([0.05, width - 0.05], [top, top], "k", lw=1.3)
     for index, block in enumerate([[header], *blocks]):
         for row in block:
             for (x, align), cell in zip(columns, row, strict=True):
@@ -260,6 +262,6 @@ def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]
                 )
             top += 0.24
         top += 0.05
-        axes.plot([0.05, 3.35], [top, top], "k", lw=1.3 if index == len(blocks) else 0.6)
+        axes.plot([0.05, width - 0.05], [top, top], "k", lw=1.3 if index == len(blocks) else 0.6)
         top += 0.05
     return figure

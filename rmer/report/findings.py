@@ -65,8 +65,13 @@ def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str
         )
     if "published" in selection.get("train_protocol", ""):
         notes.append(
-            "Published training protocol: spectrograms are standardised with statistics of all clips, and "
-            "training and test clips share albums."
+            "Published training protocol: spectrograms are standardised with statistics of all clips, "
+            "test clips included."
+        )
+    if "published" in selection.get("split_scheme", ""):
+        notes.append(
+            "Published split: clips are drawn one by one, so that training and test clips come from the same "
+            "albums."
         )
     notes += _scale(systems, attacks)
     if systems["seeds"].min() < 5:
@@ -89,9 +94,10 @@ def _scale(systems: pd.DataFrame, attacks: pd.DataFrame) -> list[str]:
     outside, constant = attacks["outside_scale"], attacks["constant_mae"].mean()
     notes = []
     if outside.max() > 0:
+        shares = dict.fromkeys(f"{100 * share:.0f}" for share in (outside.min(), outside.max()))
         notes.append(
-            f"{100 * outside.min():.0f}-{100 * outside.max():.0f} % of the adversarial predictions leave the "
-            "rating scale (0-1); raw MAE counts how far, clipped MAE does not."
+            f"{'-'.join(shares)} % of the adversarial predictions leave the rating scale (0-1); raw MAE "
+            "counts how far, clipped MAE does not."
         )
     if math.isfinite(constant):
         worse = systems["system"][systems["adv_mae_clipped"] > constant]
@@ -101,7 +107,9 @@ def _scale(systems: pd.DataFrame, attacks: pd.DataFrame) -> list[str]:
 
 
 def _comparisons(tests: pd.DataFrame) -> list[str]:
-    """Compare the systems that are trained alike: both adversarially, or neither."""
+    """Compare others with the reference, if there is one: those trained alike, adversarially or not."""
+    if len(set(tests["b"])) != 1:
+        return []
     welch = tests[(tests["test"] == WELCH_SEEDS) & tests["p"].notna()]
     sentences = []
     pairs: dict[tuple[str, str], dict[str, Mapping[Any, Any]]] = {}

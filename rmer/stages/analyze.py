@@ -228,7 +228,7 @@ def _figures(
         "true_vs_pred": ReportFigure(
             "Label versus prediction",
             f"Ratings against predictions for clean and attacked clips of one model each (seed {seeds}). "
-            "Insets: clean predictions alone, both axes from 0 to 1.",
+            "Insets: clean predictions alone.",
             label_versus_prediction(shown, emotions),
         ),
         "performance_table": ReportFigure(
