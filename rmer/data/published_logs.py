@@ -14,6 +14,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class PublishedLog:
     hparams: Mapping[str, Any]
     clips: pd.DataFrame
     digest: str
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """Digest of clip numbers and labels, see :func:`labels_digest`."""
+        return labels_digest(self.clips)
 
 
 def published_systems() -> dict[str, tuple[str, int]]:
@@ -283,11 +289,11 @@ def _disagreements(logs: list[PublishedLog]) -> list[str]:
     """Every model was attacked on the same clips: name the runs whose clips or labels differ."""
     if not logs:
         return []
-    expected = labels_digest(logs[0].clips)
+    expected = logs[0].labels_digest
     return [
         f"{log.run}: clips or labels differ from those of {logs[0].run}"
         for log in logs[1:]
-        if labels_digest(log.clips) != expected
+        if log.labels_digest != expected
     ]
 
 

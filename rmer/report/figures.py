@@ -245,7 +245,7 @@ def _make_room_below(axes: Axes) -> None:
 def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]]]) -> Figure:
     """Draw a table with rules above, below and between blocks, as LaTeX's booktabs does."""
     lines = 1 + sum(len(block) for block in blocks)
-    height = 0.24 * lines + 0.1 * (len(blocks) + 1)
+    height = 0.24 * lines + 0.1 * (len(blocks) + 1) + 0.05
     names = max(1.4, 0.3 + 0.07 * max(len(row[0]) for block in blocks for row in block))
     width = names + 2.0
     figure = Figure(figsize=(width, height))

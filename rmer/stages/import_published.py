@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rmer.data.dataset import EMOTIONS
-from rmer.data.published_logs import PublishedLog, labels_digest, read_published_logs
+from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
 from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.metrics import constant_mae, regression_scores
@@ -54,7 +54,7 @@ def import_published(store: Store, params: ImportParams) -> Outcome:
         stage=Stage.IMPORT,
         name="published logs",
         config={"logs": content, "runs": len(logs)},
-        tags={Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: labels_digest(logs[0].clips)},
+        tags={Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: logs[0].labels_digest},
         study=params.study,
     )
     outcome = store.perform(spec, lambda run: _body(run, store, logs, params.study))
@@ -172,7 +172,7 @@ def _tags(log: PublishedLog) -> dict[str, str]:
         Tag.SEED: str(log.seed),
         Tag.TRAIN_PROTOCOL: PUBLISHED,
         Tag.SPLIT_SCHEME: PUBLISHED,
-        Tag.DATASET: labels_digest(log.clips),
+        Tag.DATASET: log.labels_digest,
     }
 
 
@@ -221,7 +221,7 @@ class _AttackBody:
 
 def _log_dataset(run: Run, log: PublishedLog) -> None:
     source = {"published_run": log.run}
-    run.dataset_input("soundtracks", labels_digest(log.clips), source=source, context="test")
+    run.dataset_input("soundtracks", log.labels_digest, source=source, context="test")
 
 
 def _clip_table(log: PublishedLog) -> pd.DataFrame:
