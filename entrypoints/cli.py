@@ -10,16 +10,16 @@ from rmer import __version__
 
 # Subcommand -> module; each is imported when it is asked for, as torch and MLflow take seconds.
 COMMANDS = {
-    "main": ("entrypoints.main", "The whole study: data, training, attacks, analysis."),
+    "main": ("entrypoints.main", "Run the whole study: data, training, attacks, analysis."),
     "preprocess": ("entrypoints.preprocess", "Compute spectrograms and log the data set."),
     "train": ("entrypoints.train", "Train one system on a preprocessed data set."),
     "attack": ("entrypoints.attack", "Attack trained systems, chosen by tags, run id or model URI."),
     "analyze": ("entrypoints.analyze", "Compare attacked systems: tables, tests, figures, report."),
-    "import-published": ("entrypoints.import_published", "Import the logs of the published study."),
-    "demo-data": ("entrypoints.demo_data", "Write a synthetic data set to try everything on."),
-    "validate": ("entrypoints.validate", "List every problem of a data set."),
-    "server": ("entrypoints.server", "Serve a tracking store to one machine."),
-    "sync": ("entrypoints.sync", "Send what waits in the spool; mark runs whose process is dead."),
+    "import-published": ("entrypoints.import_published", "Import the logs of the published study as runs."),
+    "demo-data": ("entrypoints.demo_data", "Write a synthetic data set in the layout of the real ones."),
+    "validate": ("entrypoints.validate", "List every problem of a data set; exit code 2 if there are any."),
+    "server": ("entrypoints.server", "Serve a tracking store and its artifacts."),
+    "sync": ("entrypoints.sync", "Send what waits in the spool for the tracking store; mark runs whose process is dead."),
 }
 
 

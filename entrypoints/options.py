@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import typing
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +14,6 @@ from rmer.parameters import Parameters
 
 P = TypeVar("P", bound=Parameters)
 
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 INTERRUPTED = 130
 
 
@@ -31,7 +28,7 @@ def command(
 
     def decorate(function: Callable[[P], int | None]) -> click.Command:
         def callback(**texts: str) -> None:
-            sys.exit(run(lambda: function(parse(parameters, texts))))
+            sys.exit(run(lambda: function(parameters.from_mapping(texts))))
 
         return click.Command(
             name,
@@ -57,12 +54,6 @@ def run(call: Callable[[], int | None]) -> int:
         return INTERRUPTED
 
 
-def parse(parameters: type[P], texts: dict[str, str]) -> P:
-    """Build parameters from text. Raises UserError for text that is not of the parameter's type."""
-    types = typing.get_type_hints(parameters)
-    return parameters(**{name: _value(name, types[name], text) for name, text in texts.items() if text != ""})
-
-
 def _option(field: dataclasses.Field[Any]) -> click.Option:
     name, rules = field.name, field.metadata
     names = [f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else [])]
@@ -81,23 +72,6 @@ def _option(field: dataclasses.Field[Any]) -> click.Option:
         is_flag=False,
         **({"flag_value": "true"} if is_switch else {}),
     )
-
-
-def _value(name: str, hint: Any, text: str) -> Any:
-    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not NoneType]
-    kind = kinds[0]
-    if kind is bool:
-        if text.lower() not in TRUE + FALSE:
-            raise _mismatch(name, text, "true or false")
-        return text.lower() in TRUE
-    try:
-        return kind(text)
-    except ValueError:
-        raise _mismatch(name, text, "a whole number" if kind is int else "a number") from None
-
-
-def _mismatch(name: str, text: str, wanted: str) -> UserError:
-    return UserError(f"{text!r} is not {wanted}", where=f"parameter {name}", mend=f"Give {wanted}")
 
 
 def _text(value: Any) -> str:

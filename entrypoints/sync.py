@@ -15,11 +15,15 @@ def cli() -> None:
 
 
 def _sync() -> int:
-    store = connect()
+    store = connect(send_waiting=False)
     result = store.sync()
     click.echo(
         f"{store.name}: sent {result.records} records of {result.runs} runs, {result.left} left"
         + (f" ({result.problem})" if result.problem else "")
         + f"; marked {len(result.marked)} dead runs as KILLED"
     )
-    return 1 if result.left else 0
+    for reason in result.refused:
+        click.echo(f"refused: {reason}", err=True)
+    if result.elsewhere:
+        click.echo(f"waiting for other stores: {result.elsewhere}")
+    return 1 if result.left or result.refused else 0

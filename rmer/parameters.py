@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import typing
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, TypeVar
 
 from rmer.errors import UserError
 
 P = TypeVar("P", bound="Parameters")
+
+TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+WANTED = {int: "a whole number", float: "a number", str: "text"}
 
 
 def param(
@@ -24,10 +29,9 @@ def param(
     choices: tuple[Any, ...] = (),
     low: float | None = None,
     high: float | None = None,
-    hidden: bool = False,
 ) -> Any:
     """Declare one parameter: its default, help text, and the values it may take (``low <= value <= high``)."""
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "hidden": hidden}
+    metadata = {"help": help, "choices": choices, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -41,7 +45,10 @@ class Parameters:
 
     @classmethod
     def from_mapping(cls: type[P], values: Mapping[str, Any], *, where: str = "parameters") -> P:
-        """Build from a mapping (a YAML file, say); unknown names are an error that lists the known ones."""
+        """Build from a mapping (a command line, a YAML file); text becomes what the parameter's type says.
+
+        Empty text stands for the default. Unknown names are an error that lists the known ones.
+        """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -50,11 +57,40 @@ class Parameters:
                 where=where,
                 mend=f"Known are: {', '.join(sorted(known))}",
             )
-        return cls(**values)
+        types = typing.get_type_hints(cls)
+        given = {name: value for name, value in values.items() if value != ""}
+        return cls(**{name: _typed(name, types[name], value) for name, value in given.items()})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, in order of declaration."""
         return dataclasses.asdict(self)
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """Return a value as the type of its parameter, from text where need be (YAML reads 5e-4 as text)."""
+    kinds = typing.get_args(hint) or (hint,)
+    kind = kinds[0]
+    if value is None and NoneType in kinds:
+        return None
+    if kind is bool:
+        if isinstance(value, str) and value.lower() in TRUE + FALSE:
+            return value.lower() in TRUE
+        if not isinstance(value, bool):
+            raise _mismatch(name, value, "true or false")
+        return value
+    if isinstance(value, (bool, NoneType, list, dict)):
+        raise _mismatch(name, value, WANTED[kind])
+    try:
+        typed = kind(value)
+    except ValueError:
+        raise _mismatch(name, value, WANTED[kind]) from None
+    if kind is int and typed != float(value):
+        raise _mismatch(name, value, WANTED[kind])
+    return typed
+
+
+def _mismatch(name: str, value: Any, wanted: str) -> UserError:
+    return UserError(f"{value!r} is not {wanted}", where=f"parameter {name}", mend=f"Give {wanted}")
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:

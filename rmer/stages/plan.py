@@ -121,7 +121,7 @@ def make_plan(params: StudyParams) -> Plan:
             where="parameter attacks",
             mend=f"Known are {', '.join(PROTOCOLS)}",
         )
-    if not params.study:
+    if not params.study.strip():
         raise UserError("is empty", where="parameter study", mend="Name the study")
     return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
 

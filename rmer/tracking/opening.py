@@ -67,7 +67,7 @@ def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome
         wrapper = _take_wrapper()
         try:
             store.replay()
-            before = store.search({Tag.CONFIG: spec.digest})
+            before = _of_the_study(store.search({Tag.CONFIG: spec.digest}), spec)
             done = next((record for record in before if record.status == find.FINISHED), None)
             if done is not None:
                 _mark_duplicate(store, wrapper, done.run_id, spec, "was done before")
@@ -181,6 +181,11 @@ def _interrupted(before: list[find.RunRecord], spec: RunSpec) -> find.RunRecord 
         if record.status == "RUNNING" and is_alive(record.tags):
             raise _busy(spec, whereabouts(record.tags))
     return before[0] if before else None
+
+
+def _of_the_study(records: list[find.RunRecord], spec: RunSpec) -> list[find.RunRecord]:
+    """Keep the runs that count as this one: a study has runs of its own, outside of studies any will do."""
+    return [record for record in records if spec.study in (None, record.tags.get(Tag.STUDY))]
 
 
 def _busy(spec: RunSpec, who: str) -> UserError:

@@ -1,0 +1,191 @@
+"""Commands: one declaration of parameters for all, clear errors, light help."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import ROOT
+
+from entrypoints.cli import COMMANDS, main
+from rmer.errors import UserError
+from rmer.parameters import Parameters
+from rmer.stages.analyze import AnalyzeParams
+from rmer.stages.attack_params import AttackParams, with_file
+from rmer.stages.demo_data import DemoParams
+from rmer.stages.import_published import ImportParams
+from rmer.stages.plan import StudyParams, make_plan
+from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.train import TrainParams
+
+ENTRY_POINTS: dict[str, type[Parameters]] = {
+    "main": StudyParams,
+    "preprocess": PreprocessParams,
+    "train": TrainParams,
+    "attack": AttackParams,
+    "analyze": AnalyzeParams,
+    "import_published": ImportParams,
+    "demo_data": DemoParams,
+}
+
+
+def mlproject() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "MLproject").read_text())
+
+
+def test_mlproject_has_these_entry_points() -> None:
+    assert set(mlproject()["entry_points"]) == set(ENTRY_POINTS)
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_mlproject_parameters_are_those_of_the_stage(name: str) -> None:
+    entry, declared = mlproject()["entry_points"][name], ENTRY_POINTS[name]
+    fields = dataclasses.fields(declared)
+    assert list(entry["parameters"]) == [field.name for field in fields]
+    defaults = {key: rules["default"] for key, rules in entry["parameters"].items()}
+    assert declared.from_mapping(defaults) == declared(), "defaults agree"
+    options = " ".join(f"--{field.name} {{{field.name}}}" for field in fields)
+    assert entry["command"].strip() == f"python -m entrypoints.{name} {options}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert COMMANDS[name][1] in " ".join(result.output.split()), "as in the list of commands"
+
+
+def test_help_does_not_wait_for_torch_or_mlflow() -> None:
+    code = (
+        "import sys; from entrypoints.cli import main; main(['--help'], standalone_mode=False); "
+        "sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_text_becomes_values() -> None:
+    texts = {"seed": "21", "lr": "5e-4", "adversarial": "True", "task_loss_weight": "", "study": ""}
+    params = TrainParams.from_mapping(texts)
+    assert (params.seed, params.lr, params.adversarial, params.task_loss_weight) == (21, 0.0005, True, None)
+
+
+BAD_ARGUMENTS = {
+    "no whole number": (["train", "--seed", "six"], "parameter seed: 'six' is not a whole number"),
+    "no number": (["train", "--lr", "fast"], "parameter lr: 'fast' is not a number"),
+    "not a number": (["train", "--lr", "nan"], "parameter lr: nan is out of range"),
+    "out of range": (["train", "--task_loss_weight", "1.5"], "parameter task_loss_weight: 1.5 is out of range"),
+    "no truth": (["train", "--adversarial", "maybe"], "'maybe' is not true or false"),
+    "unknown system": (["train", "--system", "A2X"], "Choose one of: A2E"),
+    "plain with weight": (["train", "--arch", "plain", "--task-loss-weight", ".5"], "no concepts to weigh"),
+    "unknown device": (["train", "--device", "abacus"], "device: cannot compute on 'abacus'"),
+    "no data set": (["train"], "no finished preprocess run. Run preprocess first"),
+    "no model": (["attack"], "no finished train run. Train first"),
+    "unknown run": (["attack", "--train_run_id", "0" * 32], "not found. Check the id"),
+    "unknown attack": (["attack", "--attack", "fgsm2"], "parameter attack: 'fgsm2'"),
+    "unknown optimiser": (["attack", "--optimiser", "Newton", "--model_uri", "x"], "x"),
+    "no file": (["attack", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
+    "no audio": (["preprocess"], "parameter soundtracks_dir: is not given"),
+    "no logs": (["import-published", "--source", "absent"], "absent"),
+    "nothing to analyse": (["analyze"], "attack"),
+    "unknown group": (["main", "--systems", "published,grey"], "no system or group is called 'grey'"),
+    "no seeds": (["main", "--seeds", "6,x"], "parameter seeds: '6,x' is no list of seeds"),
+    "no attack": (["main", "--attacks", "published,magic"], "parameter attacks: no attack is called magic"),
+    "no study name": (["main", "--study", " "], "parameter study"),
+    "too few clips": (["main", "--clips", "3"], "parameter clips: 3 is out of range"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_bad_arguments_are_one_line_and_exit_code_2(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, message = BAD_ARGUMENTS[case]
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("rmer: ")
+    assert message in lines[0]
+    assert "Traceback" not in result.output
+
+
+def test_every_problem_of_a_data_set_gets_its_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["preprocess", "--soundtracks_dir", str(tmp_path / "absent")])
+    assert result.exit_code == 2
+    head, *problems = result.stderr.strip().splitlines()
+    assert head.startswith(f"rmer: data set: {len(problems)} problems found.")
+    assert any("is not a folder" in problem for problem in problems)
+
+
+PUBLISHED_YAML = """
+alpha: null
+clip_eps: 0.001
+conv_method: mse
+lr: 0.01
+max_iters: 12
+mode: untargeted
+optimiser: SGD
+sign: false
+target: random
+"""
+
+
+def test_the_published_configuration_file_is_understood(tmp_path: Path) -> None:
+    path = tmp_path / "attack_config.yaml"
+    path.write_text(PUBLISHED_YAML)
+    params = with_file(AttackParams(config=str(path), max_iters=7))
+    assert (params.epsilon, params.conv_method, params.lr, params.optimiser) == (0.001, "mse", 0.01, "SGD")
+    assert params.sign is False
+    assert params.alpha is None
+    assert params.max_iters == 7, "a flag wins over the file"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mode: targeted", "mode: only untargeted is supported"),
+        ("epsilom: 0.1", "unknown parameter epsilom"),
+        ("- a\n- b", "is not a list of key: value lines"),
+        ("a: [", "is not YAML"),
+        ("lr: fast", "parameter lr: 'fast' is not a number"),
+        ("lr: 5e-4", ""),  # YAML reads this as text
+        ("!!python/object/apply:os.system ['true']", "is not YAML"),
+    ],
+)
+def test_attack_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "attack.yaml"
+    path.write_text(text)
+    if not message:
+        assert with_file(AttackParams(config=str(path))).lr == 5e-4
+        return
+    with pytest.raises(UserError, match=message):
+        with_file(AttackParams(config=str(path)))
+
+
+def test_sizes_fill_in_what_is_not_given() -> None:
+    small = make_plan(StudyParams(frames=50))
+    assert (small.params.frames, small.seeds, len(small.models)) == (50, [6, 21], 10)
+    full = make_plan(StudyParams(size="full", systems="interpretable"))
+    assert (full.params.frames, full.params.epochs, full.params.max_iters) == (313, 199, 1000)
+    assert full.seeds == [6, 21, 42, 796, 950, 2025, 2324, 2451, 3100, 7192]
+
+
+def test_parameters_go_to_stages_under_their_own_names() -> None:
+    plan = make_plan(StudyParams(epsilon=0.03, study="x"))
+    system, seed = plan.models[0]
+    assert plan.train_params(system, seed, "run").epochs == plan.params.epochs
+    assert plan.attack_params("pgd", "run").epsilon == 0.03
+    assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not PGD's"
+
+
+def test_every_entry_point_module_runs_its_command() -> None:
+    for name in ENTRY_POINTS:
+        assert importlib.import_module(f"entrypoints.{name}").cli.name.replace("-", "_") == name
