@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 from rmer.data.dataset import EMOTIONS, Dataset
-from rmer.data.frontend import File2Spect
+from rmer.data.frontend import File2Spect, audio2spect
 from rmer.data.spectrograms import compute_spectrograms
 from rmer.errors import DataErrors, UserError
 from rmer.stages.preprocess import PreprocessParams, preprocess
@@ -170,6 +170,21 @@ def test_label_problems_and_missing_clips_come_before_any_run(store: Store, root
     with pytest.raises(DataErrors) as caught:
         preprocess(store, params(root))
     assert len(caught.value.problems) >= 3
+    assert runs(store) == before
+
+
+@pytest.mark.parametrize(
+    "values", [{"decoder": "pyav"}, {"decoder": "madmom"}, {"frontend": "madmom"}], ids=str
+)
+def test_library_that_is_absent_is_one_problem_and_no_run(
+    values: dict[str, object], store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = runs(store)
+    audio2spect.cache_clear()
+    for name in ("av", "madmom", "madmom.audio", "madmom.io.audio"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match="not installed"):
+        preprocess(store, params(root, **values))
     assert runs(store) == before
 
 

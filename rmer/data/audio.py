@@ -48,8 +48,7 @@ def decode(path: Path, decoder: str = "soundfile") -> npt.NDArray[np.float32]:
     UserError
         When the file cannot be read, holds no samples, numbers that are not finite, or nothing but silence.
     """
-    if decoder not in DECODERS:
-        raise UserError(f"no decoder {decoder!r}", mend=f"Choose one of: {', '.join(DECODERS)}")
+    require_decoder(decoder)
     if not path.is_file():
         raise UserError("audio file not found", where=str(path))
     signal = DECODERS[decoder](path)
@@ -63,6 +62,23 @@ def decode(path: Path, decoder: str = "soundfile") -> npt.NDArray[np.float32]:
     if not samples.any():
         raise UserError("is silent throughout", where=str(path), mend="Replace the file or remove its rating")
     return np.asarray(samples / np.float32(FULL_SCALE), np.float32)
+
+
+def require_decoder(decoder: str) -> None:
+    """Raise UserError where ``decoder`` is unknown or its library is not installed."""
+    if decoder not in DECODERS:
+        raise UserError(f"no decoder {decoder!r}", mend=f"Choose one of: {', '.join(DECODERS)}")
+    try:
+        if decoder == "madmom":
+            import madmom.io.audio  # noqa: F401
+        elif decoder == "pyav":
+            import av  # noqa: F401
+    except ImportError as error:
+        if decoder == "madmom":
+            raise missing_madmom("decoder madmom") from error
+        raise UserError(
+            "decoder pyav needs av, which is not installed", mend="Run: pip install av"
+        ) from error
 
 
 def quantise(signal: FloatArray) -> npt.NDArray[np.int16]:
@@ -126,10 +142,8 @@ def _decode_soundfile(path: Path) -> FloatArray:
 
 
 def _decode_madmom(path: Path) -> FloatArray:
-    try:
-        from madmom.io.audio import LoadAudioFileError, load_audio_file
-    except ImportError as error:
-        raise missing_madmom("decoder madmom") from error
+    from madmom.io.audio import LoadAudioFileError, load_audio_file
+
     try:
         samples, _ = load_audio_file(str(path), sample_rate=SAMPLE_RATE, num_channels=1)
     except LoadAudioFileError as error:
@@ -141,10 +155,8 @@ def _decode_madmom(path: Path) -> FloatArray:
 
 
 def _decode_pyav(path: Path) -> FloatArray:
-    try:
-        import av
-    except ImportError as error:
-        raise UserError("decoder pyav is not installed", mend="Run: pip install av") from error
+    import av
+
     blocks: list[npt.NDArray[np.int16]] = []
     try:
         with av.open(str(path)) as container:

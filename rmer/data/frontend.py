@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import SAMPLE_RATE, decode, missing_madmom, quantise
+from rmer.data.audio import SAMPLE_RATE, decode, missing_madmom, quantise, require_decoder
 from rmer.errors import UserError
 
 FPS = 31.3
@@ -40,6 +40,11 @@ class File2Spect:
 
     def __call__(self, path: Path) -> FloatArray:
         return audio2spect(self.frontend)(decode(path, self.decoder))
+
+    def require(self) -> None:
+        """Raise UserError where the decoder or the front end is unknown or not installed."""
+        require_decoder(self.decoder)
+        audio2spect(self.frontend)
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from rmer.data.frontend import FRONTEND_VERSION, File2Spect, audio2spect
+from rmer.data.frontend import FRONTEND_VERSION, File2Spect
 from rmer.errors import DataErrors, UserError
 
 
@@ -51,7 +51,7 @@ def compute_spectrograms(
     UserError
         When the cache cannot be written or a worker process dies.
     """
-    audio2spect(file2spect.frontend)  # a front end that cannot be had is one problem, not one per file
+    file2spect.require()  # what cannot be had is one problem, not one per file
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -48,13 +48,16 @@ class PreprocessParams(Parameters):
 def preprocess(store: Store, params: PreprocessParams) -> Outcome:
     """Prepare and log a data set, or skip it where the same files were prepared the same way before.
 
-    Raises DataErrors with every problem of the files: labels and missing clips before a run is opened, audio
-    that cannot be used after all other clips are done.
+    Raises UserError where the decoder or front end is not installed, and DataErrors with every problem of
+    the files: labels and missing clips before a run is opened, audio that cannot be used after all other
+    clips are done.
     """
+    file2spect = File2Spect(params.decoder, params.frontend)
+    file2spect.require()
     collected = collect_of(params)
     for warning in collected.warnings:
         tqdm.write(f"Note: {warning}", file=sys.stderr)
-    return store.perform(_spec(params, collected), lambda run: _body(run, params, collected))
+    return store.perform(_spec(params, collected), lambda run: _body(run, params, collected, file2spect))
 
 
 def preprocess_spec(params: PreprocessParams) -> RunSpec:
@@ -113,10 +116,10 @@ def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
-def _body(run: Run, params: PreprocessParams, collected: Collected) -> None:
+def _body(run: Run, params: PreprocessParams, collected: Collected, file2spect: File2Spect) -> None:
     prepared = prepare(
         collected,
-        File2Spect(params.decoder, params.frontend),
+        file2spect,
         Path(params.cache_dir) if params.cache_dir else home() / "spectrograms",
         frames=params.frames,
         split_seed=params.split_seed,
