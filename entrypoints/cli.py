@@ -19,7 +19,10 @@ COMMANDS = {
     "demo-data": ("entrypoints.demo_data", "Write a synthetic data set in the layout of the real ones."),
     "validate": ("entrypoints.validate", "List every problem of a data set; exit code 2 if there are any."),
     "server": ("entrypoints.server", "Serve a tracking store and its artifacts."),
-    "sync": ("entrypoints.sync", "Send what waits in the spool for the tracking store; mark runs whose process is dead."),
+    "sync": (
+        "entrypoints.sync",
+        "Send what waits in the spool for the tracking store; mark runs whose process is dead.",
+    ),
 }
 
 

@@ -70,7 +70,7 @@ def _option(field: dataclasses.Field[Any]) -> click.Option:
         else "true|false",
         help=f"{rules['help']}{shown}",
         is_flag=False,
-        **({"flag_value": "true"} if is_switch else {}),
+        flag_value="true" if is_switch else None,
     )
 
 

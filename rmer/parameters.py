@@ -30,7 +30,7 @@ def param(
     low: float | None = None,
     high: float | None = None,
 ) -> Any:
-    """Declare one parameter: its default, help text, and the values it may take (``low <= value <= high``)."""
+    """Declare one parameter: default, help text, and the values it may take (``low <= value <= high``)."""
     metadata = {"help": help, "choices": choices, "low": low, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -67,7 +67,10 @@ def test_help_does_not_wait_for_torch_or_mlflow() -> None:
         "import sys; from entrypoints.cli import main; main(['--help'], standalone_mode=False); "
         "sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def test_text_becomes_values() -> None:
@@ -80,7 +83,7 @@ BAD_ARGUMENTS = {
     "no whole number": (["train", "--seed", "six"], "parameter seed: 'six' is not a whole number"),
     "no number": (["train", "--lr", "fast"], "parameter lr: 'fast' is not a number"),
     "not a number": (["train", "--lr", "nan"], "parameter lr: nan is out of range"),
-    "out of range": (["train", "--task_loss_weight", "1.5"], "parameter task_loss_weight: 1.5 is out of range"),
+    "out of range": (["train", "--task_loss_weight", "1.5"], "task_loss_weight: 1.5 is out of range"),
     "no truth": (["train", "--adversarial", "maybe"], "'maybe' is not true or false"),
     "unknown system": (["train", "--system", "A2X"], "Choose one of: A2E"),
     "plain with weight": (["train", "--arch", "plain", "--task-loss-weight", ".5"], "no concepts to weigh"),

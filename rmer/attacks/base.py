@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.systems.frozen import FrozenNetwork
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 class BudgetError(AssertionError):

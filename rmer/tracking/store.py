@@ -62,9 +62,10 @@ class Store:
     def perform(self, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
         """Do the work of one run, unless it is done already.
 
-        A FINISHED run of the same configuration (in any experiment; of the same study, where ``spec`` names
-        one) is skipped; an interrupted or failed one is continued under its id; otherwise a run is opened (the one of ``mlflow run`` if this process was
-        started by it, once). The run ends FINISHED, FAILED with the message in ``rmer.error``, or KILLED.
+        A FINISHED run of the same configuration is skipped (in any experiment; of the same study, where
+        ``spec`` names one); an interrupted or failed one is continued under its id; otherwise a run is opened
+        (the one of ``mlflow run`` if this process was started by it, once). The run ends FINISHED, FAILED
+        with the message in ``rmer.error``, or KILLED.
         Raises :class:`UserError` when a live process works on the same configuration, and what ``body``
         raises.
         """
