@@ -60,6 +60,8 @@ def _option(field: dataclasses.Field[Any]) -> click.Option:
     shown = "" if field.default in (None, "") else f"  [default: {_text(field.default)}]"
     choices = "|".join(str(choice) for choice in rules["choices"] if choice != "")
     is_switch = isinstance(field.default, bool)
+    # A switch may stand alone. Even flag_value=None would let other options do so, and "--lr -1" be two.
+    alone: dict[str, Any] = {"flag_value": "true"} if is_switch else {}
     return click.Option(
         [*names, name],
         default="",
@@ -70,7 +72,7 @@ def _option(field: dataclasses.Field[Any]) -> click.Option:
         else "true|false",
         help=f"{rules['help']}{shown}",
         is_flag=False,
-        flag_value="true" if is_switch else None,
+        **alone,
     )
 
 

@@ -82,6 +82,7 @@ def test_text_becomes_values() -> None:
 BAD_ARGUMENTS = {
     "no whole number": (["train", "--seed", "six"], "parameter seed: 'six' is not a whole number"),
     "no number": (["train", "--lr", "fast"], "parameter lr: 'fast' is not a number"),
+    "negative": (["train", "--lr", "-1"], "parameter lr: -1.0 is out of range"),
     "not a number": (["train", "--lr", "nan"], "parameter lr: nan is out of range"),
     "out of range": (["train", "--task_loss_weight", "1.5"], "task_loss_weight: 1.5 is out of range"),
     "no truth": (["train", "--adversarial", "maybe"], "'maybe' is not true or false"),

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
+from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, standardise
 from rmer.errors import UserError
 from rmer.evaluation.clip_table import named_columns
@@ -24,8 +25,6 @@ from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import FitConfig, resolve_fit
-
-PART_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -172,15 +171,18 @@ def _body(
 def _log_predictions(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised) -> dict[str, float]:
     metrics: dict[str, float] = {}
     tables = []
-    for part_name, group in PART_NAMES.items():
+    # "val/*" is the history of validation, epoch by epoch; "validation/*" what the returned network scores.
+    for part_name in PARTS:
         part = data.part(part_name)
         emotions, units = predict(fitted.network, part.inputs)
-        metrics |= regression_scores(part.labels.numpy(), emotions, dataset.emotions).named(group, "emotion")
+        metrics |= regression_scores(part.labels.numpy(), emotions, dataset.emotions).named(
+            part_name, "emotion"
+        )
         columns = named_columns("label_", dataset.emotions, part.labels.numpy())
         columns |= named_columns("pred_", dataset.emotions, emotions)
         if units is not None and part.concepts is not None:
             concepts = part.concepts.numpy()
-            metrics |= regression_scores(concepts, units, dataset.concepts).named(group, "concept")
+            metrics |= regression_scores(concepts, units, dataset.concepts).named(part_name, "concept")
             columns |= named_columns("label_concept_", dataset.concepts, concepts)
             columns |= named_columns("pred_concept_", dataset.concepts, units)
         clips = dataset.clips["clip"].to_numpy()[part.rows]

@@ -1,0 +1,366 @@
+"""The study through ``mlflow run``, on sqlite and on a real server; kills, outages, other people's models."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from mlflow import MlflowClient
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from servers import mlflow_server
+
+from rmer.data.dataset import EMOTIONS, Dataset
+from rmer.errors import UserError
+from rmer.stages.attack import attack
+from rmer.stages.attack_params import AttackParams
+from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.train import TrainParams, train
+from rmer.systems.network import load_checkpoint
+from rmer.systems.prediction import predict
+from rmer.tracking import Artifact, Origin, Stage, Store, Tag, connect
+
+TINY = {
+    "clips": "16",
+    "frames": "40",
+    "seeds": "6",
+    "systems": "A2E,A2M2E,aA2E",
+    "epochs": "5",
+    "adversarial_iterations": "2",
+    "max_iters": "4",
+    "steps": "3",
+    "workers": "1",
+    "device": "cpu",
+}
+
+pytestmark = pytest.mark.slow
+
+
+def mlflow_run(
+    entry: str, parameters: Mapping[str, str], store: str, *, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run an entry point of this project as a user does, in the installed environment."""
+    options = [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "run",
+        str(ROOT),
+        "-e",
+        entry,
+        "--env-manager",
+        "local",
+        *options,
+    ]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+def rmer_process(arguments: list[str], store: str, home: Path) -> subprocess.Popen[bytes]:
+    """Start a command of this project in its own process group."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "entrypoints.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": store, "RMER_HOME": str(home)},
+        start_new_session=True,
+    )
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Wait for a condition while a process runs."""
+    end = time.monotonic() + seconds
+    while not reached():
+        assert process.poll() is None, "the process ended too soon"
+        assert time.monotonic() < end, "the condition was not reached"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    return make_demo_data(DemoParams(out_dir=str(folder / "data"), clips=16, seconds=3.0))
+
+
+def prepared(store: Store, demo: Path, study: str = "") -> str:
+    """Return the preprocess run of the demo data."""
+    params = PreprocessParams(soundtracks_dir=str(demo), frames=40, workers=1, study=study)
+    return preprocess(store, params).run_id
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str]:
+    """The whole study, once, through ``mlflow run`` on sqlite; and what it printed."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        done = mlflow_run("main", TINY, uri)
+        again = mlflow_run("main", TINY, uri)
+        return connect(uri), done.stdout + again.stdout
+
+
+def test_the_study_is_flat_runs_found_by_tags(study: tuple[Store, str]) -> None:
+    store, _ = study
+    counts = {stage: len(store.find(stage)) for stage in vars(Stage).values() if stage in STAGES}
+    assert counts == STAGES
+    mlflow.set_tracking_uri(store.uri)
+    runs = mlflow.search_runs(
+        search_all_experiments=True,
+        filter_string="tags.`rmer.stage` = 'attack' and tags.`rmer.system` = 'A2M2E'",
+    )
+    assert sorted(runs["tags.rmer.attack"]) == ["pgd", "published"]
+    assert "tags.mlflow.parentRunId" not in runs
+
+
+STAGES = {"preprocess": 1, "train": 3, "attack": 6, "analyze": 2, "study": 1}
+
+
+def test_a_second_call_repeats_nothing_and_points_to_the_first(study: tuple[Store, str]) -> None:
+    store, output = study
+    (first,) = store.find(Stage.STUDY)
+    (wrapper,) = store.search({Tag.DUPLICATE_OF: first.run_id})
+    assert Tag.STAGE not in wrapper.tags
+    assert output.count("### Attack: published") == 2, "and the table is printed again"
+    assert "mlflow ui --backend-store-uri" in output
+
+
+def test_lineage_leads_from_attack_to_data_and_back(study: tuple[Store, str]) -> None:
+    store, _ = study
+    (dataset,) = store.find(Stage.PREPROCESS)
+    for attacked in store.find(Stage.ATTACK):
+        trained = store.get(attacked.tags[Tag.TRAIN_RUN_ID])
+        assert trained.tags[f"{Tag.ATTACK_RUN_ID}.{attacked.run_id}"].startswith(attacked.tags[Tag.ATTACK])
+        assert trained.tags[Tag.DATASET_RUN_ID] == attacked.tags[Tag.DATASET_RUN_ID] == dataset.run_id
+        assert attacked.tags[Tag.DATASET] == dataset.tags[Tag.DATASET]
+        assert trained.tags[Tag.SEED] == attacked.tags[Tag.SEED] == "6"
+
+
+@pytest.mark.parametrize("system", ["A2E", "A2M2E", "aA2E"])
+def test_stored_adversaries_and_model_give_the_logged_numbers(study: tuple[Store, str], system: str) -> None:
+    store, _ = study
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: system, Tag.ATTACK: "pgd"})
+    table = store.read_table(run.run_id, Artifact.ADVERSARY_CLIPS)
+    saved = np.load(store.download(run.run_id, Artifact.ADVERSARIES), allow_pickle=False)
+    model = store.load_model(f"runs:/{run.tags[Tag.TRAIN_RUN_ID]}/model")
+    scored, _ = predict(model, torch.from_numpy(saved)[:, None])
+    adversarial = table[[f"adv_{emotion}" for emotion in EMOTIONS]].to_numpy()
+    labels = table[[f"label_{emotion}" for emotion in EMOTIONS]].to_numpy()
+    np.testing.assert_allclose(adversarial, scored, atol=1e-5)
+    assert run.metrics["adv/mae"] == pytest.approx(np.abs(adversarial - labels).mean())
+    assert run.metrics["budget/violations"] == 0
+    assert table["linf"].max() <= 0.01 + 1e-6
+    assert run.metrics["adv/mae"] >= run.metrics["clean/mae"], "the clean clip is a candidate"
+
+
+def test_published_runs_report_the_last_iterate_and_rescore_the_saved_one(study: tuple[Store, str]) -> None:
+    store, _ = study
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "published"})
+    table = store.read_table(run.run_id, Artifact.ADVERSARY_CLIPS)
+    saved = np.load(store.download(run.run_id, Artifact.ADVERSARIES), allow_pickle=False)
+    network = load_checkpoint(store.download(run.tags[Tag.TRAIN_RUN_ID], "checkpoints/best.safetensors"))
+    scored, _ = predict(network, torch.from_numpy(saved)[:, None])
+    rescored = table[[f"rescored_{emotion}" for emotion in EMOTIONS]].to_numpy()
+    np.testing.assert_allclose(rescored, scored, atol=1e-5)
+    assert run.tags[Tag.BUDGET_HELD] == "false"
+    assert not np.allclose(rescored, table[[f"adv_{emotion}" for emotion in EMOTIONS]].to_numpy())
+
+
+def test_train_runs_hold_scores_predictions_curves_and_checkpoints(study: tuple[Store, str]) -> None:
+    store, _ = study
+    (run,) = store.find(Stage.TRAIN, {Tag.SYSTEM: "A2M2E"})
+    for metric in ("corr", "mae", "rmse", "r2"):
+        for name in ("emotion", "concept", "tension", "mode"):
+            assert f"test/{name}/{metric}" in run.metrics
+    assert [step for step, _ in store.metric_history(run.run_id, "train/loss")] == [1, 2, 3, 4, 5]
+    table = store.read_table(run.run_id, Artifact.PREDICTIONS)
+    assert table["split"].value_counts().to_dict() == {"train": 12, "validation": 2, "test": 2}
+    test = table[table["split"] == "test"]
+    error = np.abs(test["pred_tension"] - test["label_tension"]).mean()
+    assert run.metrics["test/tension/mae"] == pytest.approx(error)
+    for path in ("figures/learning_curve.svg", "checkpoints/last.pt", "checkpoints/config.json"):
+        assert store.download(run.run_id, path).stat().st_size > 0
+    (adversarial,) = store.find(Stage.TRAIN, {Tag.SYSTEM: "aA2E"})
+    assert [step for step, _ in store.metric_history(adversarial.run_id, "train/adversarial_loss")] == [5]
+
+
+def test_analysis_of_own_runs(study: tuple[Store, str]) -> None:
+    store, _ = study
+    for run in store.find(Stage.ANALYZE):
+        systems = pd.read_csv(store.download(run.run_id, "tables/systems.csv"))
+        assert list(systems["system"]) == ["A2E", "A2M2E", "aA2E"]
+        assert store.download(run.run_id, Artifact.REPORT).read_text().lstrip().startswith("<!DOCTYPE html>")
+
+
+def test_bad_parameters_end_the_run_of_mlflow_run(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = mlflow_run("train", {"lr": "-1"}, uri, check=False)
+    assert done.returncode != 0
+    assert "rmer: parameter lr: -1.0 is out of range" in done.stderr
+    client = MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    assert run.info.status == "FAILED"
+    assert "out of range" in run.data.tags[Tag.ERROR]
+
+
+def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
+    tmp_path: Path, demo: Path, isolated_home: Path
+) -> None:
+    arguments = ["train", "--system", "A2M2E", "--epochs", "12", "--device", "cpu"]
+    uri = f"sqlite:///{tmp_path / 'killed.db'}"
+    store = connect(uri)
+    prepared(store, demo)
+    process = rmer_process(arguments, uri, isolated_home)
+    wait_until(lambda: any((isolated_home / "work").rglob("training.pt")), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (killed,) = store.search({Tag.STAGE: Stage.TRAIN})
+    assert killed.status == "RUNNING"
+    assert rmer_process(arguments, uri, isolated_home).wait() == 0
+    (resumed,) = store.search({Tag.STAGE: Stage.TRAIN})
+    assert (resumed.run_id, resumed.status) == (killed.run_id, "FINISHED")
+    steps = [step for step, _ in store.metric_history(resumed.run_id, "val/emotion/corr")]
+    assert steps == list(range(1, len(steps) + 1)), "every epoch once"
+
+    whole = connect(f"sqlite:///{tmp_path / 'whole.db'}")
+    prepared(whole, demo)
+    assert rmer_process(arguments, whole.uri, isolated_home).wait() == 0
+    (reference,) = whole.find(Stage.TRAIN)
+    weights = "checkpoints/best.safetensors"
+    mine = store.download(resumed.run_id, weights).read_bytes()
+    assert mine == whole.download(reference.run_id, weights).read_bytes()
+    assert resumed.metrics["test/emotion/mae"] == reference.metrics["test/emotion/mae"]
+
+
+def test_the_study_on_a_server_without_shared_disk_that_stops_in_mid_run(
+    tmp_path: Path, isolated_home: Path
+) -> None:
+    smaller = {**TINY, "systems": "A2M2E", "attacks": "pgd", "epochs": "30"}
+    arguments = ["main", *(part for name, value in smaller.items() for part in (f"--{name}", value))]
+    with mlflow_server(tmp_path / "server") as server:
+        process = rmer_process(arguments, server.uri, isolated_home)
+        wait_until(lambda: any((isolated_home / "work").rglob("training.pt")), process)
+        server.stop()
+        time.sleep(5)
+        server.start()
+        assert process.wait() == 0
+        store = connect(server.uri)
+        (trained,) = store.find(Stage.TRAIN)
+        steps = [step for step, _ in store.metric_history(trained.run_id, "train/loss")]
+        assert steps == list(range(1, 31)), "no epoch lost or repeated"
+        (attacked,) = store.find(Stage.ATTACK)
+        saved = np.load(store.download(attacked.run_id, Artifact.ADVERSARIES), allow_pickle=False)
+        assert saved.shape == (2, 40, 149)
+        assert len(store.find(Stage.STUDY)) == 1
+
+
+class TheirNetwork(torch.nn.Module):
+    """A model of somebody else's that meets the contract."""
+
+    def __init__(self, targets: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(149, targets)
+
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return {"output": self.head(inputs.mean((1, 2))), "c_prob": None}
+
+
+def log_their_model(targets: int, tags: Mapping[str, str]) -> str:
+    """Log a model as docs/own-model.md says; return its URI."""
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 40, 149))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, targets), "output")]),
+    )
+    with mlflow.start_run(tags=dict(tags)):
+        logged = mlflow.pytorch.log_model(
+            TheirNetwork(targets).eval(),
+            name="model",
+            signature=signature,
+            input_example=np.zeros((2, 1, 40, 149), np.float32),
+            serialization_format="pt2",
+            pip_requirements=[],
+        )
+    return str(logged.model_uri)
+
+
+def test_a_model_logged_by_a_user_is_attacked_like_ours(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    dataset_run_id = prepared(store, demo)
+    mlflow.set_tracking_uri(store.uri)
+    tags = {Tag.STAGE: "train", Tag.SYSTEM: "theirs", Tag.SEED: "1", Tag.ORIGIN: Origin.EXTERNAL}
+    log_their_model(8, {**tags, Tag.DATASET_RUN_ID: dataset_run_id})
+    (outcome,) = attack(store, AttackParams(attack="pgd", system="theirs", steps=3, epsilon=0.1))
+    metrics = store.get(outcome.run_id).metrics
+    assert metrics["adv/mae"] > metrics["clean/mae"]
+    assert metrics["budget/violations"] == 0
+
+
+def test_a_checkpoint_of_the_published_code_is_attacked_by_its_path(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo)
+    trained = train(store, TrainParams(system="A2B2E", epochs=1, device="cpu"))
+    network = load_checkpoint(store.download(trained.run_id, "checkpoints/best.safetensors"))
+    torch.save(network.state_dict(), tmp_path / "cem_a2m2e_12345.pt")
+    params = AttackParams(model_uri=str(tmp_path / "cem_a2m2e_12345.pt"), max_iters=2, split="validation")
+    (by_path,), (by_tag,) = (
+        attack(store, params),
+        attack(store, AttackParams(system="A2B2E", max_iters=2, split="validation")),
+    )
+    own, theirs = store.get(by_tag.run_id).metrics, store.get(by_path.run_id).metrics
+    assert own["adv/mae"] == pytest.approx(theirs["adv/mae"])
+
+
+def test_a_model_that_breaks_the_contract_is_a_clear_error(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo)
+    mlflow.set_tracking_uri(store.uri)
+    uri = log_their_model(5, {})
+    with pytest.raises(UserError, match=r"returns output \[2, 5\], the data set has 8 targets"):
+        attack(store, AttackParams(model_uri=uri))
+
+
+def test_data_without_concepts_trains_what_needs_none(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("Set1", "mean_ratings_set1.csv"):
+        (bare / name).symlink_to(demo / name)
+    run_id = prepared(store, bare)
+    assert Dataset.load(store.download(run_id, Artifact.DATASET)).concepts == ()
+    assert not train(store, TrainParams(system="A2B2E", epochs=1)).skipped
+    with pytest.raises(UserError, match="learns concepts"):
+        train(store, TrainParams(system="A2M2E", epochs=1))
+
+
+def test_two_clones_that_differ_run_their_own_code(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        clone = tmp_path / name
+        subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+        init = clone / "rmer" / "__init__.py"
+        init.write_text(init.read_text() + f'\nprint("this is clone {name}")\n')
+    for name in ("one", "two"):
+        command = [sys.executable, "-m", "mlflow", "run", str(tmp_path / name), "--env-manager", "local"]
+        done = subprocess.run(
+            [*command, "-P", "dry_run=true", "-P", "clips=10", "-P", "frames=40"],
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"this is clone {name}" in done.stdout
+        assert done.stdout.count("this is clone") == 1
