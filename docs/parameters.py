@@ -1,0 +1,107 @@
+"""Writes docs/parameters.md from the parameter classes of the stages: ``python docs/parameters.py``."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+import click
+
+from entrypoints.server import cli as server
+from rmer.parameters import Parameters
+from rmer.stages.analyze import AnalyzeParams
+from rmer.stages.attack_params import AttackParams
+from rmer.stages.demo_data import DemoParams
+from rmer.stages.import_published import ImportParams
+from rmer.stages.plan import StudyParams
+from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.train import TrainParams
+from rmer.stages.validate import ValidateParams
+
+PAGE = Path(__file__).with_name("parameters.md")
+STAGES: dict[str, type[Parameters]] = {
+    "main": StudyParams,
+    "preprocess": PreprocessParams,
+    "train": TrainParams,
+    "attack": AttackParams,
+    "analyze": AnalyzeParams,
+    "import_published": ImportParams,
+    "demo_data": DemoParams,
+    "validate": ValidateParams,
+}
+INTRODUCTION = """\
+# Parameters
+
+Written by `python docs/parameters.py` from the code; edit the code, not this page.
+
+A parameter has the same name everywhere: `mlflow run . -e train -P seed=21`, `rmer train --seed 21`, and
+`TrainParams(seed=21)` in Python. An empty value stands for the default. Numbers may be written as `5e-4`;
+lists are texts with commas. On the command line, entry points are written with hyphens
+(`rmer import-published`), and options with underscores or hyphens. `validate`, `server` and `sync` are
+commands only, not entry points of `mlflow run`; `sync` has no parameters.
+"""
+
+
+def render() -> str:
+    """Return the page as Markdown."""
+    sections = [_section(name, kind) for name, kind in STAGES.items()]
+    return "\n".join([INTRODUCTION, *sections, _server()])
+
+
+def _section(name: str, kind: type[Parameters]) -> str:
+    hints = typing.get_type_hints(kind)
+    rows = [
+        (
+            f"`{field.name}`",
+            _default(field.default),
+            _values(field, hints[field.name]),
+            field.metadata["help"],
+        )
+        for field in dataclasses.fields(kind)
+    ]
+    return _table(name, rows)
+
+
+def _server() -> str:
+    options = [option for option in server.params if isinstance(option, click.Option)]
+    rows = [
+        (f"`{option.name}`", _default(option.default), option.type.name, option.help or "")
+        for option in options
+    ]
+    return _table("server", rows)
+
+
+def _table(name: str, rows: list[tuple[str, str, str, str]]) -> str:
+    head = ("parameter", "default", "values", "meaning")
+    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in [head, *rows]]
+    lines.insert(1, "|---|---|---|---|")
+    return "\n".join([f"## {name}", "", *lines, ""])
+
+
+def _default(value: Any) -> str:
+    if value is None or value == "":
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _values(field: dataclasses.Field[Any], hint: Any) -> str:
+    kinds = [kind for kind in (typing.get_args(hint) or (hint,)) if kind is not NoneType]
+    rules = field.metadata
+    choices = [f"`{choice}`" for choice in rules["choices"] if choice != ""]
+    if choices:
+        return ", ".join(choices)
+    if kinds[0] is bool:
+        return "`true`, `false`"
+    if kinds[0] is str:
+        return "text"
+    name = {int: "whole number", float: "number"}[kinds[0]]
+    low, high = rules["low"], rules["high"]
+    limits = [f"from {low:g}" if low is not None else "", f"to {high:g}" if high is not None else ""]
+    return " ".join([name, *filter(None, limits)])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
