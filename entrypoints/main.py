@@ -8,7 +8,7 @@ from entrypoints.options import command
 from rmer.stages.estimate import describe
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.study import data_folder, run_study
-from rmer.tracking import connect
+from rmer.tracking import Store, connect
 
 
 @command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
@@ -21,7 +21,14 @@ def cli(params: StudyParams) -> None:
     folder = data_folder(plan)
     result = run_study(store, plan, folder)
     click.echo(f"\n{result.summary}\n")
-    click.echo(f"Runs, figures and report.html: mlflow ui --backend-store-uri {store.name}")
+    click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {how_to_look(store)}")
+
+
+def how_to_look(store: Store) -> str:
+    """Return what opens the UI of a store."""
+    if store.uri.startswith("http"):
+        return f"open {store.name}"
+    return f"mlflow ui --backend-store-uri {store.name}"
 
 
 if __name__ == "__main__":

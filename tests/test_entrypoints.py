@@ -101,7 +101,6 @@ BAD_ARGUMENTS = {
     "unknown group": (["main", "--systems", "published,grey"], "no system or group is called 'grey'"),
     "no seeds": (["main", "--seeds", "6,x"], "parameter seeds: '6,x' is no list of seeds"),
     "no attack": (["main", "--attacks", "published,magic"], "parameter attacks: no attack is called magic"),
-    "no study name": (["main", "--study", " "], "parameter study"),
     "too few clips": (["main", "--clips", "3"], "parameter clips: 3 is out of range"),
 }
 

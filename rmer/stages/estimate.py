@@ -53,7 +53,7 @@ def describe(plan: Plan) -> str:
     seeds = ", ".join(map(str, plan.seeds))
     return "\n".join(
         [
-            f"Study {params.study!r} on {source}, excerpts of {params.frames} frames:",
+            f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
             f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.attacks)} attacks: {', '.join(plan.attacks)}",

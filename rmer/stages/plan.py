@@ -43,7 +43,7 @@ class StudyParams(Parameters):
     """Parameters of ``main``; those without a default take one from ``size``."""
 
     size: str = param("small", "small (minutes) or full (as published)", choices=tuple(SIZES))
-    study: str = param("study", "name of the group of runs")
+    study: str = param("", "name of the group of runs; default: one that stands for these parameters")
     soundtracks_dir: str = param("", "folder with the clips and ratings; default: demo data is made")
     ratings: str = param("", "ratings CSV; default: in soundtracks_dir")
     midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
@@ -91,6 +91,10 @@ class Plan:
         """Every model, seed by seed, so that an early look sees all systems."""
         return [(system, seed) for seed in self.seeds for system in self.systems]
 
+    def named(self, study: str) -> Plan:
+        """Return the plan under another name of its group of runs."""
+        return replace(self, params=replace(self.params, study=study))
+
     def preprocess_params(self, folder: str) -> PreprocessParams:
         """Return the parameters of stage preprocess for the data in ``folder``."""
         return PreprocessParams(**{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder})
@@ -121,8 +125,6 @@ def make_plan(params: StudyParams) -> Plan:
             where="parameter attacks",
             mend=f"Known are {', '.join(PROTOCOLS)}",
         )
-    if not params.study.strip():
-        raise UserError("is empty", where="parameter study", mend="Name the study")
     return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
 
 

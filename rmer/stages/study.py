@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.plan import Plan
 from rmer.stages.preprocess import preprocess, preprocess_spec
 from rmer.stages.train import train
-from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 
 SUMMARY = "study.md"
@@ -25,9 +26,10 @@ SUMMARY = "study.md"
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The run of stage ``study`` and its summary as Markdown."""
+    """The run of stage ``study``, the name that ties all runs, and the summary as Markdown."""
 
     outcome: Outcome
+    study: str
     summary: str
 
 
@@ -45,29 +47,35 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     Raises UserError naming every run that failed, after all others are done; the same call then goes on.
     """
     params = plan.params
-    data = preprocess_spec(plan.preprocess_params(str(folder)))
-    names = [system.name for system in plan.systems]
+    config = _config(plan, preprocess_spec(plan.preprocess_params(str(folder))).digest)
+    # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
+    study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     spec = RunSpec(
         stage=Stage.STUDY,
-        name=f"study {params.study}",
-        config={
-            "study": params.study,
-            "data": data.digest,
-            "systems": names,
-            "seeds": plan.seeds,
-            "attacks": plan.attacks,
-            "train_protocol": params.train_protocol,
-            "epochs": params.epochs,
-            "adversarial_iterations": params.adversarial_iterations,
-            "max_iters": params.max_iters,
-            "steps": params.steps,
-            "epsilon": params.epsilon,
-        },
+        name=f"study {study}",
+        config=config,
         tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
-        study=params.study,
+        study=study,
     )
-    outcome = store.perform(spec, lambda run: _body(run, store, plan, folder))
-    return StudyResult(outcome, store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
+    outcome = store.perform(spec, lambda run: _body(run, store, plan.named(study), folder))
+    summary = store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8")
+    return StudyResult(outcome, study, summary)
+
+
+def _config(plan: Plan, data: str) -> dict[str, Any]:
+    params = plan.params
+    return {
+        "data": data,
+        "systems": [system.name for system in plan.systems],
+        "seeds": plan.seeds,
+        "attacks": plan.attacks,
+        "train_protocol": params.train_protocol,
+        "epochs": params.epochs,
+        "adversarial_iterations": params.adversarial_iterations,
+        "max_iters": params.max_iters,
+        "steps": params.steps,
+        "epsilon": params.epsilon,
+    }
 
 
 def _body(run: Run, store: Store, plan: Plan, folder: Path) -> None:
