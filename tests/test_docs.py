@@ -1,0 +1,182 @@
+"""The documentation says what is so: examples run, links resolve, names exist, pages are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from published_clone import write_clone
+
+from rmer.data.dataset import EMOTIONS, Dataset
+from rmer.data.splits import published_split
+from rmer.stages.attack import attack
+from rmer.stages.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.import_published import ImportParams, import_published
+from rmer.systems.catalogue import CATALOGUE
+from rmer.tracking import Artifact, Origin, Run, RunSpec, Stage, Store, Tag, connect
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLES = {page.name: BLOCK.findall(page.read_text()) for page in PAGES}
+END = "--- end of example ---"
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URI of a store with 50 imported models and attacks, and one small data set."""
+    folder = tmp_path_factory.mktemp("docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        store = connect(f"sqlite:///{folder / 'mlflow.db'}")
+        import_published(store, ImportParams(source=str(write_clone(folder / "clone"))))
+        store.perform(RunSpec(Stage.PREPROCESS, "data", {"clips": 10}), _log_dataset)
+        yield store.uri
+
+
+@pytest.fixture
+def store(imported: str, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", imported)
+    return connect()
+
+
+def _log_dataset(run: Run) -> None:
+    rng, clips = np.random.default_rng(3), 10
+    table = pd.DataFrame({"clip": [f"{n:03d}" for n in range(clips)], "file": "", "album": "", "track": ""})
+    table = table.assign(**{emotion: rng.uniform(0.1, 0.8, clips) for emotion in EMOTIONS})
+    table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=313, excerpt_start=0)
+    parts = {row: part for part, rows in published_split(clips).items() for row in rows}
+    table["split_published"] = [parts[row] for row in range(clips)]
+    spectrograms = rng.gamma(2, 0.2, (clips, 313, 149)).astype(np.float32)
+    Dataset(spectrograms, table, EMOTIONS, (), {"fps": 31.3}).save(run.work_dir / Artifact.DATASET)
+    run.file(run.work_dir / Artifact.DATASET)
+
+
+def run_examples(examples: list[str]) -> list[str]:
+    """Run examples as a user would, in a process of its own, and return what each prints."""
+    code = "".join(f"{example}\nprint({END!r})\n" for example in examples)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(END)[:-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [name for name, examples in EXAMPLES.items() if examples])
+def test_examples_run_and_find_something(page: str, store: Store) -> None:
+    for example, output in zip(EXAMPLES[page], run_examples(EXAMPLES[page]), strict=True):
+        assert "Empty DataFrame" not in output
+        assert output.strip() or "print(" not in example
+
+
+@pytest.mark.slow
+def test_a_model_logged_as_documented_is_attacked(store: Store) -> None:
+    run_examples([example.replace("mynet", "another") for example in EXAMPLES["own-model.md"]])
+    (outcome,) = attack(store, AttackParams(attack="pgd", system="another", steps=1))
+    record = store.get(outcome.run_id)
+    assert record.tags[Tag.SYSTEM] == "another"
+    assert record.tags[Tag.TRAIN_PROTOCOL] == "corrected"
+    assert record.metrics["adv/mae"] >= record.metrics["clean/mae"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_are_there(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    local = [target.partition("#")[0] for target in targets if not target.startswith("http")]
+    assert not [target for target in local if not (page.parent / target).exists()]
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert not [page.name for page in PAGES[1:] if f"]({page.relative_to(ROOT)})" not in readme]
+
+
+def test_pictures_are_small() -> None:
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert pictures
+    assert not [picture for picture in pictures if picture.stat().st_size > 300_000]
+
+
+@pytest.fixture
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parameters_page", ROOT / "docs" / "parameters.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_parameters_is_current(generator: ModuleType) -> None:
+    assert generator.PAGE.read_text() == generator.render(), "run: python docs/parameters.py"
+
+
+def test_the_readme_names_entry_points_and_parameters_that_exist() -> None:
+    entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    section = (ROOT / "README.md").read_text().split("## Entry points")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
+    named = {row[0].strip(" `"): re.findall(r"`(\w+)`", row[-1]) for row in rows}
+    assert set(named) == set(entry_points)
+    assert not [(n, p) for n, names in named.items() for p in names if p not in entry_points[n]["parameters"]]
+
+
+def options(text: str) -> list[tuple[str, str]]:
+    """Return (command, option) for every ``rmer <command> --option`` in a text."""
+    calls = re.findall(r"^rmer ([\w-]+)(.*(?:\\\n.*)*)", text, re.MULTILINE)
+    return [(command, option) for command, rest in calls for option in re.findall(r"--([\w-]+)", rest)]
+
+
+def test_options_are_found() -> None:
+    text = "rmer import-published --source a\nrmer main --size full \\\n  --dry_run true\n"
+    expected = [("import-published", "source"), ("main", "size"), ("main", "dry_run")]
+    assert options(text) == expected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_have_the_options_that_pages_give_them(page: Path, generator: ModuleType) -> None:
+    known = {name: set(kind.__dataclass_fields__) for name, kind in generator.STAGES.items()}
+    known["server"] = {option.name for option in generator.server.params}
+    unknown = [
+        (command, option)
+        for command, option in options(page.read_text())
+        if option.replace("-", "_") not in known[command.replace("-", "_")]
+    ]
+    assert not unknown
+
+
+def test_every_tag_is_documented() -> None:
+    page = (ROOT / "docs" / "tracking.md").read_text()
+    tags = [value for name, value in vars(Tag).items() if not name.startswith("_")]
+    assert not [tag for tag in tags if f"`{tag}`" not in page and f"`{tag}.<run id>`" not in page]
+    stages = [value for name, value in vars(Stage).items() if not name.startswith("_")]
+    assert not [stage for stage in stages if f"| `{stage}` |" not in page]
+    origins = [value for name, value in vars(Origin).items() if not name.startswith("_")]
+    assert not [origin for origin in origins if f"`{origin}`" not in page]
+
+
+def test_every_documented_tag_exists() -> None:
+    tags = set(vars(Tag).values())
+    for page in PAGES:
+        named = re.findall(r"`(rmer\.[a-z_.]+[a-z_])(?:`|\.<run id>`)", page.read_text())
+        assert not [tag for tag in named if tag not in tags and importlib.util.find_spec(tag) is None], page
+
+
+def test_every_attack_and_system_is_documented() -> None:
+    page = (ROOT / "docs" / "protocols.md").read_text()
+    assert not [name for name in PROTOCOLS if f"**`{name}`**" not in page]
+    texts = "".join(page.read_text() for page in PAGES)
+    assert not [name for name in CATALOGUE if name not in texts]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_machine(page: Path) -> None:
+    assert not re.findall(r"(?:\.\./shared|/work/|/tmp/|/home/|/root/)", page.read_text())
