@@ -98,6 +98,22 @@ def test_an_adversary_that_is_not_a_number_is_a_violation() -> None:
     assert Threat("linf", 1.0).violations(inputs, adversaries).tolist() == [False, True]
 
 
+def test_gradients_in_bf16_find_adversaries_as_strong_and_scores_stay_fp32() -> None:
+    torch.manual_seed(3)
+    network = build_network("bottleneck").eval()
+    inputs, labels, threat = torch.randn(4, 1, 40, 149), torch.rand(4, 8), Threat("linf", 0.05)
+    frozen = FrozenNetwork(network, precision="bf16")
+    exact = PGD(steps=20)(FrozenNetwork(network), inputs, labels, threat)
+    reduced = PGD(steps=20)(frozen, inputs, labels, threat)
+    assert not torch.equal(exact.adversaries, reduced.adversaries)
+    assert torch.equal(frozen.outputs(inputs), FrozenNetwork(network).outputs(inputs))
+    strong, stronger = (
+        float(absolute_error(frozen.outputs(result.adversaries), labels).mean())
+        for result in (reduced, exact)
+    )
+    assert strong == pytest.approx(stronger, rel=0.02)
+
+
 ATTACKS = [PGD(steps=4, random_starts=2), PublishedAttack(max_iters=6), BridgeAttack(max_iters=6)]
 
 

@@ -131,7 +131,7 @@ def test_the_readme_names_entry_points_and_parameters_that_exist() -> None:
 
 def options(text: str) -> list[tuple[str, str]]:
     """Return (command, option) for every ``rmer <command> --option`` in a text."""
-    calls = re.findall(r"^rmer ([\w-]+)(.*(?:\\\n.*)*)", text, re.MULTILINE)
+    calls = re.findall(r"^rmer ([\w-]+)((?:.*\\\n)*.*)", text, re.MULTILINE)
     return [(command, option) for command, rest in calls for option in re.findall(r"--([\w-]+)", rest)]
 
 

@@ -130,7 +130,7 @@ def test_the_importing_run_links_all(store: Store) -> None:
 
 def test_importing_again_adds_nothing_but_what_was_deleted(store: Store, clone: Path) -> None:
     before = {record.run_id for record in store.search({})}
-    outcome = import_published(store, ImportParams(source=str(clone / "runs"), study="another name"))
+    outcome = import_published(store, ImportParams(source=str(clone / "runs")))
     assert outcome.skipped
     assert {record.run_id for record in store.search({})} == before
     deleted = attacks(store, "A2B2E", 950)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from rmer.report.figures import ADVERSARIAL, CLEAN, DIAGONAL, INTERPRETABLE, styled
@@ -38,7 +37,8 @@ def learning_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> F
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
-    if all(np.all(np.array([m[key] for key in m if key.endswith("loss")]) > 0) for m in history):
+    losses = [metrics[key] for metrics in history for key in lines[loss] if key in metrics]
+    if 0 < 20 * min(losses) < max(losses):
         loss.set_yscale("log")
     loss.set_ylabel("mean squared error")
     correlation.set_ylabel("validation correlation")

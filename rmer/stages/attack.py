@@ -22,6 +22,8 @@ from rmer.report.spectrograms import spectrogram_comparison
 from rmer.stages.attack_params import PROTOCOLS, AttackParams, with_file
 from rmer.stages.models import Victim, select_runs, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.precision import Precision, resolve_precision
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -61,7 +63,7 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     method, threat = params.build(), params.threat(victim.data)
-    spec = _spec(victim, params, method, threat)
+    spec = _spec(victim, params, method, threat, resolve_precision(params.precision, device))
     outcome = store.perform(spec, lambda run: _body(run, victim, params, method, threat, device))
     if victim.run is not None and not outcome.skipped:
         label = " ".join(spec.name.split(" | ")[1:])
@@ -69,7 +71,9 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
     return outcome
 
 
-def _spec(victim: Victim, params: AttackParams, method: Attack, threat: Threat) -> RunSpec:
+def _spec(
+    victim: Victim, params: AttackParams, method: Attack, threat: Threat, precision: Precision
+) -> RunSpec:
     protocol = PROTOCOLS[params.attack]
     settings = dataclasses.asdict(method)  # type: ignore[call-overload]
     seeded = {"attack_seed": params.attack_seed} if method.restarts else {}
@@ -87,6 +91,7 @@ def _spec(victim: Victim, params: AttackParams, method: Attack, threat: Threat) 
             "split": params.split,
             **settings,
             **seeded,
+            "precision": precision,
             "model": victim.digest,
             "system": victim.system,
             "seed": victim.seed,
@@ -126,7 +131,7 @@ def _body(
     run.params({"device": device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     with tqdm(total=len(part), desc=_title(method, threat), unit="clip", leave=False) as bar:
         result = method(
-            victim.model.to(device),
+            FrozenNetwork(victim.model.to(device), precision=resolve_precision(params.precision, device)),
             part.inputs,
             part.labels,
             threat,

@@ -16,6 +16,7 @@ from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
+from rmer.systems.precision import PRECISIONS
 
 # Attack protocol of each attack, and the budget that it declares where none is given.
 PROTOCOLS = {"published": "published", "bridge": "bridge", "pgd": "corrected"}
@@ -54,6 +55,7 @@ class AttackParams(Parameters):
     loss: str = param("mse", "loss whose gradient is followed (pgd)", choices=("mse", "l1"))
     attack_seed: int = param(21, "seed of random starts", low=0, high=2**31)
     attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
 
     def build(self) -> Attack:

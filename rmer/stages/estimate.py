@@ -16,6 +16,7 @@ from rmer.systems.catalogue import System
 from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
+from rmer.systems.precision import resolve_precision
 from rmer.training.protocol import FitConfig, resolve_fit
 
 BATCH = 8
@@ -86,7 +87,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
     }
     for name in plan.attacks:
         attack += len(plan.models) * parts["test"] * (per_attack[name] or 0)
-    step_seconds, gradient_seconds = _time_one(plan.params.device, frames)
+    step_seconds, gradient_seconds = _time_one(plan, frames)
     models, attacks = len(plan.models), len(plan.models) * len(plan.attacks)
     spectrogram_bytes = 4 * frames * BANDS
     return Estimate(
@@ -117,16 +118,19 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     return epochs * clips * iterations
 
 
-def _time_one(device_name: str, frames: int) -> tuple[float, float]:
+def _time_one(plan: Plan, frames: int) -> tuple[float, float]:
     """Return seconds a clip of a training step and of an attack gradient, at their usual batch size."""
-    device = resolve_device(device_name)
+    device = resolve_device(plan.params.device)
+    precision = resolve_precision(plan.params.precision, device)
     network = build_network("bottleneck").to(device)
     inputs = torch.randn(BATCH, 1, frames, BANDS, device=device)
-    frozen = FrozenNetwork(network)
+    frozen = FrozenNetwork(network, precision=precision)
 
     def step() -> None:
         network.train()
-        network(inputs)["output"].square().mean().backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = network(inputs)["output"].square().mean()
+        loss.backward()
 
     def gradient() -> None:
         frozen.gradient(inputs, lambda outputs: outputs.square().mean(1))

@@ -11,6 +11,7 @@ from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
 from rmer.systems.catalogue import System, resolve
+from rmer.systems.precision import PRECISIONS
 
 PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 
@@ -65,6 +66,7 @@ class StudyParams(Parameters):
     )
     steps: int | None = param(None, "steps of PGD (small 20, full 40)", low=1, high=10_000_000)
     epsilon: float | None = param(None, "L-inf budget of PGD, standardised units", low=0.0, high=1e6)
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     dry_run: bool = param(False, "say what would be done and what it would cost, and stop")

@@ -75,6 +75,7 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
         "max_iters": params.max_iters,
         "steps": params.steps,
         "epsilon": params.epsilon,
+        "precision": params.precision,
     }
 
 

@@ -21,6 +21,7 @@ from rmer.report.learning_curve import learning_curve
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
+from rmer.systems.precision import PRECISIONS, resolve_precision
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
@@ -54,7 +55,9 @@ class TrainParams(Parameters):
     adversarial_epsilon: float = param(
         0.02, "L-inf budget of corrected adversarial training, standardised units", low=0.0, high=100.0
     )
-    precision: str = param("fp32", "arithmetic of training steps", choices=("fp32", "bf16"))
+    precision: str = param(
+        "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
+    )
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     dataset_run_id: str = param("", "preprocess run; default: the newest of the study")
     study: str = param("", "name of the group of runs")
@@ -80,7 +83,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
         )
     scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
-    config = _fit_config(params, system, dataset)
+    config = _fit_config(params, system, dataset, device)
     fit_on = "all" if params.train_protocol == "published" else "train"
     data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
     spec = RunSpec(
@@ -118,7 +121,7 @@ def normalisation_values(data: Standardised) -> dict[str, float]:
     return {"mean": data.normalisation.mean, "std": data.normalisation.std}
 
 
-def _fit_config(params: TrainParams, system: System, dataset: Dataset) -> FitConfig:
+def _fit_config(params: TrainParams, system: System, dataset: Dataset, device: torch.device) -> FitConfig:
     return resolve_fit(
         system,
         params.train_protocol,  # type: ignore[arg-type]
@@ -130,7 +133,7 @@ def _fit_config(params: TrainParams, system: System, dataset: Dataset) -> FitCon
         has_concepts=bool(dataset.concepts),
         adversarial_iterations=params.adversarial_iterations,
         adversarial_epsilon=params.adversarial_epsilon,
-        precision=params.precision,  # type: ignore[arg-type]
+        precision=resolve_precision(params.precision, device),
     )
 
 

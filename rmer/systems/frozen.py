@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rmer.systems.precision import Precision
+
 
 class FrozenNetwork:
     """Predictions and input gradients of a fixed model, and how many of each were asked for.
@@ -17,10 +19,15 @@ class FrozenNetwork:
     Any module that meets the model contract will do. Weights get no gradients and each batch norm is folded
     into the convolution before it, which leaves the function unchanged up to rounding (gradients agree to
     3e-5 of a maximum of 9e-3 in float32) and makes a gradient about 1.6 times cheaper on a CPU.
+
+    ``precision`` bf16 takes gradients, and nothing else, from a copy in bfloat16: its spacing near 1 is
+    .0078, so predictions that are compared or reported stay in the model's own arithmetic.
     """
 
-    def __init__(self, model: nn.Module, *, fold: bool = True) -> None:
+    def __init__(self, model: nn.Module, *, fold: bool = True, precision: Precision = "fp32") -> None:
         self.model = _frozen_copy(model, fold)
+        self.precision = precision
+        self._reduced = _frozen_copy(self.model, False).to(torch.bfloat16) if precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
@@ -48,8 +55,13 @@ class FrozenNetwork:
         self.gradients += len(inputs)
         inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
-            outputs = self.model(inputs)["output"]
+            if self._reduced is None:
+                outputs = self.model(inputs)["output"]
+            else:
+                outputs = self._reduced(inputs.to(torch.bfloat16))["output"].to(inputs.dtype)
             (gradient,) = torch.autograd.grad(loss(outputs).sum(), inputs)
+        if self._reduced is not None:
+            outputs = self.outputs(inputs.detach())
         return outputs.detach(), gradient
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rmer.systems.catalogue import System
+from rmer.systems.precision import Precision
 
 TrainProtocol = Literal["published", "corrected"]
 
@@ -48,7 +49,7 @@ class FitConfig:
     patience: int
     stop_on_concepts: bool
     drop_last: bool
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     adversarial: AdversarialTraining | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def resolve_fit(
     has_concepts: bool = True,
     adversarial_iterations: int | None = None,
     adversarial_epsilon: float = 0.02,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
 ) -> FitConfig:
     """Turn a system and a protocol into a configuration.
 
