@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command
+from entrypoints.options import command, logged
 from rmer.stages.attack import attack
 from rmer.stages.attack_params import AttackParams
 from rmer.tracking import connect
@@ -14,10 +14,9 @@ from rmer.tracking import connect
 def cli(params: AttackParams) -> None:
     store = connect()
     for outcome in attack(store, params):
-        record = store.get(outcome.run_id)
         done = "was done before" if outcome.skipped else "done"
-        clean, attacked = (record.metrics.get(f"{group}/mae", float("nan")) for group in ("clean", "adv"))
-        click.echo(f"{record.name} {done}: run {outcome.run_id}, MAE {clean:.3f} -> {attacked:.3f}")
+        clean, attacked = (logged(store, outcome, f"{group}/mae") for group in ("clean", "adv"))
+        click.echo(f"{done}: run {outcome.run_id}, MAE {clean:.3f} -> {attacked:.3f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command
+from entrypoints.options import command, logged
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.tracking import connect
 
@@ -13,7 +13,7 @@ from rmer.tracking import connect
 def cli(params: ImportParams) -> None:
     store = connect()
     outcome = import_published(store, params)
-    runs = store.get(outcome.run_id).metrics.get("import/runs", float("nan"))
+    runs = logged(store, outcome, "import/runs")
     done = "were imported before" if outcome.skipped else "imported"
     click.echo(f"{runs:.0f} runs {done} (study {params.study}): run {outcome.run_id}")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rmer.errors import UserError
 from rmer.parameters import Parameters
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
+    from rmer.tracking import Outcome, Store
 
 P = TypeVar("P", bound=Parameters)
 
@@ -39,6 +42,13 @@ def command(
         )
 
     return decorate
+
+
+def logged(store: Store, outcome: Outcome, metric: str) -> float:
+    """Return a metric of a run, to be shown; NaN while the run's values wait for a store that is away."""
+    if outcome.waiting:
+        return float("nan")
+    return store.get(outcome.run_id).metrics.get(metric, float("nan"))
 
 
 def run(call: Callable[[], int | None]) -> int:

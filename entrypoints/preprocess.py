@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command
+from entrypoints.options import command, logged
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.tracking import connect
 
@@ -14,7 +14,7 @@ def cli(params: PreprocessParams) -> None:
     store = connect()
     outcome = preprocess(store, params)
     done = "was prepared before" if outcome.skipped else "prepared"
-    rate = store.get(outcome.run_id).metrics.get("preprocess/clips_per_second", float("nan"))
+    rate = logged(store, outcome, "preprocess/clips_per_second")
     click.echo(f"{done}: run {outcome.run_id}, {rate:.1f} clips/s")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command
+from entrypoints.options import command, logged
 from rmer.stages.train import TrainParams, train
 from rmer.tracking import connect
 
@@ -14,7 +14,7 @@ def cli(params: TrainParams) -> None:
     store = connect()
     outcome = train(store, params)
     done = "was trained before" if outcome.skipped else "trained"
-    corr = store.get(outcome.run_id).metrics.get("test/emotion/corr", float("nan"))
+    corr = logged(store, outcome, "test/emotion/corr")
     click.echo(f"{done}: run {outcome.run_id}, test correlation {corr:.3f}")
 
 

@@ -203,6 +203,8 @@ def test_analysis_of_own_runs(study: tuple[Store, str]) -> None:
     for run in store.find(Stage.ANALYZE):
         systems = pd.read_csv(store.download(run.run_id, "tables/systems.csv"))
         assert list(systems["system"]) == ["A2E", "A2M2E", "aA2E"]
+        readable = store.download(run.run_id, "tables/systems.md").read_text()
+        assert "2019" not in readable, "values of other data do not stand beside these"
         assert store.download(run.run_id, Artifact.REPORT).read_text().lstrip().startswith("<!DOCTYPE html>")
 
 

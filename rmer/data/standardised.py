@@ -71,7 +71,7 @@ def standardise(dataset: Dataset, scheme: str, fit_on: Literal["all", "train"]) 
         raise UserError(
             f"the {scheme} split has no {' and no '.join(empty)} clip",
             where=f"data set of {len(dataset)} clips",
-            mend="Give at least 10 clips, or another split scheme",
+            mend="Give at least 11 clips, or another split scheme",
         )
     fitted = dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]]
     normalisation = fit_normalisation(fitted)

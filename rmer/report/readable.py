@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -23,12 +24,15 @@ READABLE_COLUMNS = {
 NO_VALUE = "-"
 
 
-def readable_table(systems: pd.DataFrame) -> pd.DataFrame:
-    """Return the systems table as text, ``.73 ± .02``, below the two reference rows of 2019."""
+def readable_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> pd.DataFrame:
+    """Return the systems table as text, ``.73 ± .02``, below the ``reported`` correlations of 2019.
+
+    These belong to Soundtracks: pass an empty mapping for other data.
+    """
     rows = [
         dict.fromkeys(READABLE_COLUMNS, NO_VALUE)
         | {"System": f"{system} (2019)", "Clean corr.": number(value)}
-        for system, value in REPORTED_2019.items()
+        for system, value in reported.items()
     ]
     for row in systems.to_dict("records"):
         cells = {"System": str(row["system"]), "Seeds": str(row["seeds"])}

@@ -12,13 +12,21 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.parameters import Parameters, param
 from rmer.report.figures import label_versus_prediction, performance_difference, performance_table
 from rmer.report.findings import caveats, headline
 from rmer.report.html import Report, ReportFigure, UsedRun, render
-from rmer.report.readable import latex, markdown, readable_attacks, readable_table, readable_tests
+from rmer.report.readable import (
+    REPORTED_2019,
+    latex,
+    markdown,
+    readable_attacks,
+    readable_table,
+    readable_tests,
+)
 from rmer.report.tables import attacks_table, in_order, systems_table, tests_table
 from rmer.stages.selection import DIMENSIONS, Selected, select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
@@ -99,6 +107,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     shown, emotions = scatter_models(models, params), scatter_emotions(models, params.emotions)
     systems, tests = systems_table(models), tests_table(models, params.reference)
     attacks = attacks_table(models, {item.record.run_id: item.record.metrics for item in selected})
+    reported = REPORTED_2019 if _on_soundtracks(store, selected[0]) else {}
     shared = shared_tags(selected)
     selection = {"study": params.study} if params.study else {}
     selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()}
@@ -106,10 +115,10 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         title=f"{len(systems)} systems under the {shared.get(Tag.ATTACK, 'unnamed')} attack",
         headline=headline(systems, tests),
         selection=selection,
-        systems=readable_table(systems),
+        systems=readable_table(systems, reported),
         tests=readable_tests(tests),
         attacks=readable_attacks(attacks),
-        figures=_figures(systems, models, shown, emotions),
+        figures=_figures(systems, reported, models, shown, emotions),
         caveats=caveats(systems, attacks, selection),
         runs=_used_runs(store, models, selected),
     )
@@ -193,6 +202,11 @@ def _read(store: Store, selected: Sequence[Selected]) -> list[AttackedModel]:
     return models
 
 
+def _on_soundtracks(store: Store, item: Selected) -> bool:
+    """Tell whether the values of 2019, measured on Soundtracks, may stand beside these."""
+    return are_published_labels(store.read_table(item.record.run_id, Artifact.ADVERSARY_CLIPS))
+
+
 def _config(
     models: Sequence[AttackedModel],
     params: AnalyzeParams,
@@ -213,6 +227,7 @@ def _config(
 
 def _figures(
     systems: pd.DataFrame,
+    reported: Mapping[str, float],
     models: Sequence[AttackedModel],
     shown: Mapping[str, AttackedModel],
     emotions: Sequence[str],
@@ -234,8 +249,8 @@ def _figures(
         "performance_table": ReportFigure(
             "Performance without attack",
             "Table 1 of the paper: correlation averaged over emotions, and MAE; mean ± standard deviation "
-            "over seeds. *: reported in 2019.",
-            performance_table(systems),
+            "over seeds." + (" *: reported in 2019." if reported else ""),
+            performance_table(systems, reported),
         ),
     }
 

@@ -64,11 +64,15 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
     """Attack one model, or skip it where a finished run has the same configuration."""
     method, threat = params.build(), params.threat(victim.data)
     spec = _spec(victim, params, method, threat, resolve_precision(params.precision, device))
-    outcome = store.perform(spec, lambda run: _body(run, victim, params, method, threat, device))
-    if victim.run is not None and not outcome.skipped:
-        label = " ".join(spec.name.split(" | ")[1:])
-        store.set_tags(victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{outcome.run_id}": label})
-    return outcome
+
+    def body(run: Run) -> None:
+        if victim.run is not None:
+            run.tag_other(
+                victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
+            )
+        _body(run, victim, params, method, threat, device)
+
+    return store.perform(spec, body)
 
 
 def _spec(
@@ -114,10 +118,14 @@ def _spec(
             Tag.DATASET: victim.dataset.digest,
             Tag.DATASET_RUN_ID: victim.dataset_run_id,
             **({Tag.TRAIN_RUN_ID: victim.run.run_id} if victim.run else {Tag.MODEL_URI: params.model_uri}),
-            **({} if victim.run else {Tag.ORIGIN: Origin.EXTERNAL}),
+            Tag.ORIGIN: Origin.EXTERNAL if _is_foreign(victim) else Origin.COMPUTED,
         },
         study=params.study or (victim.run.tags.get(Tag.STUDY) if victim.run else None),
     )
+
+
+def _is_foreign(victim: Victim) -> bool:
+    return victim.run is None or victim.run.tags.get(Tag.ORIGIN) != Origin.COMPUTED
 
 
 def _body(

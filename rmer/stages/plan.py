@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from rmer.data.dataset import EMOTIONS
+from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
@@ -21,11 +23,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "seeds": "6,21",
         "clips": 60,
-        "frames": 80,
-        "epochs": 6,
+        "frames": 64,
+        "epochs": 8,
         "adversarial_iterations": 5,
         "max_iters": 50,
         "steps": 20,
+        "precision": "auto",
     },
     "full": {
         "seeds": PUBLISHED_SEEDS,
@@ -35,6 +38,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "adversarial_iterations": None,
         "max_iters": 1000,
         "steps": 40,
+        "precision": "fp32",
     },
 }
 
@@ -49,15 +53,17 @@ class StudyParams(Parameters):
     ratings: str = param("", "ratings CSV; default: in soundtracks_dir")
     midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
     tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there")
+    targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
+    scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     systems: str = param(
         "published", "systems or groups (published, blackbox, interpretable, adversarial, all), by commas"
     )
     seeds: str = param("", "training seeds, by commas (small 6,21; full the ten published)")
     train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
     attacks: str = param("published,pgd", "attacks, by commas (published, bridge, pgd)")
-    clips: int | None = param(None, "clips of the demo data (small 60, full 360)", low=10, high=100_000)
-    frames: int | None = param(None, "excerpt length (small 80, full 313)", low=8, high=100_000)
-    epochs: int | None = param(None, "most epochs (small 6, full 199)", low=1, high=100_000)
+    clips: int | None = param(None, "clips of the demo data (small 60, full 360)", low=11, high=100_000)
+    frames: int | None = param(None, "excerpt length (small 64, full 313)", low=8, high=100_000)
+    epochs: int | None = param(None, "most epochs (small 8, full 199)", low=1, high=100_000)
     adversarial_iterations: int | None = param(
         None, "attack iterations in adversarial training (small 5, full by protocol)", low=1, high=100_000
     )
@@ -66,7 +72,9 @@ class StudyParams(Parameters):
     )
     steps: int | None = param(None, "steps of PGD (small 20, full 40)", low=1, high=10_000_000)
     epsilon: float | None = param(None, "L-inf budget of PGD, standardised units", low=0.0, high=1e6)
-    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
+    precision: str = param(
+        "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
+    )
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     dry_run: bool = param(False, "say what would be done and what it would cost, and stop")

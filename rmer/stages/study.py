@@ -11,7 +11,7 @@ import pandas as pd
 
 from rmer.errors import UserError
 from rmer.execution.serial import Failure, Job, run_jobs
-from rmer.report.readable import markdown, readable_table
+from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
 from rmer.stages.attack import attack
 from rmer.stages.demo_data import DemoParams, make_demo_data
@@ -57,9 +57,11 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
         tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
         study=study,
     )
-    outcome = store.perform(spec, lambda run: _body(run, store, plan.named(study), folder))
-    summary = store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8")
-    return StudyResult(outcome, study, summary)
+    summaries: list[str] = []
+    outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, plan.named(study), folder)))
+    if outcome.skipped:
+        summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
+    return StudyResult(outcome, study, summaries[0])
 
 
 def _config(plan: Plan, data: str) -> dict[str, Any]:
@@ -79,7 +81,8 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
     }
 
 
-def _body(run: Run, store: Store, plan: Plan, folder: Path) -> None:
+def _body(run: Run, store: Store, plan: Plan, folder: Path) -> str:
+    """Do the study's runs; log and return the summary."""
     dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
     trained, failures = run_jobs(_train_jobs(store, plan, dataset_run_id), "train")
     attacked, more = run_jobs(_attack_jobs(store, plan, trained), "attack")
@@ -95,6 +98,7 @@ def _body(run: Run, store: Store, plan: Plan, folder: Path) -> None:
     summary = "\n\n".join(_section(name, analysis) for name, analysis in analyses.items())
     run.text(summary, SUMMARY)
     run.note(summary)
+    return summary
 
 
 def _train_jobs(store: Store, plan: Plan, dataset_run_id: str) -> list[Job]:
@@ -144,7 +148,7 @@ def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
 
 
 def _section(attack_name: str, analysis: Analysis) -> str:
-    return f"### Attack: {attack_name}\n\n{markdown(readable_table(analysis.systems))}"
+    return f"### Attack: {attack_name}\n\n{markdown(analysis.report.systems)}"
 
 
 def _failed(failures: list[Failure]) -> UserError:

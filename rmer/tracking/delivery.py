@@ -37,9 +37,9 @@ class Delivery:
             (operation,) = operations
             getattr(self, f"_{operation['do']}")(operation)
 
-    def set_tags(self, tags: dict[str, str]) -> None:
-        """Set tags at once, past the journal."""
-        self._client.log_batch(self._run_id, tags=[RunTag(*item) for item in tags.items()])
+    def set_tags(self, tags: dict[str, str], run_id: str | None = None) -> None:
+        """Set tags of the run, or of another one, at once, past the journal."""
+        self._client.log_batch(run_id or self._run_id, tags=[RunTag(*item) for item in tags.items()])
 
     def _batch(self, operations: list[Operation]) -> None:
         metrics: list[Metric] = []
@@ -124,6 +124,9 @@ class Delivery:
                 return None
             self._model_ids[name] = found[0].model_id
         return self._model_ids[name]
+
+    def _tag_other(self, operation: Operation) -> None:
+        self.set_tags(operation["tags"], operation["run"])
 
     def _terminate(self, operation: Operation) -> None:
         if operation["tags"]:

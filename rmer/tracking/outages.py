@@ -40,7 +40,7 @@ def is_outage(error: BaseException) -> bool:
 def patiently(call: Callable[[], T], *, store: str) -> T:
     """Make a call that the work cannot go on without; wait up to ``RMER_WAIT_SECONDS`` (60) for the store."""
     limit = seconds("RMER_WAIT_SECONDS", 60.0)
-    start, pause = time.monotonic(), 0.5
+    start, pause, told = time.monotonic(), 0.5, False
     while True:
         try:
             return call()
@@ -50,7 +50,8 @@ def patiently(call: Callable[[], T], *, store: str) -> T:
             waited = time.monotonic() - start
             if waited + pause > limit:
                 raise gone(store, error) from error
-            if waited < pause:
+            if not told:
+                told = True
                 say(f"The tracking store {store} does not answer; waiting up to {limit:g} s for it.")
             time.sleep(pause)
             pause = min(2 * pause, 5.0)

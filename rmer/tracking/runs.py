@@ -61,6 +61,11 @@ class Run:
         """Set tags."""
         self._submit({"do": "tags", "values": {key: as_text(value) for key, value in values.items()}})
 
+    def tag_other(self, run_id: str, values: Mapping[str, Any]) -> None:
+        """Set tags of another run, to link it with this one."""
+        texts = {key: as_text(value) for key, value in values.items()}
+        self._submit({"do": "tag_other", "run": run_id, "tags": texts})
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters as ``cfg.<name>``. A value cannot change: raises ``ValueError`` if it would.
 
