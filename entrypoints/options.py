@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
 P = TypeVar("P", bound=Parameters)
 
 INTERRUPTED = 130
+METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
 
 def command(
@@ -29,6 +31,8 @@ def command(
     passes every value as text, so options take text and an empty one stands for the default.
     """
 
+    hints = typing.get_type_hints(parameters)
+
     def decorate(function: Callable[[P], int | None]) -> click.Command:
         def callback(**texts: str) -> None:
             sys.exit(run(lambda: function(parameters.from_mapping(texts))))
@@ -36,7 +40,7 @@ def command(
         return click.Command(
             name,
             callback=callback,
-            params=[_option(field) for field in dataclasses.fields(parameters)],
+            params=[_option(field, hints[field.name]) for field in dataclasses.fields(parameters)],
             help=help,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
@@ -64,22 +68,18 @@ def run(call: Callable[[], int | None]) -> int:
         return INTERRUPTED
 
 
-def _option(field: dataclasses.Field[Any]) -> click.Option:
+def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
     name, rules = field.name, field.metadata
     names = [f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else [])]
     shown = "" if field.default in (None, "") else f"  [default: {_text(field.default)}]"
     choices = "|".join(str(choice) for choice in rules["choices"] if choice != "")
-    is_switch = isinstance(field.default, bool)
+    kind = (typing.get_args(hint) or (hint,))[0]
     # A switch may stand alone. Even flag_value=None would let other options do so, and "--lr -1" be two.
-    alone: dict[str, Any] = {"flag_value": "true"} if is_switch else {}
+    alone: dict[str, Any] = {"flag_value": "true"} if kind is bool else {}
     return click.Option(
         [*names, name],
         default="",
-        metavar=f"[{choices}]"
-        if choices and len(choices) < 60
-        else "TEXT"
-        if not is_switch
-        else "true|false",
+        metavar=f"[{choices}]" if choices and len(choices) < 60 else METAVARS[kind],
         help=f"{rules['help']}{shown}",
         is_flag=False,
         **alone,

@@ -50,7 +50,7 @@ def test_budget_and_box_hold_on_the_saved_array(norm: str, targets: int) -> None
     floor, ceiling = torch.full((BANDS,), -0.5), torch.full((BANDS,), 0.5)
     inputs = inputs.clamp(min=-0.5)  # silence is the floor; some clips exceed the ceiling
     threat = Threat(norm, 0.3, floor, ceiling)
-    result = PGD(steps=5, random_starts=2)(model, inputs, torch.zeros(7, targets), threat, seed=4)
+    result = PGD(steps=5, restarts=2)(model, inputs, torch.zeros(7, targets), threat, seed=4)
     assert not result.violations.any()
     assert result.adversaries.min() >= -0.5
     assert bool((result.adversaries <= torch.maximum(inputs, torch.tensor(0.5))).all())
@@ -114,7 +114,7 @@ def test_gradients_in_bf16_find_adversaries_as_strong_and_scores_stay_fp32() -> 
     assert strong == pytest.approx(stronger, rel=0.02)
 
 
-ATTACKS = [PGD(steps=4, random_starts=2), PublishedAttack(max_iters=6), BridgeAttack(max_iters=6)]
+ATTACKS = [PGD(steps=4, restarts=2), PublishedAttack(max_iters=6), BridgeAttack(max_iters=6)]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

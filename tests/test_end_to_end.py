@@ -23,10 +23,13 @@ from servers import mlflow_server
 
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
+from rmer.stages.analyze import AnalyzeParams, analyze
 from rmer.stages.attack import attack
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.study import run_study
 from rmer.stages.train import TrainParams, train
 from rmer.systems.network import load_checkpoint
 from rmer.systems.prediction import predict
@@ -325,6 +328,50 @@ def test_a_checkpoint_of_the_published_code_is_attacked_by_its_path(tmp_path: Pa
     )
     own, theirs = store.get(by_tag.run_id).metrics, store.get(by_path.run_id).metrics
     assert own["adv/mae"] == pytest.approx(theirs["adv/mae"])
+
+
+def test_a_model_of_ours_is_attacked_on_its_own_data_whatever_the_uri(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo)
+    trained = train(store, TrainParams(system="A2E", train_protocol="corrected", epochs=1, device="cpu"))
+    settings = {"attack": "pgd", "steps": 2, "split": "validation"}
+    (by_tag,) = attack(store, AttackParams(system="A2E", **settings))
+    (by_uri,) = attack(store, AttackParams(model_uri=f"runs:/{trained.run_id}/model", **settings))
+    assert by_uri.skipped
+    assert by_uri.run_id == by_tag.run_id
+    assert store.get(by_tag.run_id).tags[Tag.SPLIT_SCHEME] == "album"
+
+
+def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo)
+    for seed, epochs in ((6, 1), (21, 2)):
+        train(store, TrainParams(system="A2E", seed=seed, epochs=epochs, device="cpu"))
+    attack(store, AttackParams(max_iters=1, system="A2E"))
+    with pytest.raises(UserError, match="training: epochs 1"):
+        analyze(store, AnalyzeParams())
+
+
+def test_a_study_name_stands_for_one_set_of_settings(tmp_path: Path, demo: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tiny = {"frames": 40, "systems": "A2E", "attacks": "pgd", "steps": 1, "study": "mine", "device": "cpu"}
+    run_study(store, make_plan(StudyParams(seeds="6", epochs=1, **tiny)), demo)
+    more = run_study(store, make_plan(StudyParams(seeds="6,21", epochs=1, **tiny)), demo)
+    assert more.summary.count("A2E") == 1
+    assert len(store.find(Stage.TRAIN, study="mine")) == 2
+    with pytest.raises(UserError, match=r"holds runs of other settings \(epochs 1\)"):
+        run_study(store, make_plan(StudyParams(seeds="6", epochs=2, **tiny)), demo)
+
+
+def test_missing_annotations_are_told_before_anything_is_computed(tmp_path: Path, demo: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("Set1", "mean_ratings_set1.csv"):
+        (bare / name).symlink_to(demo / name)
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with pytest.raises(UserError, match="A2M2E learn concepts"):
+        run_study(store, make_plan(StudyParams(soundtracks_dir=str(bare))), bare)
+    assert store.search({}) == []
 
 
 def test_a_model_that_breaks_the_contract_is_a_clear_error(tmp_path: Path, demo: Path) -> None:

@@ -18,7 +18,7 @@ from entrypoints.cli import COMMANDS, main
 from rmer.errors import UserError
 from rmer.parameters import Parameters
 from rmer.stages.analyze import AnalyzeParams
-from rmer.stages.attack_params import AttackParams, with_file
+from rmer.stages.attack_params import SETTINGS, AttackParams
 from rmer.stages.demo_data import DemoParams
 from rmer.stages.import_published import ImportParams
 from rmer.stages.plan import StudyParams, make_plan
@@ -94,6 +94,14 @@ BAD_ARGUMENTS = {
     "unknown run": (["attack", "--train_run_id", "0" * 32], "not found. Check the id"),
     "unknown attack": (["attack", "--attack", "fgsm2"], "parameter attack: 'fgsm2'"),
     "unknown optimiser": (["attack", "--optimiser", "Newton", "--model_uri", "x"], "x"),
+    "not its parameter": (
+        ["attack", "--steps", "7"],
+        "parameter steps: the published attack does not use it",
+    ),
+    "clips of given data": (
+        ["main", "--clips", "20", "--soundtracks_dir", "x"],
+        "parameter clips: is the size",
+    ),
     "no file": (["attack", "--config", "absent.yaml"], "absent.yaml: cannot be read"),
     "no audio": (["preprocess"], "parameter soundtracks_dir: is not given"),
     "no logs": (["import-published", "--source", "absent"], "absent"),
@@ -144,11 +152,11 @@ target: random
 def test_the_published_configuration_file_is_understood(tmp_path: Path) -> None:
     path = tmp_path / "attack_config.yaml"
     path.write_text(PUBLISHED_YAML)
-    params = with_file(AttackParams(config=str(path), max_iters=7))
+    params = AttackParams.from_mapping({"config": str(path), "max_iters": "1000", "attack": ""})
     assert (params.epsilon, params.conv_method, params.lr, params.optimiser) == (0.001, "mse", 0.01, "SGD")
     assert params.sign is False
     assert params.alpha is None
-    assert params.max_iters == 7, "a flag wins over the file"
+    assert params.max_iters == 1000, "a flag wins over the file, also where it gives the default"
 
 
 @pytest.mark.parametrize(
@@ -167,10 +175,10 @@ def test_attack_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "attack.yaml"
     path.write_text(text)
     if not message:
-        assert with_file(AttackParams(config=str(path))).lr == 5e-4
+        assert AttackParams.from_mapping({"config": str(path)}).lr == 5e-4
         return
     with pytest.raises(UserError, match=message):
-        with_file(AttackParams(config=str(path)))
+        AttackParams.from_mapping({"config": str(path)})
 
 
 def test_sizes_fill_in_what_is_not_given() -> None:
@@ -179,6 +187,26 @@ def test_sizes_fill_in_what_is_not_given() -> None:
     full = make_plan(StudyParams(size="full", systems="interpretable"))
     assert (full.params.frames, full.params.epochs, full.params.max_iters) == (313, 199, 1000)
     assert full.seeds == [6, 21, 42, 796, 950, 2025, 2324, 2451, 3100, 7192]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"system": "aA2M2E", "arch": "plain"}, "aA2E"),
+        ({"system": "aA2E", "arch": "bottleneck"}, "aA2M2E"),
+        ({"system": "A2B2E", "arch": "bottleneck"}, "A2B2E"),
+        ({"system": "aA2M2E", "adversarial": "false"}, "A2M2E"),
+        ({"arch": "bottleneck", "task_loss_weight": "1.0", "adversarial": "true"}, "aA2B2E"),
+        ({"task_loss_weight": "0.3"}, "A2M2E w.3"),
+    ],
+)
+def test_free_parameters_change_what_they_name_and_nothing_else(given: dict[str, str], name: str) -> None:
+    assert TrainParams.from_mapping(given).resolve_system().name == name
+
+
+def test_every_setting_of_an_attack_is_a_parameter() -> None:
+    fields = {field.name for field in dataclasses.fields(AttackParams)}
+    assert {name for names in SETTINGS.values() for name in names} <= fields
 
 
 def test_parameters_go_to_stages_under_their_own_names() -> None:

@@ -74,12 +74,12 @@ class Attack(ABC):
         """Craft adversaries for one batch; clips must not influence each other.
 
         ``inputs`` [batch, 1, frames, bands], ``labels`` [batch, targets]; ``noise`` holds what randomness
-        the attack may use, uniform in [-1, 1), [batch, restarts, 1, frames, bands], so that a clip's result
+        the attack may use, uniform in [-1, 1), [batch, starts, 1, frames, bands], so that a clip's result
         does not depend on the batch that it is in.
         """
 
     @property
-    def restarts(self) -> int:
+    def starts(self) -> int:
         """How many random starts a clip gets (0: the attack draws no random numbers)."""
         return 0
 
@@ -117,7 +117,7 @@ class Attack(ABC):
         parts: list[Crafted] = []
         for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True):
             # Drawn for finished batches too: the random numbers of a clip depend on its place alone.
-            noise = torch.rand((len(x), self.restarts, *x.shape[1:]), generator=generator) * 2 - 1
+            noise = torch.rand((len(x), self.starts, *x.shape[1:]), generator=generator) * 2 - 1
             file = None if resume is None else resume / f"{done:05d}-{len(x)}.pt"
             if file is not None and file.exists():
                 part = Crafted(**torch.load(file, weights_only=True))

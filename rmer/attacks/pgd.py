@@ -26,21 +26,21 @@ class PGD(Attack):
     steps: int = 40
     relative_step: float = 0.25
     loss: str = "mse"
-    random_starts: int = 1
+    restarts: int = 1
 
     name: ClassVar[str] = "pgd"
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise UserError(f"{self.loss!r} is no loss", where="loss", mend=f"Use {' or '.join(LOSSES)}")
-        if self.steps < 1 or self.random_starts < 1:
+        if self.steps < 1 or self.restarts < 1:
             raise UserError(
                 "needs at least one step and one start", where="pgd", mend="Raise steps or restarts"
             )
 
     @property
-    def restarts(self) -> int:
-        return self.random_starts
+    def starts(self) -> int:
+        return self.restarts
 
     def run(
         self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
@@ -54,7 +54,7 @@ class PGD(Attack):
                 step = threat.epsilon * self.relative_step * _steepest(gradient, threat)
                 iterate = threat.project(inputs, iterate + step)
             best.update(iterate, absolute_error(network.outputs(iterate), labels))
-        passes = torch.full((len(inputs),), self.steps * self.random_starts)
+        passes = torch.full((len(inputs),), self.steps * self.restarts)
         return Crafted(best.iterates, {"iterations": passes})
 
 

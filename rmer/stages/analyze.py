@@ -112,7 +112,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     selection = {"study": params.study} if params.study else {}
     selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()}
     report = Report(
-        title=f"{len(systems)} systems under the {shared.get(Tag.ATTACK, 'unnamed')} attack",
+        title=_title(len(systems), shared.get(Tag.ATTACK, "unnamed")),
         headline=headline(systems, tests),
         selection=selection,
         systems=readable_table(systems, reported),
@@ -200,6 +200,10 @@ def _read(store: Store, selected: Sequence[Selected]) -> list[AttackedModel]:
                 mend="Narrow with dataset",
             )
     return models
+
+
+def _title(systems: int, attack: str) -> str:
+    return f"{systems} system{'s' if systems > 1 else ''} under the {attack} attack"
 
 
 def _on_soundtracks(store: Store, item: Selected) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.report.spectrograms import spectrogram_comparison
-from rmer.stages.attack_params import PROTOCOLS, AttackParams, with_file
+from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.models import Victim, select_runs, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
@@ -32,7 +31,6 @@ FIGURE_CLIPS = 3
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
     """Attack every model that the parameters name; finished attacks are skipped."""
-    params = with_file(params)
     device = resolve_device(params.device)
     if params.model_uri:
         victim = victim_of_uri(
@@ -41,6 +39,7 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
             system=params.system,
             seed=params.seed,
             train_protocol=params.train_protocol,
+            split_scheme=params.split_scheme,
             dataset_run_id=params.dataset_run_id,
             study=params.study,
         )
@@ -80,7 +79,7 @@ def _spec(
 ) -> RunSpec:
     protocol = PROTOCOLS[params.attack]
     settings = dataclasses.asdict(method)  # type: ignore[call-overload]
-    seeded = {"attack_seed": params.attack_seed} if method.restarts else {}
+    seeded = {"attack_seed": params.attack_seed} if method.starts else {}
     size = f"{threat.epsilon:g}".removeprefix("0")
     budget = f"{'Linf' if threat.norm == 'linf' else 'L2'} {size}"
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
@@ -96,6 +95,7 @@ def _spec(
             **settings,
             **seeded,
             "precision": precision,
+            **victim.training,
             "model": victim.digest,
             "system": victim.system,
             "seed": victim.seed,
@@ -110,7 +110,7 @@ def _spec(
             Tag.NORM: threat.norm,
             Tag.EPSILON: f"{threat.epsilon:g}",
             Tag.SPLIT: params.split,
-            Tag.ATTACK_SEED: str(params.attack_seed),
+            **({Tag.ATTACK_SEED: str(params.attack_seed)} if method.starts else {}),
             Tag.SYSTEM: victim.system,
             Tag.SEED: victim.seed,
             Tag.TRAIN_PROTOCOL: victim.train_protocol,
@@ -131,7 +131,6 @@ def _is_foreign(victim: Victim) -> bool:
 def _body(
     run: Run, victim: Victim, params: AttackParams, method: Attack, threat: Threat, device: torch.device
 ) -> None:
-    started = time.perf_counter()
     part = victim.data.part(params.split)
     run.dataset_input(
         "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
@@ -157,7 +156,7 @@ def _body(
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(method.enforced).lower()})
-    run.metrics({**_metrics(victim, part, table, result), "cost/seconds": time.perf_counter() - started})
+    run.metrics({**_metrics(victim, part, table, result), "cost/seconds": result.seconds})
     shown = slice(0, FIGURE_CLIPS)
     run.figure(
         spectrogram_comparison(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ from rmer.systems.precision import PRECISIONS
 # Attack protocol of each attack, and the budget that it declares where none is given.
 PROTOCOLS = {"published": "published", "bridge": "bridge", "pgd": "corrected"}
 DEFAULT_EPSILON = {"published": 0.001, "bridge": 0.001, "pgd": 0.01}
+# Parameters that belong to some attacks only; to give one to another attack is an error.
+SETTINGS = {
+    "published": ("max_iters", "lr", "conv_method", "sign", "optimiser", "alpha"),
+    "bridge": ("max_iters", "lr", "conv_method", "sign", "optimiser", "alpha"),
+    "pgd": ("norm", "steps", "restarts", "loss", "attack_seed"),
+}
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
 FIXED = {"mode": ("untargeted",), "target": ("random", None)}
@@ -38,6 +45,9 @@ class AttackParams(Parameters):
     model_uri: str = param("", "attack this MLflow model or checkpoint file")
     dataset_run_id: str = param("", "preprocess run; default: the one that the model was trained on")
     study: str = param("", "name of the group of runs")
+    split_scheme: str = param(
+        "", "split that the model of model_uri was trained on", choices=("", "published", "album")
+    )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
     config: str = param("", "YAML file of attack parameters (the published keys are known)")
     epsilon: float | None = param(
@@ -49,19 +59,39 @@ class AttackParams(Parameters):
     conv_method: str = param("corr", "criterion (published, bridge)", choices=("corr", "mse"))
     sign: bool = param(True, "step along the gradient's sign (published, bridge)")
     optimiser: str = param("Adam", "optimiser of torch.optim (published, bridge)")
-    alpha: float | None = param(None, "weight of the loss against the penalty on the perturbation", low=0.0)
+    alpha: float | None = param(
+        None, "weight of the loss against a penalty on the perturbation (published, bridge)", low=1e-12
+    )
     steps: int = param(40, "steps of a restart (pgd)", low=1, high=10_000_000)
     restarts: int = param(1, "random starts (pgd)", low=1, high=10_000)
     loss: str = param("mse", "loss whose gradient is followed (pgd)", choices=("mse", "l1"))
-    attack_seed: int = param(21, "seed of random starts", low=0, high=2**31)
+    attack_seed: int = param(21, "seed of random starts (pgd)", low=0, high=2**31)
     attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            users = [attack for attack, names in SETTINGS.items() if field.name in names]
+            if users and self.attack not in users and getattr(self, field.name) != field.default:
+                raise UserError(
+                    f"the {self.attack} attack does not use it",
+                    where=f"parameter {field.name}",
+                    mend=f"Leave it out, or choose attack {' or '.join(users)}",
+                )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, where: str = "parameters") -> AttackParams:
+        """Build from a mapping; what it does not give is taken from the YAML file that it names, if any."""
+        given = {name: value for name, value in values.items() if value != ""}
+        file = str(given.get("config", ""))
+        return super().from_mapping({**_from_file(file), **given} if file else given, where=file or where)
+
     def build(self) -> Attack:
         """Return the attack with its settings."""
         if self.attack == "pgd":
-            return PGD(steps=self.steps, loss=self.loss, random_starts=self.restarts)
+            return PGD(steps=self.steps, loss=self.loss, restarts=self.restarts)
         kind = PublishedAttack if self.attack == "published" else BridgeAttack
         return kind(
             max_iters=self.max_iters,
@@ -80,28 +110,17 @@ class AttackParams(Parameters):
         return Threat("linf", epsilon)
 
 
-def with_file(params: AttackParams) -> AttackParams:
-    """Return the parameters with those of the YAML file ``config``; a given flag wins over the file."""
-    if not params.config:
-        return params
-    values = _read_yaml(Path(params.config))
+def _from_file(path: str) -> dict[str, Any]:
+    """Return the parameters in a YAML file, under the names of this project."""
+    values = _read_yaml(Path(path))
     for key, allowed in FIXED.items():
         if key in values and values.pop(key) not in allowed:
             raise UserError(
                 f"{key}: only {allowed[0]} is supported, as in the published code",
-                where=params.config,
+                where=path,
                 mend="Mend or leave out that line",
             )
-    for old, new in RENAMED.items():
-        if old in values:
-            values[new] = values.pop(old)
-    from_file = AttackParams.from_mapping(values, where=params.config)
-    given = {
-        field.name: getattr(params, field.name)
-        for field in dataclasses.fields(params)
-        if getattr(params, field.name) != field.default
-    }
-    return dataclasses.replace(from_file, **given)
+    return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

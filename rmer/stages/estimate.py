@@ -10,7 +10,7 @@ import torch
 
 from rmer.data.frontend import BANDS
 from rmer.data.splits import published_split
-from rmer.stages.plan import Plan
+from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import collect_of
 from rmer.systems.catalogue import System
 from rmer.systems.devices import resolve_device
@@ -68,7 +68,9 @@ def _clips(plan: Plan) -> int:
     params = plan.params
     if not params.soundtracks_dir:
         return params.clips or 0
-    return len(collect_of(plan.preprocess_params(params.soundtracks_dir)).clips)
+    data = plan.preprocess_params(params.soundtracks_dir)
+    check_concepts(plan, data)
+    return len(collect_of(data).clips)
 
 
 def estimate(plan: Plan, clips: int) -> Estimate:
@@ -114,7 +116,9 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     if config.adversarial is None:
         return 0
     iterations, epochs = config.adversarial.iterations, config.epochs // config.adversarial.every
-    clips = parts["train"] if config.protocol == "published" else parts["train"] // 2 + parts["validation"]
+    clips = (
+        parts["train"] if config.train_protocol == "published" else parts["train"] // 2 + parts["validation"]
+    )
     return epochs * clips * iterations
 
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from torch import nn
 
 from rmer.data.dataset import Dataset
 from rmer.data.standardised import Standardised, standardise
 from rmer.errors import UserError
 from rmer.stages.sources import find_dataset
+from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import load_checkpoint
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
 
+TRAINING = ("epochs", "lr", "batch_size", "patience", "precision")
+ADVERSARIAL_TRAINING = ("adversarial_iterations", "adversarial_every", "adversarial_epsilon")
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -39,6 +43,20 @@ class Victim:
     seed: str
     train_protocol: str
     concepts: tuple[str, ...]
+
+    @property
+    def training(self) -> dict[str, str]:
+        """How the model was trained, apart from system and seed, where rmer trained it.
+
+        Models that differ here are not repetitions of each other, so analysis keeps them apart.
+        """
+        params = {} if self.run is None else self.run.params
+        kinds = {"training": TRAINING, "adversarial_training": ADVERSARIAL_TRAINING}
+        described = {
+            name: ", ".join(f"{key} {params[f'cfg.{key}']}" for key in keys if f"cfg.{key}" in params)
+            for name, keys in kinds.items()
+        }
+        return {name: text for name, text in described.items() if text}
 
 
 def select_runs(
@@ -98,14 +116,32 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
 
 
 def victim_of_uri(
-    store: Store, uri: str, *, system: str, seed: str, train_protocol: str, dataset_run_id: str, study: str
+    store: Store,
+    uri: str,
+    *,
+    system: str,
+    seed: str,
+    train_protocol: str,
+    split_scheme: str,
+    dataset_run_id: str,
+    study: str,
 ) -> Victim:
-    """Load any MLflow model, or a checkpoint file of this project or of the published code."""
+    """Load any MLflow model, or a checkpoint file of this project or of the published code.
+
+    A model that a train run logged is attacked as that run's, whatever the URI. Of any other model only its
+    user knows how the data were split and standardised for it.
+    """
     if uri.endswith(CHECKPOINT_SUFFIXES):
-        path = Path(uri.removeprefix("file://"))
+        path, name = Path(uri.removeprefix("file://")), Path(uri).stem
         model: nn.Module = load_checkpoint(path)
     else:
-        path, model = store.model_folder(uri), store.load_model(uri)
+        path = store.model_folder(uri)
+        run = _logging_run(store, path)
+        if run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
+            return victim_of_run(store, run, dataset_run_id)
+        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
+        model = store.load_model(uri)
+    system = system or name
     return _victim(
         store,
         model,
@@ -113,12 +149,24 @@ def victim_of_uri(
         run=None,
         dataset_run_id=dataset_run_id,
         study=study,
-        system=system or Path(uri).stem,
+        system=system,
         seed=seed,
         train_protocol=train_protocol or "published",
-        scheme="published",
-        named_units=True,
+        scheme=split_scheme or "published",
+        named_units=system not in CATALOGUE or CATALOGUE[system].supervises_concepts,
     )
+
+
+def _logging_run(store: Store, folder: Path) -> RunRecord | None:
+    """Return the run that logged a model folder, where it says so and the run is in this store."""
+    description = folder / "MLmodel"
+    run_id = yaml.safe_load(description.read_text()).get("run_id") if description.is_file() else None
+    if not run_id:
+        return None
+    try:
+        return store.get(run_id)
+    except UserError:
+        return None  # a model brought from another store
 
 
 def _victim(

@@ -9,8 +9,8 @@ from rmer.data.dataset import EMOTIONS
 from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
-from rmer.stages.attack_params import PROTOCOLS, AttackParams
-from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
+from rmer.stages.preprocess import PreprocessParams, collect_of
 from rmer.stages.train import TrainParams
 from rmer.systems.catalogue import System, resolve
 from rmer.systems.precision import PRECISIONS
@@ -118,7 +118,8 @@ class Plan:
 
     def attack_params(self, attack: str, train_run_id: str) -> AttackParams:
         """Return the parameters of stage attack for one model and attack."""
-        shared = _shared(self.params, AttackParams)
+        of_others = {name for names in SETTINGS.values() for name in names} - set(SETTINGS[attack])
+        shared = {k: v for k, v in _shared(self.params, AttackParams).items() if k not in of_others}
         epsilon = self.params.epsilon if PROTOCOLS[attack] == "corrected" else None
         changed = {"attack": attack, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
         return AttackParams(**{**shared, **changed})
@@ -126,9 +127,12 @@ class Plan:
 
 def make_plan(params: StudyParams) -> Plan:
     """Resolve sizes, systems, seeds and attacks; raises UserError for what is not known."""
-    params = params.sized()
+    given, params = params, params.sized()
     attacks = _names(params.attacks)
     unknown = [name for name in attacks if name not in PROTOCOLS]
+    if params.soundtracks_dir and given.clips is not None:
+        mend = "Leave it out: all clips of soundtracks_dir are used"
+        raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
     if unknown or not attacks:
         raise UserError(
             f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named",
@@ -136,6 +140,17 @@ def make_plan(params: StudyParams) -> Plan:
             mend=f"Known are {', '.join(PROTOCOLS)}",
         )
     return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+
+
+def check_concepts(plan: Plan, data: PreprocessParams) -> None:
+    """Raise UserError before anything is computed, where a system learns concepts and the data have none."""
+    learners = [system.name for system in plan.systems if system.supervises_concepts]
+    if learners and not collect_of(data).concepts:
+        raise UserError(
+            f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations",
+            where=data.soundtracks_dir,
+            mend="Give midlevel_dir, or other systems (blackbox and adversarial need none)",
+        )
 
 
 def _seeds(text: str) -> list[int]:

@@ -26,7 +26,7 @@ DIMENSIONS = {
 NOT_SETTINGS = frozenset(
     f"cfg.{name}"
     for name in (
-        "model", "system", "seed", "architecture", "normalised_on", "published_run", "published_log",
+        "model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log",
         "device", "threads", "clips",
         *DIMENSIONS.values(),
     )

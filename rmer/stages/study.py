@@ -15,13 +15,15 @@ from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
 from rmer.stages.attack import attack
 from rmer.stages.demo_data import DemoParams, make_demo_data
-from rmer.stages.plan import Plan
+from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import preprocess, preprocess_spec
 from rmer.stages.train import train
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
+from rmer.tracking.values import as_params
 
 SUMMARY = "study.md"
+GROWING = ("systems", "seeds", "attacks")
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,12 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     Raises UserError naming every run that failed, after all others are done; the same call then goes on.
     """
     params = plan.params
-    config = _config(plan, preprocess_spec(plan.preprocess_params(str(folder))).digest)
+    data = plan.preprocess_params(str(folder))
+    check_concepts(plan, data)
+    config = _config(plan, preprocess_spec(data).digest)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
+    _check_name(store, study, config)
     spec = RunSpec(
         stage=Stage.STUDY,
         name=f"study {study}",
@@ -62,6 +67,22 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
     return StudyResult(outcome, study, summaries[0])
+
+
+def _check_name(store: Store, study: str, config: dict[str, Any]) -> None:
+    """Raise UserError where the name is taken by runs with other settings: analysis could not compare them.
+
+    More systems, seeds or attacks may join a study.
+    """
+    fixed = as_params({name: value for name, value in config.items() if name not in GROWING})
+    for record in store.search({Tag.STAGE: Stage.STUDY, Tag.STUDY: study}):
+        other = [f"{key} {record.params[key]}" for key in fixed if record.params.get(key, "") != fixed[key]]
+        if other:
+            raise UserError(
+                f"study {study!r} holds runs of other settings ({', '.join(other).replace('cfg.', '')})",
+                where=store.name,
+                mend="Give another study name, or none",
+            )
 
 
 def _config(plan: Plan, data: str) -> dict[str, Any]:
@@ -87,9 +108,9 @@ def _body(run: Run, store: Store, plan: Plan, folder: Path) -> str:
     trained, failures = run_jobs(_train_jobs(store, plan, dataset_run_id), "train")
     attacked, more = run_jobs(_attack_jobs(store, plan, trained), "attack")
     failures += more
+    analyses = {name: _analyze(store, plan, name) for name in plan.attacks} if attacked else {}
     if failures:
         raise _failed(failures)
-    analyses = {name: _analyze(store, plan, name) for name in plan.attacks}
     lineage = {"preprocess": dataset_run_id, **trained, **attacked}
     lineage |= {f"analysis | {name}": analysis.outcome.run_id for name, analysis in analyses.items()}
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -26,6 +25,9 @@ from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import FitConfig, resolve_fit
+
+# Weight of the emotion loss where another architecture than the system's is asked for.
+USUAL_WEIGHT = {"plain": 1.0, "bottleneck": 0.5}
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,12 @@ class TrainParams(Parameters):
     def resolve_system(self) -> System:
         """Return the system: the catalogue's, with what is given instead."""
         base = CATALOGUE[self.system]
-        if self.arch and self.arch != base.arch:
-            base = CATALOGUE["A2E" if self.arch == "plain" else "A2M2E"]
-        given = {"task_loss_weight": self.task_loss_weight, "adversarial": self.adversarial}
-        return replace(base, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        arch = self.arch or base.arch
+        weight = self.task_loss_weight
+        if weight is None:
+            weight = base.task_loss_weight if arch == base.arch else USUAL_WEIGHT[arch]
+        adversarial = base.adversarial if self.adversarial is None else self.adversarial
+        return System(arch, weight, adversarial)  # type: ignore[arg-type]
 
 
 def train(store: Store, params: TrainParams) -> Outcome:
@@ -84,6 +88,8 @@ def train(store: Store, params: TrainParams) -> Outcome:
         )
     scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
     config = _fit_config(params, system, dataset, device)
+    if system.name == "aA2M2E" and params.train_protocol == "published":
+        tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = "all" if params.train_protocol == "published" else "train"
     data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
     spec = RunSpec(
@@ -94,6 +100,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             "dataset": dataset.digest,
             "split_scheme": scheme,
             "normalised_on": fit_on,
+            "task_loss_weight": system.task_loss_weight,
             **config.as_dict(),
         },
         tags={
@@ -148,7 +155,6 @@ def _body(
     run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
     logged = run.logged_step("train/loss") or 0
-    started = time.perf_counter()
     with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
@@ -158,20 +164,22 @@ def _body(
                 run.metrics(metrics, step=epoch)
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
-    seconds = time.perf_counter() - started
     _log_model(run, fitted, dataset, data, config)
-    run.metrics(_log_predictions(run, fitted, dataset, data), model="model")
+    names = dataset.concepts if config.concept_weight > 0 else ()  # other units mean nothing
+    run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
     run.metrics(
         {
             "train/best_epoch": fitted.best_epoch,
             "train/epochs": len(fitted.history),
-            "cost/seconds": seconds,
+            "cost/seconds": sum(metrics["cost/epoch_seconds"] for metrics in fitted.history),
         }
     )
     run.figure(learning_curve(fitted.history, fitted.best_epoch), "figures/learning_curve")
 
 
-def _log_predictions(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised) -> dict[str, float]:
+def _log_predictions(
+    run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, names: tuple[str, ...]
+) -> dict[str, float]:
     metrics: dict[str, float] = {}
     tables = []
     # "val/*" is the history of validation, epoch by epoch; "validation/*" what the returned network scores.
@@ -183,11 +191,11 @@ def _log_predictions(run: Run, fitted: Fitted, dataset: Dataset, data: Standardi
         )
         columns = named_columns("label_", dataset.emotions, part.labels.numpy())
         columns |= named_columns("pred_", dataset.emotions, emotions)
-        if units is not None and part.concepts is not None:
+        if names and units is not None and part.concepts is not None:
             concepts = part.concepts.numpy()
-            metrics |= regression_scores(concepts, units, dataset.concepts).named(part_name, "concept")
-            columns |= named_columns("label_concept_", dataset.concepts, concepts)
-            columns |= named_columns("pred_concept_", dataset.concepts, units)
+            metrics |= regression_scores(concepts, units, names).named(part_name, "concept")
+            columns |= named_columns("label_concept_", names, concepts)
+            columns |= named_columns("pred_concept_", names, units)
         clips = dataset.clips["clip"].to_numpy()[part.rows]
         tables.append(pd.DataFrame({"clip": clips, "split": part_name, **columns}))
     run.table(pd.concat(tables, ignore_index=True), Artifact.PREDICTIONS)
@@ -205,7 +213,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     description = {
         "config": config.as_dict(),
         "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.arch == "bottleneck" else [],
+        "concepts": list(dataset.concepts) if config.concept_weight > 0 else [],
         "normalisation": normalisation_values(data),
         "frontend": dataset.frontend,
     }

@@ -137,14 +137,14 @@ class _Training:
         for number, rows in enumerate(_batches(len(self.train), config)):
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
-            if attacked and adversarial is not None and config.protocol == "corrected":
+            if attacked and adversarial is not None and config.train_protocol == "corrected":
                 half, seed = (len(rows) + 1) // 2, batch_seed(config.seed, epoch, number)
                 crafted = attack_bounded(
                     self.network, inputs[:half], labels[:half], self.data, adversarial, seed
                 )
                 inputs = torch.cat([crafted, inputs[half:]])
             losses.append(self._step(inputs, partial(self._loss, labels=labels, concepts=concepts)))
-            if attacked and adversarial is not None and config.protocol == "published":
+            if attacked and adversarial is not None and config.train_protocol == "published":
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial)
                 attacked_losses.append(self._step(crafted, partial(_emotion_loss, labels=labels)))
         metrics = {"train/loss": float(torch.stack(losses).mean())}
@@ -186,7 +186,7 @@ class _Training:
         if units is not None and part.concepts is not None:
             concept_scores = regression_scores(part.concepts.cpu(), units, _numbered(part.concepts))
             metrics |= {f"val/concept/{name}": value for name, value in concept_scores.mean.items()}
-        if self.config.protocol == "corrected" and self.config.adversarial is not None:
+        if self.config.train_protocol == "corrected" and self.config.adversarial is not None:
             seed = batch_seed(self.config.seed, 0, 0)
             crafted = attack_bounded(
                 self.network, part.inputs, part.labels, self.data, self.config.adversarial, seed

@@ -32,13 +32,13 @@ class FitConfig:
 
     Attributes
     ----------
-    protocol : the rules that the other values were resolved from
+    train_protocol : the rules that the other values were resolved from
     emotion_weight, concept_weight : weights of the two mean squared errors
     stop_on_concepts : whether validation correlation of concepts adds to the stopping criterion
     drop_last : whether an incomplete last batch is left out, in training and in validation (published)
     """
 
-    protocol: TrainProtocol
+    train_protocol: TrainProtocol
     arch: Literal["plain", "bottleneck"]
     emotion_weight: float
     concept_weight: float
@@ -53,8 +53,12 @@ class FitConfig:
     adversarial: AdversarialTraining | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, nested as the configuration is."""
-        return asdict(self)
+        """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
+        values = asdict(self)
+        values["adversarial"] = self.adversarial is not None
+        if self.adversarial is not None:
+            values |= {f"adversarial_{name}": value for name, value in asdict(self.adversarial).items()}
+        return values
 
 
 def resolve_fit(
@@ -86,7 +90,7 @@ def resolve_fit(
             iterations=adversarial_iterations or 10, epsilon=adversarial_epsilon
         )
     return FitConfig(
-        protocol=protocol,
+        train_protocol=protocol,
         arch=system.arch,
         emotion_weight=system.task_loss_weight,
         concept_weight=1.0 - system.task_loss_weight if supervised else 0.0,
