@@ -36,8 +36,14 @@ def store(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
 
 
 def attacks(store: Store, system: str, seed: int) -> RunRecord:
-    (record,) = store.find("attack", {Tag.SYSTEM: system, Tag.SEED: str(seed)})
+    (record,) = store.find("attack", {Tag.SYSTEM: system, Tag.SEED: str(seed)}, study="published")
     return record
+
+
+def links(trained: RunRecord) -> dict[str, str]:
+    """Return what the tags of a train run say: attack run -> attack."""
+    prefix = f"{Tag.ATTACK_RUN_ID}."
+    return {key.removeprefix(prefix): text for key, text in trained.tags.items() if key.startswith(prefix)}
 
 
 def test_every_published_run_becomes_a_train_and_an_attack_run(store: Store) -> None:
@@ -81,11 +87,24 @@ def test_attack_and_train_run_are_linked_and_share_the_data_set(store: Store) ->
         assert trained.tags[tag] == record.tags[tag]
 
 
+def test_train_runs_link_the_attacks_on_them(store: Store) -> None:
+    attacked = {record.tags[Tag.TRAIN_RUN_ID]: record.run_id for record in store.find("attack")}
+    trained = store.find("train")
+    assert len(trained) == len(attacked) == 50
+    for record in trained:
+        assert links(record) == {attacked[record.run_id]: "published Linf .001"}
+
+
 def test_params_are_the_published_settings_as_plain_decimals(store: Store) -> None:
     record = attacks(store, "A2M2E", 21)
     expected = {"lr": "0.002", "max_iters": "1000", "conv_method": "corr", "sign": "true", "alpha": "none"}
     assert {f"cfg.{name}": text for name, text in expected.items()}.items() <= record.params.items()
     trained = store.get(record.tags[Tag.TRAIN_RUN_ID])
+    for run in (record, trained):
+        assert run.params["cfg.source_run"] == next(
+            name for name, model in published_systems().items() if model == ("A2M2E", 21)
+        )
+        assert len(run.params["cfg.source_log"]) >= 16
     expected = {"arch": "bottleneck", "lr": "0.0005", "batch_size": "8", "emotion_weight": "0.5"}
     assert {f"cfg.{name}": text for name, text in expected.items()}.items() <= trained.params.items()
 
@@ -139,6 +158,36 @@ def test_importing_again_adds_nothing_but_what_was_deleted(store: Store, clone: 
     after = {record.run_id for record in store.search({})}
     assert len(after) == len(before)
     assert after - before == {attacks(store, "A2B2E", 950).run_id}
+
+
+def test_a_train_run_that_was_deleted_is_linked_again(store: Store, clone: Path) -> None:
+    attacked = attacks(store, "A2M2E", 2324)
+    store.client.delete_run(attacked.tags[Tag.TRAIN_RUN_ID])
+    import_published(store, ImportParams(source=str(clone)))
+    again = attacks(store, "A2M2E", 2324)
+    assert again.run_id == attacked.run_id
+    assert again.tags[Tag.TRAIN_RUN_ID] != attacked.tags[Tag.TRAIN_RUN_ID]
+    trained = store.get(again.tags[Tag.TRAIN_RUN_ID])
+    assert trained.tags[Tag.SEED] == "2324"
+    assert links(trained) == {again.run_id: "published Linf .001"}
+
+
+def test_another_study_gets_runs_of_its_own(store: Store, clone: Path) -> None:
+    before = {record.run_id for record in store.search({})}
+    outcome = import_published(store, ImportParams(source=str(clone), study="other"))
+    assert not outcome.skipped
+    added = [record for record in store.search({}) if record.run_id not in before]
+    assert Counter(record.tags[Tag.STAGE] for record in added) == {"import": 1, "train": 50, "attack": 50}
+    assert {record.tags[Tag.STUDY] for record in added} == {"other"}
+    own = {record.run_id for record in added}
+    table = store.read_table(outcome.run_id, "tables/runs.csv")
+    assert set(table["train_run_id"]) | set(table["attack_run_id"]) <= own
+    for record in added:
+        if record.tags[Tag.STAGE] == "attack":
+            assert record.tags[Tag.TRAIN_RUN_ID] in own
+    assert import_published(store, ImportParams(source=str(clone), study="other")).skipped
+    assert import_published(store, ImportParams(source=str(clone))).skipped
+    assert len(store.search({})) == len(before) + 101
 
 
 def test_malformed_logs_leave_no_run(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rmer.data.collection import collect
 from rmer.data.dataset import CONCEPTS
-from rmer.data.midlevel import inspect_midlevel, read_midlevel
+from rmer.data.midlevel import inspect_midlevel
 from rmer.errors import DataErrors
 
 METADATA = ["song id", "Source", "ID at file source", "Song title", "Artist", "Album"]
@@ -54,7 +54,7 @@ def expected_concepts(metadata: list[list[str]], annotations: list[list[str]]) -
 
 def test_concepts_are_joined_on_ids(tmp_path: Path) -> None:
     metadata, annotations = tables()
-    read = read_midlevel(write(tmp_path, metadata, annotations))
+    read = inspect_midlevel(write(tmp_path, metadata, annotations)).checked()
     pd.testing.assert_frame_equal(read, expected_concepts(metadata, annotations), check_dtype=False)
     assert read["clip"].tolist() == ["001", "002", "003", "004", "005", "006"]
 
@@ -103,7 +103,7 @@ def others(metadata: list[list[str]]) -> set[str]:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 def test_variants_read_alike(tmp_path: Path, variant, end: str) -> None:
-    expected = read_midlevel(write(tmp_path / "a", *tables()))
+    expected = inspect_midlevel(write(tmp_path / "a", *tables())).checked()
     reading = inspect_midlevel(write(tmp_path / "b", *variant(*tables()), end=end))
     assert reading.problems == ()
     assert reading.warnings == ()
@@ -112,7 +112,7 @@ def test_variants_read_alike(tmp_path: Path, variant, end: str) -> None:
 
 def test_the_folder_may_be_the_one_above(tmp_path: Path) -> None:
     write(tmp_path / "metadata_annotations", *tables())
-    assert len(read_midlevel(tmp_path)) == 6
+    assert len(inspect_midlevel(tmp_path).checked()) == 6
 
 
 def song_of(metadata: list[list[str]], clip: int) -> str:
@@ -174,7 +174,7 @@ BAD = {
 @pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_annotations_are_named(tmp_path: Path, change, message: str) -> None:
     with pytest.raises(DataErrors) as caught:
-        read_midlevel(write(tmp_path, *change(*tables())))
+        inspect_midlevel(write(tmp_path, *change(*tables()))).checked()
     assert [message in problem for problem in caught.value.problems].count(True) == 1, caught.value.problems
 
 

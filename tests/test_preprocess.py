@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,9 +19,12 @@ import pytest
 import soundfile
 import torch
 
+from rmer.data.collection import collect
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.frontend import File2Spect, audio2spect
+from rmer.data.preparation import prepare
 from rmer.data.spectrograms import compute_spectrograms
+from rmer.data.splits import largest_difference
 from rmer.errors import DataErrors, UserError
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.tracking import RunRecord, Store, connect
@@ -98,6 +102,7 @@ def test_data_set_is_what_the_published_code_would_cut(store: Store, root: Path)
     assert record.metrics["preprocess/computed"] == CLIPS
     assert record.metrics["preprocess/clips_per_second"] > 0
     assert record.params["cfg.decoder"] == "soundfile"
+    assert float(record.params["cfg.scale_max"]) == 10
 
 
 def test_run_names_its_data_set_as_input_and_holds_normalisation(store: Store, root: Path) -> None:
@@ -108,6 +113,52 @@ def test_run_names_its_data_set_as_input_and_holds_normalisation(store: Store, r
     assert '"all"' in text
     assert '"album train"' in text
     assert set(dataset.split("album")["test"]).isdisjoint(dataset.split("album")["train"])
+
+
+def test_note_says_how_like_the_parts_are(store: Store, root: Path) -> None:
+    record, dataset = run_of(store, root)
+    for scheme in ("published", "album"):
+        differences = largest_difference(dataset.split(scheme), dataset.emotion_labels())
+        (line,) = [x for x in record.tags["mlflow.note.content"].splitlines() if f"Split {scheme}" in x]
+        for part, difference in differences.items():
+            assert re.search(rf"\d+ {part} \({difference:.2f}\)", line), line
+
+
+def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) -> None:
+    renamed = shutil.copytree(root, tmp_path / "renamed")
+    for number in (1, 4, 10):
+        (renamed / "Set1" / f"{number:03d}.mp3").rename(renamed / "Set1" / f"{number}.mp3")
+    first, second = (
+        prepare(collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1).dataset
+        for folder in (root, renamed)
+    )
+    assert first.clips["file"].tolist() != second.clips["file"].tolist()
+    assert first.clips["excerpt_start"].tolist() == second.clips["excerpt_start"].tolist()
+    assert first.digest == second.digest
+
+
+def test_another_version_of_the_decoder_computes_anew(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, _ = run_of(store, root)
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", "9.9.9")
+    outcome = preprocess(store, params(root))
+    assert not outcome.skipped
+    upgraded = store.get(outcome.run_id)
+    assert upgraded.metrics["preprocess/computed"] == CLIPS
+    assert upgraded.params["cfg.decoder_version"] != record.params["cfg.decoder_version"]
+    assert "9.9.9" in upgraded.params["cfg.decoder_version"]
+
+
+def test_speed_is_that_of_the_clips_computed(store: Store, root: Path) -> None:
+    run_of(store, root)
+    record, _ = run_of(store, root, split_seed=5)
+    assert record.metrics["preprocess/computed"] == 0
+    assert "preprocess/clips_per_second" not in record.metrics
+    write_clip(root / "Set1" / "005.mp3", 1)
+    record, _ = run_of(store, root)
+    speed = record.metrics["preprocess/clips_per_second"]
+    assert speed == pytest.approx(1 / record.metrics["preprocess/seconds"], rel=1e-9)
 
 
 def test_same_contents_are_prepared_once_wherever_they_lie(store: Store, root: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from rmer.data.collection import collect, labels_digest
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import find_audio, inspect_ratings, read_ratings
-from rmer.data.tracklist import inspect_tracklist, read_tracklist
+from rmer.data.soundtracks import find_audio, inspect_ratings
+from rmer.data.tracklist import inspect_tracklist
 from rmer.errors import DataErrors, UserError
 
 HEADER = "number,valence,energy,tension,anger,fear,happy,sad,tender,TARGET"
@@ -42,7 +42,7 @@ def make_root(root: Path, clips: int = 8) -> Path:
 
 
 def test_the_real_ratings_read(shared: Path) -> None:
-    ratings = read_ratings(shared / "soundtracks" / "mean_ratings_set1.csv")
+    ratings = inspect_ratings(shared / "soundtracks" / "mean_ratings_set1.csv").checked()
     assert list(ratings.columns) == ["clip", *EMOTIONS]
     assert ratings["clip"].tolist() == [f"{number:03d}" for number in range(1, 361)]
     assert ratings.iloc[0, 1:].tolist() == [x / 10 for x in (4.83, 6.83, 3.17, 1, 1, 7.33, 1, 1)]
@@ -56,7 +56,7 @@ def test_copies_of_the_real_ratings_are_the_same_data(shared: Path, tmp_path: Pa
     assert content.startswith(b"\xef\xbb\xbf")
     copy = tmp_path / "copy.csv"
     copy.write_bytes(content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\n"))
-    digests = {labels_digest(read_ratings(path), EMOTIONS) for path in (original, copy)}
+    digests = {labels_digest(inspect_ratings(path).checked(), EMOTIONS) for path in (original, copy)}
     assert len(digests) == 1
 
 
@@ -86,7 +86,7 @@ VARIANTS = {
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 def test_variants_of_a_file_read_alike(tmp_path: Path, variant, end: str, encoding: str) -> None:
-    expected = read_ratings(write(tmp_path / "a.csv", ratings_lines()))
+    expected = inspect_ratings(write(tmp_path / "a.csv", ratings_lines())).table
     other = inspect_ratings(write(tmp_path / "b.csv", variant(ratings_lines()), end=end, encoding=encoding))
     assert other.problems == ()
     assert other.warnings == ()
@@ -137,7 +137,7 @@ BAD_RATINGS = {
 def test_bad_ratings_are_named_with_their_line(tmp_path: Path, change, message: str) -> None:
     path = write(tmp_path / "ratings.csv", change(ratings_lines()))
     with pytest.raises(DataErrors) as caught:
-        read_ratings(path)
+        inspect_ratings(path).checked()
     assert any(message in problem for problem in caught.value.problems), caught.value.problems
     assert str(path) not in str(caught.value.problems), "names, not whole paths"
 
@@ -153,15 +153,15 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     with pytest.raises(DataErrors, match="cannot be read"):
-        read_ratings(tmp_path / "none.csv")
+        inspect_ratings(tmp_path / "none.csv").checked()
 
 
 def test_own_targets_and_clip_names_read(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.csv", ["clip,Arousal,note", "intro_1,40,x", "7,100,y", "Älä. nuku,0,z"])
-    ratings = read_ratings(path, ["arousal"], scale_max=100)
+    ratings = inspect_ratings(path, ["arousal"], scale_max=100).checked()
     assert ratings.to_dict("list") == {"clip": ["intro_1", "007", "Älä. nuku"], "arousal": [0.4, 1.0, 0.0]}
     with pytest.raises(DataErrors, match="40, outside 0-10"):
-        read_ratings(path, ["arousal"])
+        inspect_ratings(path, ["arousal"]).checked()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_own_targets_and_clip_names_read(tmp_path: Path) -> None:
 )
 def test_unusable_targets_are_refused(tmp_path: Path, targets: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_ratings(tmp_path / "any.csv", targets)
+        inspect_ratings(tmp_path / "any.csv", targets)
 
 
 @pytest.mark.parametrize("place", ["Set1", "Set1/Set1", ""])
@@ -230,11 +230,11 @@ def test_bad_track_lists_are_named_with_their_line(tmp_path: Path, line: str, me
         line,
     ]
     with pytest.raises(DataErrors, match=message):
-        read_tracklist(write(tmp_path / "tracks.csv", lines))
+        inspect_tracklist(write(tmp_path / "tracks.csv", lines)).checked()
 
 
 def test_a_track_list_needs_only_clips_and_albums(tmp_path: Path) -> None:
-    tracks = read_tracklist(write(tmp_path / "tracks.csv", ["clip,album", "song,My album "]))
+    tracks = inspect_tracklist(write(tmp_path / "tracks.csv", ["clip,album", "song,My album "])).checked()
     assert tracks.to_dict("list") == {"clip": ["song"], "album": ["My album"], "track": [""], "time": [""]}
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import read_ratings
+from rmer.data.soundtracks import inspect_ratings
 from rmer.data.splits import PARTS, album_split, largest_difference, published_split
-from rmer.data.tracklist import read_tracklist
+from rmer.data.tracklist import inspect_tracklist
 from rmer.errors import UserError
 
 
@@ -62,8 +62,9 @@ def check_partition(parts: dict[str, np.ndarray], albums: list[str]) -> None:
 
 
 def test_the_real_albums_split_evenly(shared: Path) -> None:
-    ratings = read_ratings(shared / "soundtracks" / "mean_ratings_set1.csv")
-    albums = read_tracklist(shared / "soundtracks" / "set1_tracklist.csv")["album"].tolist()
+    ratings = inspect_ratings(shared / "soundtracks" / "mean_ratings_set1.csv").checked()
+    tracks = inspect_tracklist(shared / "soundtracks" / "set1_tracklist.csv").checked()
+    albums = tracks["album"].tolist()
     labels = ratings[list(EMOTIONS)].to_numpy()
     parts = album_split(albums, labels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import soundfile
 
 from rmer.data.demo.files import write_demo_data
 from rmer.errors import UserError
+from rmer.stages.data_params import DataParams
+from rmer.stages.preprocess import PreprocessParams
 from rmer.stages.validate import ValidateParams, check_audio, validate
 
 
@@ -73,6 +76,17 @@ def test_long_clips_bring_no_warning(tmp_path: Path) -> None:
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 8000 * 11), 8000)
     assert check_audio([path]) == ([], [])
     assert check_audio([path], whole=True) == ([], [])
+
+
+def test_validate_and_preprocess_read_files_by_the_same_parameters() -> None:
+    names = {
+        stage: {f.name for f in dataclasses.fields(stage)} for stage in (ValidateParams, PreprocessParams)
+    }
+    shared = {field.name for field in dataclasses.fields(DataParams)}
+    assert names[ValidateParams] & names[PreprocessParams] == shared
+    for stage in names:
+        assert issubclass(stage, DataParams)
+        assert not shared & set(stage.__annotations__), "declared twice"
 
 
 def test_a_folder_must_be_given() -> None:

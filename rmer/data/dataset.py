@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.data.splits import PARTS, published_order
+from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -41,7 +42,6 @@ CLIPS_FILE = "clips.csv"
 DATASET_FILE = "dataset.json"
 FORMAT = 1
 
-TEXT_COLUMNS = ("clip", "file", "album", "track", "split_published", "split_album")
 INTEGER_COLUMNS = ("spec_frames", "excerpt_start")
 _REQUIRED_COLUMNS = ("clip", "file", "album", "track", "spec_mean", "spec_mean_square", "split_published")
 _MEND = "Run preprocess again, or name a folder that it wrote"

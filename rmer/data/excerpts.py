@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 def excerpt_starts(lengths: Sequence[int], frames: int, seed: int = EXCERPT_SEED) -> list[int]:
     """Draw the first frame of each clip's excerpt, uniformly over those that keep it inside the clip.
 
-    ``lengths`` are the clips' frames in the order of their file names, one draw each from the stream of
+    ``lengths`` are the clips' frames in the order of their names, one draw each from the stream of
     ``torch.manual_seed(seed)``; clips with at most ``frames`` frames start at 0, and draw all the same.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import SAMPLE_RATE, decode, missing_madmom, quantise, require_decoder
+from rmer.data.audio import SAMPLE_RATE, decode, decoder_version, missing_madmom, quantise, require_decoder
 from rmer.errors import UserError
 
 FPS = 31.3
@@ -40,6 +40,11 @@ class File2Spect:
 
     def __call__(self, path: Path) -> FloatArray:
         return audio2spect(self.frontend)(decode(path, self.decoder))
+
+    @property
+    def version(self) -> str:
+        """Everything but the file that a spectrogram depends on."""
+        return f"{self.decoder} {decoder_version(self.decoder)} {self.frontend} {FRONTEND_VERSION}"
 
     def require(self) -> None:
         """Raise UserError where the decoder or the front end is unknown or not installed."""

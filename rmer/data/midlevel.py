@@ -32,20 +32,13 @@ _METADATA_COLUMNS = {
 }
 
 
-def read_midlevel(folder: Path) -> pd.DataFrame:
-    """Read the concepts of the Soundtracks clips: columns ``clip`` ("001") and the seven concepts (0-1).
-
-    Raises DataErrors with every problem of both files.
-    """
-    return inspect_midlevel(folder).checked()
-
-
 def inspect_midlevel(folder: Path) -> Reading:
-    """Read concepts as :func:`read_midlevel` does, but hand back problems instead of raising them.
+    """Read the concepts of the Soundtracks clips: columns ``clip`` ("001") and the seven concepts (0-1).
 
     ``folder`` holds ``metadata.csv`` (``;``) and ``annotations.csv`` (``,``), itself or in
     ``metadata_annotations``. Only rows whose ``Source`` is ``soundtracks`` count (other sources hold ids that
     are no numbers); songs are joined on ids, never on row order; values 1-10 are divided by 10.
+    Hands back every problem of both files.
     """
     folder = Path(folder)
     if (folder / ANNOTATIONS_FOLDER).is_dir() and not (folder / METADATA_FILE).is_file():

@@ -15,7 +15,7 @@ from rmer.data.collection import Collected
 from rmer.data.dataset import Dataset
 from rmer.data.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
 from rmer.data.frontend import BANDS, FPS, FRAMES, FRONTEND_VERSION, File2Spect
-from rmer.data.spectrograms import CachedSpectrogram, compute_spectrograms
+from rmer.data.spectrograms import compute_spectrograms
 from rmer.data.splits import PARTS, SPLIT_SEED, album_split, published_split
 
 
@@ -47,7 +47,7 @@ def prepare(
     started = time.perf_counter()
     spectrograms = compute_spectrograms(paths, file2spect, cache_dir, workers)
     seconds = time.perf_counter() - started
-    starts = _starts_in_name_order(paths, spectrograms, frames)
+    starts = _starts(clips["clip"].tolist(), [item.frames for item in spectrograms], frames)
     excerpts = [excerpt(item.load(), start, frames) for item, start in zip(spectrograms, starts, strict=True)]
     dataset = Dataset(
         spectrograms=np.stack(excerpts).astype(np.float32),
@@ -93,13 +93,14 @@ def _part_column(rows: dict[str, np.ndarray], count: int) -> list[str]:
     return [str(part) for part in column]
 
 
-def _starts_in_name_order(
-    paths: Sequence[Path], spectrograms: Sequence[CachedSpectrogram], frames: int
-) -> list[int]:
-    """Draw excerpts in the order of file names, as published, and return them in the order of the clips."""
-    order = sorted(range(len(paths)), key=lambda row: paths[row].name)
-    drawn = excerpt_starts([spectrograms[row].frames for row in order], frames)
-    starts = [0] * len(paths)
-    for row, start in zip(order, drawn, strict=True):
+def _starts(clips: Sequence[str], lengths: Sequence[int], frames: int) -> list[int]:
+    """Draw excerpts in the order of clip names, and return their first frames in the order of ``clips``.
+
+    The published code draws in the order of file names, which is the same for 001.mp3 to 360.mp3; what a file
+    is called otherwise (1.mp3, 001.wav) must not change the data set.
+    """
+    order = sorted(range(len(clips)), key=lambda row: clips[row])
+    starts = [0] * len(clips)
+    for row, start in zip(order, excerpt_starts([lengths[row] for row in order], frames), strict=True):
         starts[row] = start
     return starts

@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS, TEXT_COLUMNS
-from rmer.data.tables import Reading, TextTable, clip_name, heading, number_in, read_text_table, whole_number
+from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS
+from rmer.data.tables import (
+    TEXT_COLUMNS,
+    Reading,
+    TextTable,
+    clip_name,
+    heading,
+    number_in,
+    read_text_table,
+    whole_number,
+)
 from rmer.errors import UserError
 
 RATINGS_FILE = "mean_ratings_set1.csv"
@@ -45,24 +54,15 @@ _RESERVED = {
 }
 
 
-def read_ratings(
-    path: Path, targets: Sequence[str] = EMOTIONS, *, scale_max: float = SCALE_MAX
-) -> pd.DataFrame:
-    """Read mean ratings in file order: ``clip`` ("001") and the ``targets``, rating / ``scale_max`` (0-1).
-
-    Raises DataErrors with every problem of the file, and UserError where ``targets`` cannot be used.
-    """
-    return inspect_ratings(path, targets, scale_max=scale_max).checked()
-
-
 def inspect_ratings(
     path: Path, targets: Sequence[str] = EMOTIONS, *, scale_max: float = SCALE_MAX
 ) -> Reading:
-    """Read mean ratings as :func:`read_ratings` does, but hand back problems instead of raising them.
+    """Read mean ratings in file order: ``clip`` ("001") and the ``targets``, rating / ``scale_max`` (0-1).
 
-    The file is comma-separated with a column ``number`` (or ``clip``, which may hold file stems) and one
-    column a target. The eight Soundtracks emotions must lie on its documented scale 1-9, other targets on
-    0-``scale_max``. Rows with a problem keep NaN; rows without a usable, new clip name are left out.
+    Hands back every problem of the file; raises UserError where ``targets`` cannot be used. The file is
+    comma-separated with a column ``number`` (or ``clip``, which may hold file stems) and one column a target.
+    The eight Soundtracks emotions must lie on its documented scale 1-9, other targets on 0-``scale_max``.
+    Rows with a problem keep NaN; rows without a usable, new clip name are left out.
     """
     check_targets(targets)
     columns = {"clip": ("number", "clip")} | {target: (heading(target),) for target in targets}

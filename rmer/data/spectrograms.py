@@ -16,7 +16,7 @@ import numpy.typing as npt
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from rmer.data.frontend import FRONTEND_VERSION, File2Spect
+from rmer.data.frontend import File2Spect
 from rmer.errors import DataErrors, UserError
 
 
@@ -41,8 +41,8 @@ def compute_spectrograms(
 ) -> list[CachedSpectrogram]:
     """Compute the spectrogram of each file, in the order given, with a progress bar.
 
-    Each is kept in ``cache_dir`` under a name made of the file's contents and the front end, and taken from
-    there by the next call. ``workers`` processes share the work (0: one a core).
+    Each is kept in ``cache_dir`` under a name made of the file's contents and the versions of decoder and
+    front end, and taken from there by the next call. ``workers`` processes share the work (0: one a core).
 
     Raises
     ------
@@ -94,7 +94,7 @@ def _results(
 
 def _compute(path: Path, file2spect: File2Spect, cache_dir: Path) -> CachedSpectrogram | str:
     try:
-        key = f"{file_digest(path)} {file2spect.decoder} {file2spect.frontend} {FRONTEND_VERSION}"
+        key = f"{file_digest(path)} {file2spect.version}"
         cached = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
         known = _read(cached)
         spectrogram = file2spect(path) if known is None else known

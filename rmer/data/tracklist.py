@@ -22,19 +22,11 @@ _COLUMNS = {
 }
 
 
-def read_tracklist(path: Path) -> pd.DataFrame:
+def inspect_tracklist(path: Path) -> Reading:
     """Read the track list: columns ``clip`` ("001"), ``album``, ``track`` and ``time``, all text.
 
     Album names are trimmed and one known misspelling is mended, which makes 45 albums of the original's 47.
-    Raises DataErrors with every problem of the file.
-    """
-    return inspect_tracklist(path).checked()
-
-
-def inspect_tracklist(path: Path) -> Reading:
-    """Read a track list as :func:`read_tracklist` does, but hand back problems instead of raising them.
-
-    Malformed times are warnings only: nothing depends on them.
+    Hands back every problem of the file. Malformed times are warnings only: nothing depends on them.
     """
     table = read_text_table(path, ",", _COLUMNS, optional=("track", "time"))
     lines: dict[str, int] = {}

@@ -20,7 +20,7 @@ from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, param
 from rmer.systems.catalogue import CATALOGUE
-from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
 
 # Cells of a published excerpt, 313 frames of 149 bands: what bounds an L2 norm under an L-inf budget.
@@ -37,7 +37,7 @@ class ImportParams(Parameters):
 
 
 def import_published(store: Store, params: ImportParams) -> Outcome:
-    """Import the 50 published logs; what is in the store already is left as it is.
+    """Import the 50 published logs; what the study has already is left as it is.
 
     Returns the outcome of the importing run. Raises UserError, before any run is opened, where the logs are
     missing or malformed.
@@ -50,20 +50,21 @@ def import_published(store: Store, params: ImportParams) -> Outcome:
         )
     logs = read_published_logs(Path(params.source).expanduser())
     content = hashlib.sha256("".join(log.digest for log in logs).encode()).hexdigest()[:16]
+    study = params.study or None
     spec = RunSpec(
         stage=Stage.IMPORT,
         name="published logs",
         config={"logs": content, "runs": len(logs)},
         tags={Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: logs[0].labels_digest},
-        study=params.study,
+        study=study,
     )
-    outcome = store.perform(spec, lambda run: _body(run, store, logs, params.study))
+    outcome = store.perform(spec, lambda run: _body(run, store, logs, study))
     if outcome.skipped:
-        _import_logs(store, logs, params.study)  # runs that somebody deleted since then
+        _import_logs(store, logs, study)  # runs that somebody deleted since then
     return outcome
 
 
-def _body(run: Run, store: Store, logs: Sequence[PublishedLog], study: str) -> None:
+def _body(run: Run, store: Store, logs: Sequence[PublishedLog], study: str | None) -> None:
     table = _import_logs(store, logs, study)
     run.table(table, "tables/runs.csv")
     run.metrics({"import/runs": 2 * len(table), "import/clips": sum(len(log.clips) for log in logs)})
@@ -74,23 +75,29 @@ def _body(run: Run, store: Store, logs: Sequence[PublishedLog], study: str) -> N
     run.note(f"Logs of the published study (Hoedt, Flexer and Widmer, SMC 2025).\n\n{links}\n")
 
 
-def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str) -> pd.DataFrame:
-    """Import every log that the store lacks; return run ids, one row a log."""
+def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) -> pd.DataFrame:
+    """Import every log that the study lacks; return run ids, one row a log."""
     done = {
-        record.tags.get(Tag.CONFIG, ""): record.run_id
-        for record in store.find(tags={Tag.ORIGIN: Origin.IMPORTED})
+        record.tags.get(Tag.CONFIG, ""): record
+        for record in store.find(tags={Tag.ORIGIN: Origin.IMPORTED}, study=study)
     }
     rows = []
     for log in tqdm(logs, desc="importing", unit="log", leave=False):
         spec = _train_spec(log, study)
-        train_run_id = done.get(spec.digest) or store.perform(spec, _TrainBody(log)).run_id
+        trained = done.get(spec.digest)
+        train_run_id = trained.run_id if trained else store.perform(spec, _TrainBody(log)).run_id
         spec = _attack_spec(log, study, train_run_id)
-        attack_run_id = done.get(spec.digest) or store.perform(spec, _AttackBody(log)).run_id
+        attacked = done.get(spec.digest)
+        if attacked is None:
+            attack_run_id = store.perform(spec, _AttackBody(log, train_run_id)).run_id
+        else:
+            attack_run_id = attacked.run_id
+            _link_again(store, attacked, log, train_run_id)
         rows.append(
             {
                 "system": log.system,
                 "seed": log.seed,
-                "published_run": log.run,
+                "source_run": log.run,
                 "train_run_id": train_run_id,
                 "attack_run_id": attack_run_id,
             }
@@ -98,7 +105,23 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _train_spec(log: PublishedLog, study: str) -> RunSpec:
+def _link_again(store: Store, attacked: RunRecord, log: PublishedLog, train_run_id: str) -> None:
+    """Link an attack run with the train run that took the place of a deleted one."""
+    if attacked.tags.get(Tag.TRAIN_RUN_ID) != train_run_id:
+        store.set_tags(attacked.run_id, {Tag.TRAIN_RUN_ID: train_run_id})
+        store.set_tags(train_run_id, _link(attacked.run_id, log))
+
+
+def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:
+    """Return the tag of a train run that names an attack on it."""
+    return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": _attack_name(log)}
+
+
+def _attack_name(log: PublishedLog) -> str:
+    return f"published Linf {log.hparams['clip_eps']:g}".replace(" 0.", " .")
+
+
+def _train_spec(log: PublishedLog, study: str | None) -> RunSpec:
     tags = _tags(log)
     fit = resolve_fit(CATALOGUE[log.system], "published", seed=log.seed)
     return RunSpec(
@@ -110,19 +133,19 @@ def _train_spec(log: PublishedLog, study: str) -> RunSpec:
             "split_scheme": PUBLISHED,
             "normalised_on": "all",
             **fit.as_dict(),
-            "published_run": log.run,
-            "published_log": log.digest,
+            "source_run": log.run,
+            "source_log": log.digest,
         },
         tags=tags,
         study=study,
     )
 
 
-def _attack_spec(log: PublishedLog, study: str, train_run_id: str) -> RunSpec:
+def _attack_spec(log: PublishedLog, study: str | None, train_run_id: str) -> RunSpec:
     tags = _tags(log)
     return RunSpec(
         stage=Stage.ATTACK,
-        name=f"{log.system} s{log.seed} | published Linf {log.hparams['clip_eps']:g}".replace(" 0.", " ."),
+        name=f"{log.system} s{log.seed} | {_attack_name(log)}",
         config={
             "attack": PUBLISHED,
             "attack_protocol": PUBLISHED,
@@ -133,8 +156,8 @@ def _attack_spec(log: PublishedLog, study: str, train_run_id: str) -> RunSpec:
             "norm": "linf",
             "epsilon": float(log.hparams["clip_eps"]),
             **log.hparams,
-            "published_run": log.run,
-            "published_log": log.digest,
+            "source_run": log.run,
+            "source_log": log.digest,
         },
         tags={
             **tags,
@@ -198,8 +221,10 @@ class _AttackBody:
     """Logs a published attack: scores, norms and the per-clip table. There are no saved adversaries."""
 
     log: PublishedLog
+    train_run_id: str
 
     def __call__(self, run: Run) -> None:
+        run.tag_other(self.train_run_id, _link(run.run_id, self.log))
         labels, clean, adversarial = (_values(self.log, kind) for kind in ("label", "clean", "adv"))
         run.metrics(
             {
@@ -220,7 +245,7 @@ class _AttackBody:
 
 
 def _log_dataset(run: Run, log: PublishedLog) -> None:
-    source = {"published_run": log.run}
+    source = {"source_run": log.run}
     run.dataset_input("soundtracks", log.labels_digest, source=source, context="test")
 
 

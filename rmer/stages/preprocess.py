@@ -12,32 +12,24 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rmer.data.audio import DECODERS
-from rmer.data.collection import Collected, collect, labels_digest
-from rmer.data.dataset import EMOTIONS, Dataset, fit_normalisation
+from rmer.data.audio import decoder_version
+from rmer.data.collection import Collected, labels_digest
+from rmer.data.dataset import Dataset, fit_normalisation
 from rmer.data.frontend import FRAMES, FRONTEND_VERSION, FRONTENDS, File2Spect
-from rmer.data.preparation import prepare
-from rmer.data.soundtracks import SCALE_MAX
+from rmer.data.preparation import Prepared, prepare
 from rmer.data.spectrograms import file_digest
-from rmer.data.splits import PARTS, SPLIT_SEED
-from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.data.splits import PARTS, SPLIT_SEED, largest_difference
+from rmer.parameters import param
+from rmer.stages.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 from rmer.tracking.locations import home
 
 
 @dataclass(frozen=True)
-class PreprocessParams(Parameters):
+class PreprocessParams(DataParams):
     """Parameters of ``preprocess``."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)")
-    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there")
-    targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
-    scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     frames: int = param(FRAMES, "length of the excerpts in frames, 31.3 a second", low=8, high=100_000)
-    decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
     frontend: str = param("madmom", "madmom itself, or its equal in torch", choices=FRONTENDS)
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
     cache_dir: str = param("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
@@ -52,8 +44,7 @@ def preprocess(store: Store, params: PreprocessParams) -> Outcome:
     the files: labels and missing clips before a run is opened, audio that cannot be used after all other
     clips are done.
     """
-    file2spect = File2Spect(params.decoder, params.frontend)
-    file2spect.require()
+    file2spect = _file2spect(params)
     collected = collect_of(params)
     for warning in collected.warnings:
         tqdm.write(f"Note: {warning}", file=sys.stderr)
@@ -61,8 +52,21 @@ def preprocess(store: Store, params: PreprocessParams) -> Outcome:
 
 
 def preprocess_spec(params: PreprocessParams) -> RunSpec:
-    """Return what the run of these parameters is, without doing it; raises DataErrors as preprocess does."""
+    """Return what the run of these parameters is, without doing it; raises as :func:`preprocess` does."""
+    _file2spect(params)
     return _spec(params, collect_of(params))
+
+
+def collect_of(params: DataParams) -> Collected:
+    """Return clips, labels and files; raises DataErrors with every problem of labels and missing clips."""
+    return params.collect().checked()
+
+
+def _file2spect(params: PreprocessParams) -> File2Spect:
+    """Return decoder and front end; raises UserError where one is not installed."""
+    file2spect = File2Spect(params.decoder, params.frontend)
+    file2spect.require()
+    return file2spect
 
 
 def _spec(params: PreprocessParams, collected: Collected) -> RunSpec:
@@ -74,25 +78,6 @@ def _spec(params: PreprocessParams, collected: Collected) -> RunSpec:
     )
 
 
-def collect_of(params: PreprocessParams) -> Collected:
-    """Return clips, labels and files; raises DataErrors with every problem of labels and missing clips."""
-    if not params.soundtracks_dir:
-        mend = "Give the folder that holds Set1/ and mean_ratings_set1.csv"
-        raise UserError("is not given", where="parameter soundtracks_dir", mend=mend)
-    return collect(
-        Path(params.soundtracks_dir),
-        _path(params.ratings),
-        _path(params.midlevel_dir),
-        _path(params.tracklist),
-        [target.strip() for target in params.targets.split(",") if target.strip()],
-        scale_max=params.scale_max,
-    ).checked()
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
 def _config(params: PreprocessParams, collected: Collected) -> dict[str, Any]:
     """Return everything that determines the data set, contents of files rather than their places."""
     clips = collected.clips
@@ -100,12 +85,14 @@ def _config(params: PreprocessParams, collected: Collected) -> dict[str, Any]:
     return {
         "clips": len(clips),
         "targets": list(collected.emotions),
+        "scale_max": params.scale_max,
         "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),
         "concepts": bool(collected.concepts),
         "albums": _digest(clips[["album", "track"]].to_numpy().tolist()) if collected.has_albums else "",
         "audio": _digest(audio),
         "frames": params.frames,
         "decoder": params.decoder,
+        "decoder_version": decoder_version(params.decoder),
         "frontend": params.frontend,
         "frontend_version": FRONTEND_VERSION,
         "split_seed": params.split_seed,
@@ -130,15 +117,20 @@ def _body(run: Run, params: PreprocessParams, collected: Collected, file2spect: 
     run.file(run.work_dir / Artifact.DATASET)
     run.json(_normalisations(dataset), f"{Artifact.DATASET}/normalisation.json")
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
-    run.metrics(
-        {
-            "preprocess/clips": len(dataset),
-            "preprocess/computed": prepared.computed,
-            "preprocess/seconds": prepared.seconds,
-            "preprocess/clips_per_second": len(dataset) / prepared.seconds,
-        }
-    )
+    run.metrics(_metrics(prepared))
     _describe(run, params, dataset, collected.warnings)
+
+
+def _metrics(prepared: Prepared) -> dict[str, float]:
+    """Return counts and times; speed only where something was computed rather than taken from the cache."""
+    metrics = {
+        "preprocess/clips": len(prepared.dataset),
+        "preprocess/computed": prepared.computed,
+        "preprocess/seconds": prepared.seconds,
+    }
+    if prepared.computed:
+        metrics["preprocess/clips_per_second"] = prepared.computed / prepared.seconds
+    return metrics
 
 
 def _normalisations(dataset: Dataset) -> dict[str, dict[str, float]]:
@@ -165,7 +157,13 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tu
     lines = [f"{clips} clips, {frames} frames x {bands} bands; labels: {', '.join(labels)}."]
     for scheme in _schemes(dataset):
         rows = dataset.split(scheme)
-        lines.append(f"Split {scheme}: " + ", ".join(f"{len(rows[part])} {part}" for part in PARTS) + ".")
+        far = largest_difference(rows, dataset.emotion_labels())
+        sizes = ", ".join(f"{len(rows[part])} {part} ({far[part]:.2f})" for part in PARTS)
+        lines.append(f"Split {scheme}: {sizes}.")
+    lines.append(
+        "In brackets: how far a part's mean label lies from that of all clips, in standard deviations of the "
+        "target for which it is farthest."
+    )
     run.note("\n\n".join([*lines, *(f"Note: {warning}." for warning in warnings)]))
 
 

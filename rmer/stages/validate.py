@@ -12,43 +12,25 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from rmer.data.audio import DECODERS, SAMPLE_RATE, decode
-from rmer.data.collection import Collected, collect, labels_digest
-from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import SCALE_MAX
+from rmer.data.audio import SAMPLE_RATE, decode
+from rmer.data.collection import Collected, labels_digest
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.parameters import param
+from rmer.stages.data_params import DataParams
 
 EXCERPT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class ValidateParams(Parameters):
-    """Parameters of ``validate``; those of the same name mean what they mean in ``preprocess``."""
+class ValidateParams(DataParams):
+    """Parameters of ``validate``."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)")
-    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there")
-    targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
-    scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
-    decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
     decode: bool = param(False, "decode all audio instead of reading headers")
 
 
 def validate(params: ValidateParams) -> list[str]:
     """Check a data set, print a report and return every problem found (none: it can be preprocessed)."""
-    if not params.soundtracks_dir:
-        mend = "Give the folder that holds Set1/ and mean_ratings_set1.csv"
-        raise UserError("is not given", where="parameter soundtracks_dir", mend=mend)
-    collected = collect(
-        Path(params.soundtracks_dir),
-        Path(params.ratings) if params.ratings else None,
-        Path(params.midlevel_dir) if params.midlevel_dir else None,
-        Path(params.tracklist) if params.tracklist else None,
-        [target.strip() for target in params.targets.split(",") if target.strip()],
-        scale_max=params.scale_max,
-    )
+    collected = params.collect()
     audio_problems, short = check_audio(list(collected.audio.values()), params.decoder, whole=params.decode)
     problems = [*collected.problems, *audio_problems]
     print(_report(params.soundtracks_dir, collected, problems, [*collected.warnings, *short]))

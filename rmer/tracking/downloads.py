@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from packaging.version import Version
 
+from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
 from rmer.tracking.find import FINISHED
 from rmer.tracking.locations import digest, home
@@ -24,7 +25,6 @@ from rmer.tracking.locations import digest, home
 _EXACT: dict[str, Any] = (
     {} if Version(pd.__version__) >= Version("3.1") else {"float_precision": "round_trip"}
 )
-TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
 
 
 class Downloads:

@@ -1,0 +1,47 @@
+"""Parameters that say where a data set's files lie and how to read them, shared by all stages that do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmer.data.audio import DECODERS
+from rmer.data.collection import Collected, collect
+from rmer.data.dataset import EMOTIONS
+from rmer.data.soundtracks import SCALE_MAX
+from rmer.errors import UserError
+from rmer.parameters import Parameters, param
+
+
+@dataclass(frozen=True)
+class DataParams(Parameters):
+    """Parameters of the files of a data set."""
+
+    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)")
+    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
+    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
+    tracklist: str = param("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there")
+    targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
+    scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
+    decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
+
+    def collect(self) -> Collected:
+        """Return clips, labels and files with every problem that they have.
+
+        Raises UserError where no folder is given or ``targets`` cannot be used.
+        """
+        if not self.soundtracks_dir:
+            mend = "Give the folder that holds Set1/ and mean_ratings_set1.csv"
+            raise UserError("is not given", where="parameter soundtracks_dir", mend=mend)
+        return collect(
+            Path(self.soundtracks_dir),
+            _path(self.ratings),
+            _path(self.midlevel_dir),
+            _path(self.tracklist),
+            [target.strip() for target in self.targets.split(",") if target.strip()],
+            scale_max=self.scale_max,
+        )
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
