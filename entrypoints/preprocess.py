@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from entrypoints.options import command, logged
@@ -15,7 +17,8 @@ def cli(params: PreprocessParams) -> None:
     outcome = preprocess(store, params)
     done = "was prepared before" if outcome.skipped else "prepared"
     rate = logged(store, outcome, "preprocess/clips_per_second")
-    click.echo(f"{done}: run {outcome.run_id}, {rate:.1f} clips/s")
+    speed = "" if math.isnan(rate) else f", {rate:.1f} clips/s"
+    click.echo(f"{done}: run {outcome.run_id}{speed}")
 
 
 if __name__ == "__main__":
