@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,11 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from servers import MlflowServer, free_port, mlflow_server, postgresql, start_python, wait_for
+from servers import (
+    MlflowServer,
+    copy_fresh_sqlite,
+    free_port,
+    mlflow_server,
+    postgresql,
+    start_python,
+    wait_for,
+)
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
-from rmer.tracking.journal import waiting_runs
+from rmer.tracking.journal import Journal, waiting_runs
 
 STEPS = 60
 FRAME = pd.DataFrame({"clip": ["001"], "x": [0.5]})
@@ -43,6 +52,13 @@ def server(lasting_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.Mon
     if not lasting_server.answers():
         lasting_server.start()
     return lasting_server
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.chdir(tmp_path)
+    copy_fresh_sqlite(tmp_path / "mlflow.db")
+    return connect()
 
 
 @pytest.fixture
@@ -261,3 +277,110 @@ def test_a_store_that_comes_back_in_time_is_waited_for(
     monkeypatch.setenv("RMER_WAIT_SECONDS", "1")
     with pytest.raises(UserError, match="does not answer"):
         store.perform(RunSpec("train", "x", {"a": 1}), lambda run: None)
+
+
+def test_tags_of_another_run_are_sent_later_and_harmless_when_replayed(
+    server: MlflowServer, spec: RunSpec, tmp_path: Path
+) -> None:
+    store = connect(server.uri)
+    trained = store.perform(RunSpec("train", "A2E s6", {"of": spec.digest}), lambda run: None).run_id
+    before = store.get(trained)
+
+    def body(run: Run) -> None:
+        server.stop()
+        run.tag_other(trained, {"rmer.attacked_by": run.run_id, "rmer.count": 2})
+
+    attack = store.perform(spec, body).run_id
+    journal = next((tmp_path / "rmer-home" / "spool").glob(f"*/{attack}"))
+    shutil.copytree(journal, tmp_path / "backup")
+    server.start()
+    for _ in range(2):
+        assert store.sync().left == 0
+        after = store.get(trained)
+        assert after.tags == {**before.tags, "rmer.attacked_by": attack, "rmer.count": "2"}
+        assert (after.status, after.params) == ("FINISHED", before.params)
+        assert "rmer.attacked_by" not in store.get(attack).tags
+        if not journal.exists():
+            shutil.copytree(tmp_path / "backup", journal)
+
+
+def test_a_journal_of_which_a_part_was_sent_takes_further_files(isolated_home: Path) -> None:
+    journal = Journal("sqlite:///none.db", "r")
+    for name in ("a", "b", "c"):
+        (journal.new_folder() / name).write_text(name)
+        journal.append({"do": "artifact", "file": f"files/x/{name}", "path": ""})
+    ends = [end for _, end in journal.read(3)]
+    journal.acknowledge(ends[0], ["files/000001/a"])
+    journal.close()
+
+    journal = Journal("sqlite:///none.db", "r")
+    place = journal.new_folder()
+    assert (place.name, list(place.iterdir())) == ("000004", [])
+    assert journal.count_waiting() == 2
+    journal.close()
+
+
+HOLD = """
+import time
+from rmer.tracking.journal import Journal
+
+journal = Journal({uri!r}, {run_id!r})
+print("held", flush=True)
+time.sleep({duration})
+journal.close()
+"""
+
+
+def interrupted(store: Store, spec: RunSpec) -> str:
+    """Return the id of a run that failed, with nothing in its journal."""
+
+    def broken(run: Run) -> None:
+        raise UserError("stopped")
+
+    with pytest.raises(UserError, match="stopped"):
+        store.perform(spec, broken)
+    return store.search({Tag.CONFIG: spec.digest})[0].run_id
+
+
+def hold_journal(store: Store, run_id: str, duration: float) -> subprocess.Popen[str]:
+    """Own the journal of a run in another process, as a replay does."""
+    process = start_python(HOLD.format(uri=store.uri, run_id=run_id, duration=duration))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_run_whose_journal_is_just_being_sent_is_waited_for(local: Store, spec: RunSpec) -> None:
+    run_id = interrupted(local, spec)
+    process = hold_journal(local, run_id, 1.0)
+    outcome = local.perform(spec, lambda run: log_epoch(run, 0))
+    assert (outcome.run_id, outcome.resumed) == (run_id, True)
+    assert process.wait(30) == 0
+    assert_each_point_once(local, run_id, 1)
+    assert local.get(run_id).status == "FINISHED"
+
+
+def test_a_journal_that_stays_busy_is_a_user_error_and_leaves_the_run_as_it_was(
+    local: Store, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMER_WAIT_SECONDS", "0.5")
+    run_id = interrupted(local, spec)
+    process = hold_journal(local, run_id, 60)
+    try:
+        with pytest.raises(UserError, match=f"still sending what run {run_id} logged.*Try again"):
+            local.perform(spec, lambda run: pytest.fail("begun"))
+    finally:
+        process.kill()
+        process.communicate()
+    record = local.get(run_id)
+    assert (record.status, record.tags[Tag.ERROR]) == ("FAILED", "stopped")
+    assert local.perform(spec, lambda run: None).run_id == run_id  # the dead process holds nothing
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_skipped(local: Store, spec: RunSpec) -> None:
+    run_id = interrupted(local, spec)
+    process = hold_journal(local, run_id, 1.5)
+    threading.Timer(0.5, local.client.set_terminated, (run_id, "FINISHED")).start()
+    outcome = local.perform(spec, lambda run: pytest.fail("done twice"))
+    assert (outcome.run_id, outcome.skipped) == (run_id, True)
+    assert process.wait(30) == 0

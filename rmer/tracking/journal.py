@@ -28,16 +28,16 @@ class JournalBusyError(Exception):
 
 
 class Journal:
-    """An owned journal; raises :class:`JournalBusyError` when somebody else owns it."""
+    """An owned journal; raises :class:`JournalBusyError` when somebody else owns it after ``patience`` s."""
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, run_id: str, *, patience: float = 0.0) -> None:
         self.run_id = run_id
         self.folder = spool(uri) / run_id
         self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.folder.parent / STORE).write_text(redacted(uri))
         self._owner = FileLock(f"{self.folder}.lock", thread_local=False)
         try:
-            self._owner.acquire(timeout=0)
+            self._owner.acquire(timeout=patience)
         except Timeout:
             raise JournalBusyError(run_id) from None
         self._files = self.folder / "files"
@@ -46,7 +46,7 @@ class Journal:
         self._refused = self.folder / "refused.jsonl"
         self.refusals = _reasons(self._refused)  # why operations were refused for good
         self._lock = threading.Lock()
-        self._file_count = len(list(self._files.iterdir()))
+        self._file_count = _largest_number(self._files)
         self._end = self._drop_torn_line()
         self._writer = self._path.open("ab", buffering=0)
         self.sent = self._read_sent()
@@ -116,9 +116,8 @@ class Journal:
             if self._refused.exists():
                 self._refused.replace(self.folder.parent / f"{self.run_id}.refused.jsonl")
             shutil.rmtree(self.folder)
+            Path(self._owner.lock_file).unlink(missing_ok=True)  # who waits notices that the file is another
         self._owner.release()
-        if not self.folder.exists():
-            Path(self._owner.lock_file).unlink(missing_ok=True)
 
     def _read_sent(self) -> int:
         path = self.folder / "sent"
@@ -157,6 +156,11 @@ def waiting_stores() -> dict[str, int]:
         if count:
             stores[named.read_text()] = count
     return stores
+
+
+def _largest_number(files: Path) -> int:
+    # Folders whose operations were sent are gone, so their count says nothing about what is free.
+    return max((int(path.name) for path in files.iterdir()), default=0)
 
 
 def _parse(line: bytes) -> Operation:

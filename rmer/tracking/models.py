@@ -21,6 +21,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from rmer.errors import UserError
+from rmer.tracking.archives import check_archive, refused
 
 _PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
@@ -89,28 +90,34 @@ def save_network(
 
 
 def load_network(folder: Path) -> nn.Module:
-    """Load a model folder on the CPU; raises :class:`UserError` when that would execute pickles."""
-    _check_flavour(folder)
-    try:
-        with _no_pickles():
-            program = mlflow.pytorch.load_model(str(folder))
-    except MlflowException as error:
-        if "pickle" not in str(error):
-            raise
-        mend = "Log it again with mlflow.pytorch.log_model(..., serialization_format='pt2')"
-        raise UserError(
-            "the model is stored as a pickle, which could run any code", where=str(folder), mend=mend
-        ) from error
-    return ExportedNetwork(program)
+    """Load a model folder on the CPU, executing nothing that the folder brings.
+
+    Before torch or MLflow open anything, models with Python code of their own, pickles, and programs that are
+    more than arithmetic of PyTorch's own operators are refused with :class:`UserError`; what is guaranteed of
+    the others is said in :func:`rmer.tracking.archives.check_archive`. MLflow checks for pickles once more.
+    """
+    check_archive(_program(folder))
+    with _no_pickles():
+        return ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
 
 
-def _check_flavour(folder: Path) -> None:
+def _program(folder: Path) -> Path:
+    """Return the pt2 file of a model folder; raises :class:`UserError` for any other kind of model."""
     try:
         flavours = Model.load(str(folder)).flavors
     except (MlflowException, OSError, TypeError, yaml.YAMLError) as error:
         raise _not_ours(folder, f"{type(error).__name__} in its MLmodel file") from error
     if "pytorch" not in flavours:
         raise _not_ours(folder, f"it is of kind {', '.join(flavours) or 'none'}")
+    if flavours["pytorch"].get("code"):
+        raise refused(folder, "it brings Python code of its own (code_paths)")
+    data = folder / str(flavours["pytorch"].get("model_data"))
+    if not data.resolve().is_relative_to(folder.resolve()):
+        raise _not_ours(folder, "its model_data lies outside")
+    program = data / "model.pt2"
+    if not program.is_file() or (data / "model.pth").exists():  # MLflow prefers the pickle
+        raise refused(folder, "it is stored as a pickle")
+    return program
 
 
 def _not_ours(folder: Path, reason: str) -> UserError:

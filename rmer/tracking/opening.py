@@ -19,10 +19,10 @@ from mlflow.tracking.context import registry
 from rmer.errors import UserError
 from rmer.tracking import find
 from rmer.tracking.git import git_tags
-from rmer.tracking.journal import Journal
+from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
 from rmer.tracking.locations import digest, home
-from rmer.tracking.outages import one_line, say
+from rmer.tracking.outages import one_line, say, seconds
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
 from rmer.tracking.sender import Sender
@@ -67,22 +67,23 @@ def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome
         wrapper = _take_wrapper()
         try:
             store.replay()
-            before = _of_the_study(store.search({Tag.CONFIG: spec.digest}), spec)
-            done = next((record for record in before if record.status == find.FINISHED), None)
-            if done is not None:
-                _mark_duplicate(store, wrapper, done.run_id, spec, "was done before")
-                return Outcome(done.run_id, skipped=True)
-            old = _interrupted(before, spec)
+            old, journal = _earlier(store, spec)
         except BaseException as error:
             _end_wrapper(store, wrapper, error)
             raise
-        tags = _tags(spec)
-        if old is not None:
+        if old is None:
+            run_id = _begin(store, spec, wrapper, _tags(spec))
+            return _work(store, spec, Journal(store.uri, run_id), params, {}, body, resumed=False)
+        if journal is None:
+            _mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
+            return Outcome(old.run_id, skipped=True)
+        try:
             _mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
-            _reopen(store, old, tags)
-            return _work(store, spec, old.run_id, params, old.params, body, resumed=True)
-        run_id = _begin(store, spec, wrapper, tags)
-        return _work(store, spec, run_id, params, {}, body, resumed=False)
+            _reopen(store, old, _tags(spec))
+        except BaseException:
+            journal.close()
+            raise
+        return _work(store, spec, journal, params, old.params, body, resumed=True)
 
 
 def mark_wrapper_failed(error: BaseException) -> None:
@@ -99,7 +100,7 @@ def mark_wrapper_failed(error: BaseException) -> None:
 def _work(
     store: Store,
     spec: RunSpec,
-    run_id: str,
+    journal: Journal,
     params: dict[str, str],
     known: dict[str, str],
     body: Callable[[Run], None],
@@ -108,7 +109,7 @@ def _work(
 ) -> Outcome:
     work_dir = home() / "work" / digest(store.uri) / spec.digest
     work_dir.mkdir(parents=True, exist_ok=True)
-    journal = Journal(store.uri, run_id)
+    run_id = journal.run_id
     sender = Sender(store.client, journal, store=store.name)
     new = {key: text for key, text in params.items() if key not in known}
     sender.submit({"do": "params", "values": new})
@@ -173,6 +174,35 @@ def _reopen(store: Store, old: find.RunRecord, tags: dict[str, str]) -> None:
     if Tag.ERROR in old.tags:
         store.patiently(lambda: store.client.delete_tag(old.run_id, Tag.ERROR))
     store.patiently(lambda: store.client.update_run(old.run_id, status="RUNNING"))
+
+
+def _earlier(store: Store, spec: RunSpec) -> tuple[find.RunRecord | None, Journal | None]:
+    """Return the run that did this before, or the one to go on with and its journal; else None."""
+    before = _of_the_study(store.search({Tag.CONFIG: spec.digest}), spec)
+    done = next((record for record in before if record.status == find.FINISHED), None)
+    old = done or _interrupted(before, spec)
+    if done is not None or old is None:
+        return done, None
+    journal = _journal_of(store, spec, old.run_id)
+    try:
+        old = store.get(old.run_id)
+    except BaseException:
+        journal.close()
+        raise
+    if old.status != find.FINISHED:
+        return old, journal
+    journal.close()  # another process has meanwhile sent how the run ended
+    return old, None
+
+
+def _journal_of(store: Store, spec: RunSpec, run_id: str) -> Journal:
+    """Take over a run's journal, waiting for a process that is just sending what it holds."""
+    try:
+        return Journal(store.uri, run_id, patience=seconds("RMER_WAIT_SECONDS", 60.0))
+    except JournalBusyError:
+        what = f"another process is still sending what run {run_id} logged before"
+        mend = "Try again when it is done, or stop it"
+        raise UserError(what, where=f"{spec.stage} {spec.name}", mend=mend) from None
 
 
 def _interrupted(before: list[find.RunRecord], spec: RunSpec) -> find.RunRecord | None:
