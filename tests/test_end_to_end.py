@@ -51,37 +51,32 @@ TINY = {
 pytestmark = pytest.mark.slow
 
 
+def mlflow_command(entry: str, parameters: Mapping[str, str]) -> list[str]:
+    """Return the command by which a user runs an entry point in the installed environment."""
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local", "-e", entry]
+    return command + [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
+
+
 def mlflow_run(
     entry: str, parameters: Mapping[str, str], store: str, *, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run an entry point of this project as a user does, in the installed environment."""
-    options = [part for name, value in parameters.items() for part in ("-P", f"{name}={value}")]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "run",
-        str(ROOT),
-        "-e",
-        entry,
-        "--env-manager",
-        "local",
-        *options,
-    ]
+    """Run an entry point of this project to its end."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
+    command = mlflow_command(entry, parameters)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr[-4000:]
     return done
 
 
-def rmer_process(arguments: list[str], store: str, home: Path) -> subprocess.Popen[bytes]:
-    """Start a command of this project in its own process group."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "entrypoints.cli", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "MLFLOW_TRACKING_URI": store, "RMER_HOME": str(home)},
-        start_new_session=True,
-    )
+def start(command: list[str], store: str, home: Path) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "RMER_HOME": str(home)}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+
+
+def rmer_command(*arguments: str) -> list[str]:
+    """Return a call of the ``rmer`` command of this clone."""
+    return [sys.executable, "-m", "entrypoints.cli", *arguments]
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:
@@ -226,17 +221,17 @@ def test_bad_parameters_end_the_run_of_mlflow_run(tmp_path: Path) -> None:
 def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
     tmp_path: Path, demo: Path, isolated_home: Path
 ) -> None:
-    arguments = ["train", "--system", "A2M2E", "--epochs", "12", "--device", "cpu"]
+    command = rmer_command("train", "--system", "A2M2E", "--epochs", "12", "--device", "cpu")
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     store = connect(uri)
     prepared(store, demo)
-    process = rmer_process(arguments, uri, isolated_home)
+    process = start(command, uri, isolated_home)
     wait_until(lambda: any((isolated_home / "work").rglob("training.pt")), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     (killed,) = store.search({Tag.STAGE: Stage.TRAIN})
     assert killed.status == "RUNNING"
-    assert rmer_process(arguments, uri, isolated_home).wait() == 0
+    assert start(command, uri, isolated_home).wait() == 0
     (resumed,) = store.search({Tag.STAGE: Stage.TRAIN})
     assert (resumed.run_id, resumed.status) == (killed.run_id, "FINISHED")
     steps = [step for step, _ in store.metric_history(resumed.run_id, "val/emotion/corr")]
@@ -244,7 +239,7 @@ def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
 
     whole = connect(f"sqlite:///{tmp_path / 'whole.db'}")
     prepared(whole, demo)
-    assert rmer_process(arguments, whole.uri, isolated_home).wait() == 0
+    assert start(command, whole.uri, isolated_home).wait() == 0
     (reference,) = whole.find(Stage.TRAIN)
     weights = "checkpoints/best.safetensors"
     mine = store.download(resumed.run_id, weights).read_bytes()
@@ -256,9 +251,9 @@ def test_the_study_on_a_server_without_shared_disk_that_stops_in_mid_run(
     tmp_path: Path, isolated_home: Path
 ) -> None:
     smaller = {**TINY, "systems": "A2M2E", "attacks": "pgd", "epochs": "30"}
-    arguments = ["main", *(part for name, value in smaller.items() for part in (f"--{name}", value))]
+    command = mlflow_command("main", smaller)
     with mlflow_server(tmp_path / "server") as server:
-        process = rmer_process(arguments, server.uri, isolated_home)
+        process = start(command, server.uri, isolated_home)
         wait_until(lambda: any((isolated_home / "work").rglob("training.pt")), process)
         server.stop()
         time.sleep(5)
