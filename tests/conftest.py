@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,10 +22,12 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give every test its own working folder for caches, spools and checkpoints, and no inherited store."""
     home = tmp_path / "rmer-home"
     monkeypatch.setenv("RMER_HOME", str(home))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
-    return home
+    yield home
+    if "mlflow" in sys.modules:  # a test may have pointed MLflow's global state to its own store
+        sys.modules["mlflow"].set_tracking_uri(None)

@@ -400,7 +400,7 @@ def test_two_clones_that_differ_run_their_own_code(tmp_path: Path) -> None:
     for name in ("one", "two"):
         command = [sys.executable, "-m", "mlflow", "run", str(tmp_path / name), "--env-manager", "local"]
         done = subprocess.run(
-            [*command, "-P", "dry_run=true", "-P", "clips=10", "-P", "frames=40"],
+            [*command, "-P", "dry_run=true", "-P", "clips=12", "-P", "frames=40"],
             env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"},
             capture_output=True,
             text=True,
