@@ -21,6 +21,8 @@ def cli(params: StudyParams) -> None:
     folder = data_folder(plan)
     result = run_study(store, plan, folder)
     click.echo(f"\n{result.summary}\n")
+    if plan.params.size == "small":
+        click.echo("A small study shows how everything works; its numbers say little about the systems.")
     click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {how_to_look(store)}")
 
 
