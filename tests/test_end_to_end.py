@@ -63,7 +63,8 @@ def mlflow_run(
     """Run an entry point of this project to its end."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store}
     command = mlflow_command(entry, parameters)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    folder = Path(store.removeprefix("sqlite:///")).parent  # where MLflow puts artifacts of a store it makes
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr[-4000:]
     return done
 

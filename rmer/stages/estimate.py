@@ -20,10 +20,10 @@ from rmer.systems.precision import resolve_precision
 from rmer.training.protocol import FitConfig, resolve_fit
 
 BATCH = 8
-# One network's weights. A train run stores them seven times over: the best ones as checkpoint and as exported
-# model, the state to go on from with the last and the best ones and Adam's two moments; the export takes two.
+# One network's weights. A train run stores them six times over: the best ones as checkpoint and as exported
+# model; the last and the best ones and Adam's two moments in the state to go on from.
 WEIGHT_BYTES = 4 * 3_940_000
-COPIES_PER_TRAIN_RUN = 7
+COPIES_PER_TRAIN_RUN = 6
 
 
 @dataclass(frozen=True)
