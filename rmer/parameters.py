@@ -66,6 +66,11 @@ class Parameters:
         return dataclasses.asdict(self)
 
 
+def listed(text: str) -> list[str]:
+    """Return the names in a text parameter that lists several by commas, without blanks and repeats."""
+    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+
+
 def _typed(name: str, hint: Any, value: Any) -> Any:
     """Return a value as the type of its parameter, from text where need be (YAML reads 5e-4 as text)."""
     kinds = typing.get_args(hint) or (hint,)

@@ -13,6 +13,8 @@ from rmer.data.dataset import Dataset, IntArray, Normalisation, fit_normalisatio
 from rmer.data.splits import PARTS
 from rmer.errors import UserError
 
+FitOn = Literal["all", "train"]
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,7 +61,12 @@ class Standardised:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
 
-def standardise(dataset: Dataset, scheme: str, fit_on: Literal["all", "train"]) -> Standardised:
+def normalised_on(train_protocol: str) -> FitOn:
+    """Return the clips that a training protocol fits mean and std on: all (published) or train."""
+    return "all" if train_protocol == "published" else "train"
+
+
+def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
     """Split and standardise a data set.
 
     The published protocol fits mean and standard deviation on all clips, the corrected one on training

@@ -15,7 +15,7 @@ import rmer
 from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, listed, param
 from rmer.report.figures import label_versus_prediction, performance_difference, performance_table
 from rmer.report.findings import caveats, headline
 from rmer.report.html import Report, ReportFigure, UsedRun, render
@@ -100,7 +100,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         store,
         params.tags(),
         study=params.study,
-        systems=_names(params.systems),
+        systems=listed(params.systems),
         allow_mixed=params.allow_mixed,
     )
     models = _read(store, selected)
@@ -136,7 +136,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
 def scatter_emotions(models: Sequence[AttackedModel], wanted: str) -> list[str]:
     """Return the emotions of the scatter plot: those wanted, else the paper's, else the first two."""
     targets = models[0].targets
-    unknown = [name for name in _names(wanted) if name not in targets]
+    unknown = [name for name in listed(wanted) if name not in targets]
     if unknown:
         raise UserError(
             f"no target is called {', '.join(unknown)}",
@@ -144,13 +144,13 @@ def scatter_emotions(models: Sequence[AttackedModel], wanted: str) -> list[str]:
             mend=f"The runs have {', '.join(targets)}",
         )
     default = [name for name in SCATTER_EMOTIONS if name in targets] or list(targets[:2])
-    return _names(wanted) or default
+    return listed(wanted) or default
 
 
 def scatter_models(models: Sequence[AttackedModel], params: AnalyzeParams) -> dict[str, AttackedModel]:
     """Return row name -> model of the scatter plot: those wanted, else the paper's, else the first three."""
     rows = in_order(models)
-    wanted = _names(params.scatter_systems)
+    wanted = listed(params.scatter_systems)
     systems = {row[0].system for row in rows.values()}
     unknown = [name for name in wanted if name not in systems | set(rows)]
     if unknown:
@@ -173,10 +173,6 @@ def scatter_models(models: Sequence[AttackedModel], params: AnalyzeParams) -> di
             mend=f"Its seeds are {', '.join(model.seed for model in rows[without[0]])}",
         )
     return shown
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
 
 
 def _read(store: Store, selected: Sequence[Selected]) -> list[AttackedModel]:

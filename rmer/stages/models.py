@@ -11,7 +11,7 @@ import yaml
 from torch import nn
 
 from rmer.data.dataset import Dataset
-from rmer.data.standardised import Standardised, standardise
+from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE
@@ -184,8 +184,8 @@ def _victim(
     named_units: bool,
 ) -> Victim:
     dataset_run, dataset = find_dataset(store, dataset_run_id, study)
-    fit_on = "all" if train_protocol == "published" else "train"
-    data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
+    fit_on = normalised_on(train_protocol)
+    data = standardise(dataset, scheme, fit_on)
     units = _check_contract(model, data, dataset, where=system)
     return Victim(
         model=model,

@@ -8,7 +8,7 @@ from typing import Any
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, listed, param
 from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
 from rmer.stages.preprocess import PreprocessParams, collect_of
 from rmer.stages.train import TrainParams
@@ -128,7 +128,7 @@ class Plan:
 def make_plan(params: StudyParams) -> Plan:
     """Resolve sizes, systems, seeds and attacks; raises UserError for what is not known."""
     given, params = params, params.sized()
-    attacks = _names(params.attacks)
+    attacks = listed(params.attacks)
     unknown = [name for name in attacks if name not in PROTOCOLS]
     if params.soundtracks_dir and given.clips is not None:
         mend = "Leave it out: all clips of soundtracks_dir are used"
@@ -155,17 +155,13 @@ def check_concepts(plan: Plan, data: PreprocessParams) -> None:
 
 def _seeds(text: str) -> list[int]:
     try:
-        seeds = [int(part) for part in _names(text)]
+        seeds = [int(part) for part in listed(text)]
     except ValueError:
         seeds = []
     if not seeds or any(not 0 <= seed < 2**31 for seed in seeds):
         mend = "Give whole numbers from 0, separated by commas"
         raise UserError(f"{text!r} is no list of seeds", where="parameter seeds", mend=mend)
     return seeds
-
-
-def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
 
 
 def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
 from rmer.data.splits import PARTS
-from rmer.data.standardised import Standardised, standardise
+from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import regression_scores
@@ -90,8 +90,8 @@ def train(store: Store, params: TrainParams) -> Outcome:
     config = _fit_config(params, system, dataset, device)
     if system.name == "aA2M2E" and params.train_protocol == "published":
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
-    fit_on = "all" if params.train_protocol == "published" else "train"
-    data = standardise(dataset, scheme, fit_on)  # type: ignore[arg-type]
+    fit_on = normalised_on(params.train_protocol)
+    data = standardise(dataset, scheme, fit_on)
     spec = RunSpec(
         stage=Stage.TRAIN,
         name=f"{system.name} s{params.seed}",

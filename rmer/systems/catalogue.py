@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rmer.errors import UserError
+from rmer.parameters import listed
 from rmer.systems.network import Arch
 
 
@@ -80,7 +81,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 def resolve(names: str) -> list[System]:
     """Return the systems of a comma-separated list of names and groups, without repeats, in order."""
     found: dict[str, System] = {}
-    for name in filter(None, (part.strip() for part in names.split(","))):
+    for name in listed(names):
         if name not in GROUPS and name not in CATALOGUE:
             raise UserError(
                 f"no system or group is called {name!r}",
