@@ -8,6 +8,7 @@ from typing import Any
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
+from rmer.execution.params import ENGINES
 from rmer.parameters import Parameters, listed, param
 from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
 from rmer.stages.preprocess import PreprocessParams, collect_of
@@ -77,6 +78,18 @@ class StudyParams(Parameters):
     )
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
+    engine: str = param(
+        "serial", "where jobs run: in this process, on worker processes, on Ray", choices=ENGINES
+    )
+    jobs_at_once: int = param(0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000)
+    job_cpus: int = param(
+        0, "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)", low=0, high=1024
+    )
+    job_gpus: float | None = param(
+        None, "GPUs a job (.25: four share one); default: 1 where there are any", low=0.0, high=64.0
+    )
+    ray_address: str = param("", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here")
+    retries: int = param(2, "how often a job whose worker died is tried again", low=0, high=1000)
     dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
 
     def sized(self) -> StudyParams:
