@@ -1,17 +1,20 @@
-"""Tests of differences between systems.
+"""Tests of differences between systems over seeds, sizes of effects, and correction for the number of tests.
 
 Conventions
 -----------
 A system is a set of trained models, one a seed. A test compares system ``a`` with system ``b``; a positive
-statistic says that ``a`` has the larger mean. p values are two-sided and not corrected for their number.
+statistic says that ``a`` has the larger mean. p values are two-sided and, but for :func:`holm`, not corrected
+for their number. Tests that draw the music anew, too, are in :mod:`rmer.evaluation.bootstrap`.
 
 Tests
 -----
-* ``paired_t_pooled``: the published test. Student's t over the pairs of all clips of all seeds, as if these
-  were independent; they are not (10 models see the same clips), so its p is far too small.
+* ``paired_t_pooled``: the published test, kept to reproduce it and for nothing else. Student's t over the
+  pairs of all clips of all seeds, as if these were independent; they are not (10 models see the same clips),
+  so its p is far too small.
 * ``paired_t_seeds``: the same test over one score a seed, the smallest change to the published one.
 * ``welch_seeds``: Welch's t over one score a seed, not paired, since networks of different architecture share
-  no random stream and so equal seeds have nothing in common. Seeds are what a replication draws anew.
+  no random stream and so equal seeds have nothing in common. Seeds are what a replication draws anew; the
+  clips are taken as given.
 """
 
 from __future__ import annotations
@@ -86,6 +89,74 @@ def welch_seeds(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[int, float, float]:
         warnings.simplefilter("ignore", RuntimeWarning)
         result = stats.ttest_ind(x, y, equal_var=False)
     return count, float(result.statistic), float(result.pvalue)
+
+
+def tost_welch(a: npt.ArrayLike, b: npt.ArrayLike, margin: float) -> float:
+    """Return p of two one-sided Welch tests that the means of two systems differ by less than ``margin``.
+
+    ``a`` and ``b`` are scores over seeds, as for :func:`welch_seeds`; p is the larger of the two (Schuirmann
+    1987), NaN where Welch's test has no value.
+
+    Raises
+    ------
+    ValueError
+        When the margin is not positive.
+    """
+    if not margin > 0:
+        raise ValueError(f"a margin of equivalence is positive, not {margin}")
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if math.isnan(welch_seeds(x, y)[2]):
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        above = stats.ttest_ind(x + margin, y, equal_var=False, alternative="greater")
+        below = stats.ttest_ind(x - margin, y, equal_var=False, alternative="less")
+    return float(max(above.pvalue, below.pvalue))
+
+
+def hedges_g(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the difference of means in pooled standard deviations, free of small-sample bias.
+
+    ``a`` and ``b`` are scores over seeds. Cohen's d times Hedges' exact factor (Hedges 1981, equation 6e),
+    about 1 - 3 / (4 df - 1). NaN with fewer than two values on a side, values that are not finite, or no
+    variance.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    freedom = len(x) + len(y) - 2
+    if min(len(x), len(y)) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.nan
+    pooled = math.sqrt(((len(x) - 1) * x.var(ddof=1) + (len(y) - 1) * y.var(ddof=1)) / freedom)
+    if pooled == 0:
+        return math.nan
+    log_factor = math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2) - math.log(freedom / 2) / 2
+    return float((x.mean() - y.mean()) / pooled * math.exp(log_factor))
+
+
+def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return how much more often a value of ``a`` exceeds one of ``b`` than the other way round, -1 to 1.
+
+    Over all pairs of seeds (Cliff 1993); 0 where both are alike, 1 where every value of ``a`` is larger. NaN
+    without values, or where one is NaN.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if not (len(x) and len(y)) or np.isnan(x).any() or np.isnan(y).any():
+        return math.nan
+    return float(np.sign(x[:, None] - y).mean())
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the p values ``[tests]`` of one family, adjusted by Holm's step-down method (Holm 1979).
+
+    Those at or below alpha are rejected with a chance of at most alpha that any of them is a false positive,
+    whatever the tests have in common. A NaN stays NaN and *counts as a member*: a family is stated before its
+    tests are known to have values.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values)  # NaN last
+    steps = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def comparisons(systems: Sequence[str], reference: str) -> list[tuple[str, str]]:

@@ -1,0 +1,253 @@
+"""Intervals and tests for scores that vary with the seed of the training and with the music.
+
+Units
+-----
+Seeds and albums are drawn; clips come with their album. An :class:`Endpoint` is one system's score in each
+of its seeds as a function of how much each album counts, so that drawing albums again, leaving one out, or
+taking all is the same call with other weights. Systems are attacked on the same clips: the weights of albums
+are shared, those of seeds are each system's own.
+
+Two answers
+-----------
+* **Percentile interval** of the crossed bootstrap: seeds and albums are drawn with replacement, each
+  independently of the other (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007). It assumes
+  no shape of the distribution, but with few seeds or albums it is too narrow, as percentile intervals are
+  (Davison and Hinkley, "Bootstrap methods and their application", 1997).
+* **t interval and test**: the variances over seeds (Welch's) and over albums (delete-one jackknife) are
+  added, what both contain (seed x album) is subtracted, and the result is never taken smaller than either (as
+  by MacKinnon, Nielsen and Webb, "Jackknife inference with two-way clustering", arXiv 2406.08880). Degrees of
+  freedom are Satterthwaite's, from S - 1 for the seeds of each system and G* - 1 for albums, where
+  G* = (sum n)^2 / sum n^2 is the effective number of albums of n clips.
+
+Measured false-positive rates at 5 %
+------------------------------------
+@TABLE@
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+DRAWS = 10_000
+SEED = 42
+LEVEL = 0.95
+
+# A variance below this share of the full sample's is rounding error.
+_CONSTANT = 1e-12
+# A score without a value is NaN, and no cause for a warning.
+_QUIET = np.errstate(invalid="ignore", divide="ignore", over="ignore")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Endpoint:
+    """One system's score in each of its seeds.
+
+    Attributes
+    ----------
+    sizes
+        Number of clips of each album, ``[albums]``.
+    scores
+        Weights ``[draws, albums]`` (how often each album counts) -> scores ``[draws, seeds]``, NaN where a
+        score has no value.
+    """
+
+    sizes: Floats
+    scores: Callable[[Floats], Floats]
+
+    @property
+    def per_seed(self) -> Floats:
+        """Scores of the seeds over all clips, ``[seeds]``."""
+        values: Floats = self.scores(np.ones((1, len(self.sizes))))[0]
+        return values
+
+    def __sub__(self, before: Endpoint) -> Endpoint:
+        """Return what the same seeds gained over ``before``, another score on the same clips."""
+        _check_albums(self, before)
+        return Endpoint(self.sizes, lambda weights: self.scores(weights) - before.scores(weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A mean score over seeds, or the difference of two systems' mean scores.
+
+    ``se`` and ``df`` are the standard error and the degrees of freedom of the t test over seeds and albums,
+    ``draws`` the draws of the crossed bootstrap that have a value. Where ``value`` is not finite, there are
+    no draws and the rest is NaN; ``se`` and ``df`` also with fewer than two seeds of a system or two albums,
+    and without any variance.
+    """
+
+    value: float
+    se: float
+    df: float
+    draws: Floats
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the t test that the true value is 0."""
+        return float(2 * stats.t.sf(abs(self.value) / self.se, self.df))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return the t interval; it contains 0 exactly where ``p`` is above 1 - ``level``."""
+        reach = float(stats.t.ppf((1 + level) / 2, self.df)) * self.se
+        return self.value - reach, self.value + reach
+
+    def percentile(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return the percentile interval of the crossed bootstrap."""
+        if not len(self.draws):
+            return math.nan, math.nan
+        low, high = np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+    def tost(self, margin: float) -> float:
+        """Return p of the two one-sided t tests that the true value lies within +- ``margin``.
+
+        It is below .05 exactly where the 90 % t interval lies within the margin (Schuirmann 1987).
+        """
+        if not margin > 0:
+            raise ValueError(f"a margin of equivalence is positive, not {margin}")
+        return float(stats.t.sf((margin - abs(self.value)) / self.se, self.df))
+
+
+@_QUIET
+def mean_endpoint(values: npt.ArrayLike, albums: Sequence[object]) -> Endpoint:
+    """Return the mean over clips of ``values`` ``[seeds, clips]``, every clip counting the same.
+
+    ``albums`` ``[clips]`` names the album of each clip; a clip without (``""``, None, NaN) is one of its own.
+    """
+    array, members = np.asarray(values, dtype=np.float64), _members(albums)
+    if array.ndim != 2 or not array.shape[0] or array.shape[1] != members.shape[1]:
+        raise ValueError(f"values must be [seeds, {members.shape[1]} clips], not {array.shape}")
+    sizes, sums = members.sum(axis=1), array @ members.T
+    return Endpoint(sizes, lambda weights: weights @ sums.T / (weights @ sizes)[:, None])
+
+
+def correlation_endpoint(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, albums: Sequence[object]
+) -> Endpoint:
+    """Return the Pearson correlation over clips, averaged over targets.
+
+    ``labels`` are ``[clips, targets]``, ``predictions`` ``[seeds, clips, targets]``; ``albums`` as for
+    :func:`mean_endpoint`. As in :mod:`rmer.evaluation.metrics`, a target whose labels are constant in a draw
+    is left out of that draw's average; a seed whose predictions are constant there has no value.
+    """
+    members = _members(albums)
+    true, predicted = np.asarray(labels, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    if true.ndim != 2 or len(true) != members.shape[1] or predicted.shape[1:] != true.shape:
+        raise ValueError(
+            f"labels must be [{members.shape[1]} clips, targets], not {true.shape}, and predictions "
+            f"[seeds, clips, targets], not {predicted.shape}"
+        )
+    # Centred first, so that sums of squares lose no digits.
+    x, y = true - true.mean(axis=0), predicted - predicted.mean(axis=1, keepdims=True)
+    sizes = members.sum(axis=1)
+    sums = [np.tensordot(part, members, (-2, 1)) for part in (x, x**2, y, y**2, x * y)]
+    floors = [
+        np.where(np.ptp(raw, axis=-2) > 0, _CONSTANT * (part**2).mean(axis=-2), math.inf)
+        for raw, part in ((true, x), (predicted, y))
+    ]
+
+    @_QUIET
+    def scores(weights: Floats) -> Floats:
+        shares = weights / (weights @ sizes)[:, None]
+        mx, mxx, my, myy, mxy = (np.moveaxis(part @ shares.T, -1, 0) for part in sums)
+        vx, vy = mxx - mx**2, myy - my**2
+        vx[vx <= floors[0]], vy[vy <= floors[1]] = math.nan, math.nan
+        r = np.clip((mxy - mx[:, None] * my) / np.sqrt(vx[:, None] * vy), -1, 1)
+        rated = np.isfinite(vx)[:, None]
+        mean: Floats = np.where(rated, r, 0).sum(axis=-1) / rated.sum(axis=-1)
+        return mean
+
+    return Endpoint(sizes, scores)
+
+
+@_QUIET
+def estimate(a: Endpoint, b: Endpoint | None = None, *, draws: int = DRAWS, seed: int = SEED) -> Estimate:
+    """Estimate the mean score of one system, or how much higher the score of ``a`` is than that of ``b``.
+
+    ``a`` and ``b`` are over the same clips (ValueError where their albums differ in number or size). Equal
+    ``seed`` and numbers of albums and seeds give equal draws. With one seed, or one album, the bootstrap says
+    nothing about the other seeds, or albums.
+    """
+    sides = [a] if b is None else [a, b]
+    _check_albums(*sides)
+    value = float(_difference([side.per_seed.mean() for side in sides]))
+    se, df = _standard_error(sides) if math.isfinite(value) else (math.nan, math.nan)
+    drawn = _draw(sides, draws, np.random.default_rng(seed)) if math.isfinite(value) else np.empty(0)
+    return Estimate(value, se, df, drawn[np.isfinite(drawn)])
+
+
+def estimate_curve(
+    values: npt.ArrayLike, albums: Sequence[object], *, draws: int = DRAWS, seed: int = SEED
+) -> list[Estimate]:
+    """Estimate the mean over clips and seeds at every epsilon of a sweep, from the same draws throughout.
+
+    ``values`` are ``[epsilons, seeds, clips]``; ``albums`` as for :func:`mean_endpoint`.
+    """
+    return [estimate(mean_endpoint(of_one, albums), draws=draws, seed=seed) for of_one in np.asarray(values)]
+
+
+def _standard_error(sides: Sequence[Endpoint]) -> tuple[float, float]:
+    sizes = sides[0].sizes
+    full, albums = [side.per_seed for side in sides], len(sizes)
+    if albums < 2 or min(map(len, full)) < 2:
+        return math.nan, math.nan
+    effects = [
+        side.scores(1 - np.eye(albums)) - scores for side, scores in zip(sides, full, strict=True)
+    ]  # of leaving out one album, [albums, seeds]
+    over_seeds = np.array([scores.var(ddof=1) / len(scores) for scores in full])
+    over_albums = (albums - 1) * _difference([effect.mean(axis=1) for effect in effects]).var()
+    both = (albums - 1) * sum(effect.var(axis=1, ddof=1).mean() / effect.shape[1] for effect in effects)
+    variance = max(over_seeds.sum() + over_albums - both, over_seeds.sum(), over_albums)
+    if not variance > 0:
+        return math.nan, math.nan
+    freedom = np.array([len(scores) - 1 for scores in full])
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    df = variance**2 / ((over_seeds**2 / freedom).sum() + over_albums**2 / (effective - 1))
+    return math.sqrt(variance), float(df)
+
+
+def _draw(sides: Sequence[Endpoint], draws: int, rng: np.random.Generator) -> Floats:
+    weights = _multinomial(len(sides[0].sizes), draws, rng)
+    means = []
+    for side in sides:
+        scores = side.scores(weights)
+        chosen = _multinomial(scores.shape[1], draws, rng)
+        # A seed that was not drawn has no say, also where its score has no value.
+        means.append(np.where(chosen > 0, chosen * scores, 0).sum(axis=1) / scores.shape[1])
+    return _difference(means)
+
+
+def _multinomial(units: int, draws: int, rng: np.random.Generator) -> Floats:
+    """Return how often each of ``units`` is drawn in ``units`` draws with replacement, ``[draws, units]``."""
+    return rng.multinomial(units, np.full(units, 1 / units), size=draws).astype(np.float64)
+
+
+def _difference(values: Sequence[Floats | np.floating]) -> Floats:
+    """Return the first less the second, or the only one."""
+    return np.asarray(values[0] if len(values) == 1 else values[0] - values[1], dtype=np.float64)
+
+
+def _members(albums: Sequence[object]) -> Floats:
+    """Return which clip belongs to which album, ``[albums, clips]`` of 0 and 1; albums sorted by name."""
+    names = [
+        (0, album, 0) if isinstance(album, str) and album else (1, "", clip)
+        for clip, album in enumerate(albums)
+    ]
+    if not names:
+        raise ValueError("there is no clip")
+    rows = {name: row for row, name in enumerate(sorted(set(names)))}
+    members: Floats = np.eye(len(rows))[:, [rows[name] for name in names]]
+    return members
+
+
+def _check_albums(*endpoints: Endpoint) -> None:
+    if not all(np.array_equal(endpoint.sizes, endpoints[0].sizes) for endpoint in endpoints):
+        raise ValueError("scores are over different clips: their albums differ in number or size")
