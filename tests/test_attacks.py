@@ -11,8 +11,8 @@ import torch
 from networks import linear_regressor
 from torch import Tensor
 
-from rmer.attacks.base import Attack, BudgetError, Crafted
-from rmer.attacks.losses import absolute_error, correlation, squared_error
+from rmer.attacks.base import Attack, BudgetError, Crafted, Problem
+from rmer.attacks.losses import ErrorObjective, absolute_error, correlation, objectives, squared_error
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.threat import Threat, l2_norms
@@ -34,7 +34,9 @@ def test_pgd_reaches_the_optimum_of_a_linear_regressor(norm: str, dual: int, los
     model, inputs, epsilon = linear_regressor(targets=1), clips(5), 0.01
     errors = torch.tensor([[3.0], [-3.0], [5.0], [-4.0], [6.0]], dtype=torch.float64)
     labels = model(inputs)["output"].detach() - errors
-    result = PGD(steps=60, loss=loss)(FrozenNetwork(model), inputs, labels, Threat(norm, epsilon))
+    result = PGD(steps=60, losses=(ErrorObjective(loss),))(
+        FrozenNetwork(model), inputs, labels, Threat(norm, epsilon)
+    )
     reached = absolute_error(model(result.adversaries)["output"], labels)
     best = errors.abs()[:, 0] + epsilon * torch.linalg.vector_norm(model.weights[0], dual)
     assert torch.allclose(reached, best, atol=1e-6)
@@ -69,20 +71,18 @@ def test_pgd_is_never_weaker_than_no_attack() -> None:
     network, inputs = build_network("plain"), torch.randn(3, 1, 40, 149)
     labels = torch.rand(3, 8)
     frozen = FrozenNetwork(network)
-    clean = absolute_error(frozen.outputs(inputs), labels)
+    clean = absolute_error(frozen.predict(inputs)["output"], labels)
     # One huge step from a random corner may well land on a better prediction; the clean clip is kept then.
     result = PGD(steps=1, relative_step=2.0)(frozen, inputs, labels, Threat("linf", 1.0))
-    assert bool((absolute_error(frozen.outputs(result.adversaries), labels) >= clean).all())
+    assert bool((absolute_error(frozen.predict(result.adversaries)["output"], labels) >= clean).all())
 
 
 @dataclass(frozen=True)
 class _Unclamped(Attack):
     name: ClassVar[str] = "unclamped"
 
-    def run(
-        self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
-    ) -> Crafted:
-        return Crafted(inputs + 1.01 * threat.epsilon)
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        return Crafted(problem.inputs + 1.01 * problem.threat.epsilon)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -106,9 +106,9 @@ def test_gradients_in_bf16_find_adversaries_as_strong_and_scores_stay_fp32() -> 
     exact = PGD(steps=20)(FrozenNetwork(network), inputs, labels, threat)
     reduced = PGD(steps=20)(frozen, inputs, labels, threat)
     assert not torch.equal(exact.adversaries, reduced.adversaries)
-    assert torch.equal(frozen.outputs(inputs), FrozenNetwork(network).outputs(inputs))
+    assert torch.equal(frozen.predict(inputs)["output"], FrozenNetwork(network).predict(inputs)["output"])
     strong, stronger = (
-        float(absolute_error(frozen.outputs(result.adversaries), labels).mean())
+        float(absolute_error(frozen.predict(result.adversaries)["output"], labels).mean())
         for result in (reduced, exact)
     )
     assert strong == pytest.approx(stronger, rel=0.02)
@@ -176,7 +176,7 @@ def test_published_penalty_shrinks_the_perturbation() -> None:
     [
         lambda: PublishedAttack(optimiser="LBFGS"),
         lambda: PublishedAttack(conv_method="rmse"),  # type: ignore[arg-type]
-        lambda: PGD(loss="huber"),
+        lambda: objectives(["huber"], ("tension",)),
         lambda: PGD(steps=0),
         lambda: Threat("l1", 0.1),  # type: ignore[arg-type]
         lambda: Threat("linf", -0.1),

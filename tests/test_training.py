@@ -176,7 +176,9 @@ def test_protocols_resolve_to_what_the_study_says() -> None:
     assert published.stop_on_concepts
     assert published.drop_last
     corrected = resolve_fit(CATALOGUE["aA2M2E"], "corrected", seed=6)
-    assert corrected.adversarial == AdversarialTraining(iterations=10, every=1, epsilon=0.02)
+    assert corrected.adversarial == AdversarialTraining(
+        iterations=10, every=1, epsilon=0.02, norm="linf", share=0.5
+    )
     assert (corrected.emotion_weight, corrected.concept_weight) == (0.5, 0.5)
     assert not corrected.stop_on_concepts
     assert not corrected.drop_last

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmer.attacks.losses import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.systems.frozen import FrozenNetwork
 
@@ -23,14 +25,51 @@ class BudgetError(AssertionError):
     """An attack returned an adversary outside its threat model: a bug in the attack."""
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One batch to attack.
+
+    Attributes
+    ----------
+    inputs : [batch, 1, frames, bands], standardised
+    labels : [batch, targets], what the attack moves away from
+    threat : the budget and the box
+    generators : one stream of random numbers a clip, so that its fate does not depend on its batch
+    warm : adversaries of a smaller budget to start from, shaped like inputs, or None
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    threat: Threat
+    generators: list[torch.Generator]
+    warm: Tensor | None = None
+
+    def uniform(self) -> Tensor:
+        """Draw numbers uniform in [-1, 1), shaped like the inputs."""
+        shape = self.inputs.shape[1:]
+        drawn = [torch.rand(shape, generator=generator) for generator in self.generators]
+        return (torch.stack(drawn) * 2 - 1).to(self.inputs)
+
+    def random_start(self) -> Tensor:
+        """Draw a start inside the budget."""
+        return self.threat.random_start(self.inputs, self.uniform())
+
+    def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
+        """Return the objective made ready for this batch."""
+        return objective.started(network, self.inputs, self.labels, self.threat)
+
+
 @dataclass
 class Crafted:
-    """What an attack returns for one batch: adversaries [batch, 1, frames, bands] and per-clip columns.
+    """What an attack returns for one batch.
 
-    The cost is filled in by the base class.
+    ``adversaries`` [batch, 1, frames, bands] are the worst that were found for the attack's main metric,
+    ``also`` (metric -> adversaries) those for other metrics; ``columns`` holds per-clip values. The cost is
+    filled in by the base class.
     """
 
     adversaries: Tensor
+    also: dict[str, Tensor] = field(default_factory=dict)
     columns: dict[str, Tensor] = field(default_factory=dict)
     gradients: int = 0
     forwards: int = 0
@@ -44,12 +83,14 @@ class AttackResult:
     Attributes
     ----------
     adversaries : float [clips, 1, frames, bands], in the units of the inputs
+    also : metric -> adversaries that are worse than these for another metric than the attack's main one
     columns : per-clip values [clips] or [clips, targets] that the attack reports (iterations, ...)
     linf, l2 : norms of the saved perturbations [clips], in the units of the inputs
-    violations : bool [clips], whether the saved adversary leaves ``threat``
+    violations : bool [clips], whether a saved adversary leaves ``threat``
     """
 
     adversaries: Tensor
+    also: dict[str, Tensor]
     columns: dict[str, Tensor]
     linf: Tensor
     l2: Tensor
@@ -66,22 +107,17 @@ class Attack(ABC):
     # Whether adversaries must satisfy the threat model. Only the published attack, which never enforced its
     # epsilon, sets this to False: its violations are then counted, not raised.
     enforced: ClassVar[bool] = True
+    # Whether it draws random numbers, so that its seed determines the result.
+    random: ClassVar[bool] = False
 
     @abstractmethod
-    def run(
-        self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
-    ) -> Crafted:
-        """Craft adversaries for one batch; clips must not influence each other.
-
-        ``inputs`` [batch, 1, frames, bands], ``labels`` [batch, targets]; ``noise`` holds what randomness
-        the attack may use, uniform in [-1, 1), [batch, starts, 1, frames, bands], so that a clip's result
-        does not depend on the batch that it is in.
-        """
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        """Craft adversaries for one batch; clips do not influence each other unless the attack is joint."""
 
     @property
-    def starts(self) -> int:
-        """How many random starts a clip gets (0: the attack draws no random numbers)."""
-        return 0
+    def joint(self) -> bool:
+        """Whether the clips of a split are attacked together, as one batch."""
+        return False
 
     @final
     def __call__(
@@ -93,6 +129,7 @@ class Attack(ABC):
         *,
         seed: int = 0,
         batch_size: int = 8,
+        warm: Tensor | None = None,
         progress: Progress | None = None,
         resume: Path | None = None,
     ) -> AttackResult:
@@ -103,7 +140,8 @@ class Attack(ABC):
         model : maps [batch, 1, frames, bands] to {"output": [batch, targets], "c_prob": ...}
         inputs : [clips, 1, frames, bands], standardised
         labels : [clips, targets], what the attack moves away from
-        seed : of the random starts; the draw for clip i does not depend on ``batch_size``
+        seed : of all that is random; what clip i draws does not depend on ``batch_size``
+        warm : adversaries of a smaller budget, [clips, 1, frames, bands], as one more start
         progress : called with the number of clips done after each batch
         resume : folder for finished batches; those found there are not attacked again
 
@@ -111,32 +149,32 @@ class Attack(ABC):
         ------
         BudgetError : an adversary of an enforced attack leaves ``threat``
         """
-        network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model)
-        generator = torch.Generator().manual_seed(seed)
-        done = 0
+        network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
+        size = len(inputs) if self.joint else batch_size
         parts: list[Crafted] = []
-        for x, y in zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True):
-            # Drawn for finished batches too: the random numbers of a clip depend on its place alone.
-            noise = torch.rand((len(x), self.starts, *x.shape[1:]), generator=generator) * 2 - 1
-            file = None if resume is None else resume / f"{done:05d}-{len(x)}.pt"
+        for first in range(0, len(inputs), size):
+            rows = slice(first, min(first + size, len(inputs)))
+            file = None if resume is None else resume / f"{first:05d}-{rows.stop - first}.pt"
             if file is not None and file.exists():
                 part = Crafted(**torch.load(file, weights_only=True))
             else:
-                part = self._craft(network, x, y, threat, noise)
+                generators = [clip_generator(seed, index) for index in range(first, rows.stop)]
+                start = None if warm is None else warm[rows]
+                problem = Problem(inputs[rows], labels[rows], threat.of(rows), generators, start)
+                part = self._craft(network, problem)
                 if file is not None:
                     _save(part, file)
             parts.append(part)
-            done += len(x)
             if progress is not None:
-                progress(len(x))
+                progress(rows.stop - first)
         return self._measure(inputs.cpu(), parts, threat)
 
-    def _craft(self, network: FrozenNetwork, x: Tensor, y: Tensor, threat: Threat, noise: Tensor) -> Crafted:
+    def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
-        device, dtype = network.device, network.dtype
-        part = self.run(network, x.to(device, dtype), y.to(device, dtype), threat, noise.to(device, dtype))
+        part = self.run(network, _moved(problem, network))
         return Crafted(
             adversaries=part.adversaries.cpu(),
+            also={metric: values.cpu() for metric, values in part.also.items()},
             columns={name: values.cpu() for name, values in part.columns.items()},
             gradients=network.gradients - spent[0],
             forwards=network.forwards - spent[1],
@@ -145,14 +183,19 @@ class Attack(ABC):
 
     def _measure(self, clean: Tensor, parts: list[Crafted], threat: Threat) -> AttackResult:
         adversaries = torch.cat([part.adversaries for part in parts])
+        also = {metric: torch.cat([part.also[metric] for part in parts]) for metric in parts[0].also}
         violations = threat.violations(clean, adversaries)
+        for others in also.values():
+            violations = violations | threat.violations(clean, others)
         if self.enforced and bool(violations.any()):
             clips = violations.nonzero().flatten().tolist()
-            budget = f"{threat.norm} epsilon {threat.epsilon}"
-            raise BudgetError(f"{self.name}: {budget} exceeded on clips {clips}")
+            raise BudgetError(
+                f"{self.name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}"
+            )
         delta = adversaries.double() - clean.double()
         return AttackResult(
             adversaries=adversaries,
+            also=also,
             columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
             linf=linf_norms(delta),
             l2=l2_norms(delta),
@@ -161,6 +204,54 @@ class Attack(ABC):
             forwards=sum(part.forwards for part in parts),
             seconds=sum(part.seconds for part in parts),
         )
+
+
+class Best:
+    """The best iterates of each clip so far, one for each metric, by values to be raised; NaN never wins."""
+
+    def __init__(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+        self.iterates = dict.fromkeys(values, iterates)
+        self.values = dict(values)
+        self.columns: dict[str, Tensor] = {}
+
+    @classmethod
+    def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
+        """Begin with the clean clips, so that no adversary is weaker than no attack."""
+        prediction = network.predict_in_batches(problem.inputs)
+        return cls(problem.inputs, objective.values(prediction, problem.labels))
+
+    @property
+    def main(self) -> Tensor:
+        """Best values [batch] of the main metric."""
+        return next(iter(self.values.values()))
+
+    def update(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+        """Take over each clip whose value rose."""
+        for metric, found in values.items():
+            # A clean clip without a value (NaN) gives way to the first iterate that has one.
+            better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
+            self.iterates[metric] = torch.where(better.view(-1, 1, 1, 1), iterates, self.iterates[metric])
+            self.values[metric] = torch.where(better, found, self.values[metric])
+
+    def crafted(self) -> Crafted:
+        """Return what was found."""
+        main, *others = self.iterates
+        return Crafted(
+            self.iterates[main], {metric: self.iterates[metric] for metric in others}, self.columns
+        )
+
+
+def clip_generator(seed: int, index: int) -> torch.Generator:
+    """Return the random stream of the clip at place ``index``."""
+    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _moved(problem: Problem, network: FrozenNetwork) -> Problem:
+    device, dtype = network.device, network.dtype
+    warm = None if problem.warm is None else problem.warm.to(device, dtype)
+    inputs, labels = problem.inputs.to(device, dtype), problem.labels.to(device, dtype)
+    return Problem(inputs, labels, problem.threat, problem.generators, warm)
 
 
 def _save(part: Crafted, file: Path) -> None:

@@ -1,12 +1,21 @@
-"""What an attack maximises: one value a clip, from outputs and labels [batch, targets]."""
+"""What an attack ascends, and by which values it chooses the iterate that it keeps."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+from rmer.attacks.threat import Threat
+from rmer.errors import UserError
+from rmer.evaluation.metrics import RATING_SCALE
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import Prediction
 
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -26,4 +35,248 @@ def correlation(outputs: Tensor, labels: Tensor) -> Tensor:
     return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
 
 
-LOSSES: dict[str, Loss] = {"mse": squared_error, "l1": absolute_error}
+def correlation_over_clips(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Pearson correlation of each target over the clips, averaged over targets (a scalar, in float64).
+
+    Targets with constant labels are left out, as in :mod:`rmer.evaluation.metrics`; a constant output
+    counts as correlation 0, since an attack needs a number to go on from.
+    """
+    varies = labels.amax(0) > labels.amin(0)
+    a, b = (values.double()[:, varies] - values.double()[:, varies].mean(0) for values in (outputs, labels))
+    norms = (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
+    return ((a * b).sum(0) / norms).mean()
+
+
+class Ascent(NamedTuple):
+    """What an attack learns at an iterate: prediction, loss to be raised [batch], and its gradient."""
+
+    prediction: Prediction
+    loss: Tensor
+    gradient: Tensor
+
+
+class Objective(ABC):
+    """A loss, and the values by which the best iterate of each clip is kept.
+
+    ``joint`` objectives are functions of all clips of a split together; the others of each clip alone.
+    """
+
+    joint: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name by which users ask for it."""
+
+    @abstractmethod
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        """Return prediction, loss and gradient at ``iterates`` [batch, 1, frames, bands]."""
+
+    @abstractmethod
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return metric -> value of each clip [batch], the larger the stronger; the main one comes first."""
+
+    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient alone, for attacks that compare nothing on their way."""
+        return self.ascend(network, iterates, labels).gradient
+
+    def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
+        """Return the objective for one batch; most need no preparation."""
+        return self
+
+
+class _ClipObjective(Objective):
+    """An objective whose loss is a function of each clip alone."""
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        """Return the loss to be raised, [batch]."""
+
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        prediction, gradient = network.gradient(iterates, lambda found: self.loss(found, labels))
+        return Ascent(prediction, self.loss(prediction, labels), gradient)
+
+    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
+        return network.gradient_alone(iterates, lambda found: self.loss(found, labels))
+
+
+def errors(prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    """Return the absolute error of each clip, raw and after clipping predictions to the rating scale."""
+    outputs = prediction["output"]
+    return {
+        "mae": absolute_error(outputs, labels),
+        "mae_clipped": absolute_error(outputs.clamp(*RATING_SCALE), labels),
+    }
+
+
+@dataclass(frozen=True)
+class ErrorObjective(_ClipObjective):
+    """Raise the error of each clip; ``kind`` names the loss that supplies gradients."""
+
+    kind: Literal["l1", "mse"]
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return LOSSES[self.kind](prediction["output"], labels)
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+@dataclass(frozen=True)
+class OutputObjective(_ClipObjective):
+    """Raise the error of each clip along one output, up or down: the one of this ``rank``.
+
+    Directions are ranked per clip by the error that a linear model predicts for them: the error now, plus
+    epsilon times the dual norm of the output's gradient at the clean clip.
+    """
+
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        return "outputs"
+
+    def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
+        dual = 1 if threat.norm == "linf" else 2
+        radius = threat.radius(inputs).view(-1)
+        potentials = []
+        for target in range(labels.shape[1]):
+            prediction, gradient = network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
+            error = prediction["output"][:, target] - labels[:, target]
+            reach = radius * torch.linalg.vector_norm(gradient.flatten(1), dual, dim=1)
+            potentials += [error + reach, -error + reach]
+        ranked = torch.stack(potentials, 1).argsort(stable=True, dim=1, descending=True)
+        chosen = ranked[:, self.rank % ranked.shape[1]]
+        return _DirectedObjective(chosen // 2, 1.0 - 2.0 * (chosen % 2).to(inputs.dtype))
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        raise AssertionError("directions are chosen at the start of an attack")
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class _DirectedObjective(_ClipObjective):
+    """Raise (sign 1) or lower (-1) one output a clip; ``outputs`` and ``signs`` are [batch]."""
+
+    outputs: Tensor
+    signs: Tensor
+
+    @property
+    def name(self) -> str:
+        return "outputs"
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return self.signs * prediction["output"].gather(1, self.outputs[:, None])[:, 0]
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+@dataclass(frozen=True)
+class SteeringObjective(_ClipObjective):
+    """Push one emotion or concept up or down, whatever the labels say (a targeted attack)."""
+
+    unit: Literal["output", "c_prob"]
+    index: int
+    way: Literal["up", "down"]
+    target: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.way}:{self.target}"
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        units = prediction["c_prob"] if self.unit == "c_prob" else prediction["output"]
+        if units is None:
+            raise UserError(
+                "this model has no concept units", where=f"loss {self.name}", mend="Attack a bottleneck"
+            )
+        return units[:, self.index] * (1.0 if self.way == "up" else -1.0)
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return {self.name: self.loss(prediction, labels)}
+
+
+@dataclass(frozen=True)
+class CorrelationObjective(Objective):
+    """Lower the correlation over the clips of a split, averaged over targets: all clips pull together.
+
+    The reported correlation is over clips, so no attack on one clip alone can aim at it.
+    """
+
+    joint: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "corr"
+
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        prediction = network.predict_in_batches(iterates)
+        outputs = prediction["output"].detach().requires_grad_(True)
+        with torch.enable_grad():
+            loss = -correlation_over_clips(outputs, labels)
+        (weights,) = torch.autograd.grad(loss, outputs)
+        size = network.batch_size
+        gradients = [
+            network.gradient_alone(batch, lambda found, w=weight: (found["output"] * w).sum(1))  # type: ignore[misc]
+            for batch, weight in zip(torch.split(iterates, size), torch.split(weights, size), strict=True)
+        ]
+        return Ascent(prediction, loss.detach().expand(len(iterates)), torch.cat(gradients))
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return {"corr": -correlation_over_clips(prediction["output"], labels).expand(len(labels))}
+
+
+def objectives(
+    names: list[str], targets: tuple[str, ...], concepts: tuple[str, ...] = ()
+) -> tuple[Objective, ...]:
+    """Return the objectives called ``names``: l1, mse, outputs, corr, up:<name> or down:<name>.
+
+    ``up`` and ``down`` take an emotion of ``targets`` or a concept of ``concepts``. The n-th ``outputs`` is
+    the direction of rank n. Raises UserError for an unknown name, and for objectives that keep different
+    iterates and so cannot be restarts of one attack.
+    """
+    found = [
+        _objective(name, names[:place].count("outputs"), targets, concepts)
+        for place, name in enumerate(names)
+    ]
+    kinds = {objective.name if objective.name not in ERROR_LOSSES else "error" for objective in found}
+    if len(kinds) != 1:
+        raise UserError(
+            f"{', '.join(names) or 'nothing'} cannot be restarts of one attack: each keeps another iterate",
+            where="parameter loss",
+            mend=f"Give one of them, or several of {', '.join(ERROR_LOSSES)}",
+        )
+    return tuple(found)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": squared_error, "l1": absolute_error}
+ERROR_LOSSES = ("l1", "mse", "outputs")
+
+
+def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[str, ...]) -> Objective:
+    if name == "corr":
+        return CorrelationObjective()
+    if name == "outputs":
+        return OutputObjective(rank)
+    if name in LOSSES:
+        return ErrorObjective(cast(Literal["l1", "mse"], name))
+    way, _, target = name.partition(":")
+    if way in ("up", "down"):
+        steer = partial(SteeringObjective, way=cast(Literal["up", "down"], way), target=target)
+        if target in targets:
+            return steer("output", targets.index(target))
+        if target in concepts:
+            return steer("c_prob", concepts.index(target))
+    raise UserError(
+        f"{name!r} is no loss",
+        where="parameter loss",
+        mend=f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before one of "
+        f"{', '.join((*targets, *concepts))}",
+    )

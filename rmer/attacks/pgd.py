@@ -1,80 +1,101 @@
-"""Projected gradient descent (Madry et al., ICLR 2018) on a multi-output regression model."""
+"""Projected gradient descent (Madry et al., ICLR 2018) and its single step, on multi-output regression."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted
-from rmer.attacks.losses import LOSSES, absolute_error
-from rmer.attacks.threat import Threat, l2_norms
+from rmer.attacks.base import Attack, Best, Crafted, Problem
+from rmer.attacks.losses import ErrorObjective, Objective
+from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
+
+ERROR = (ErrorObjective("mse"),)
 
 
 @dataclass(frozen=True)
 class PGD(Attack):
-    """Ascend the loss by steps of ``epsilon * relative_step``, projecting after each.
+    """Ascend a loss by steps of ``epsilon * relative_step``, projecting after each.
 
-    Kept per clip is the iterate with the largest mean absolute error, over all steps and restarts and the
-    clean clip itself, so that an adversary is never weaker than no attack. ``loss`` supplies gradients only.
+    Each of ``restarts`` starts is drawn at random in the ball; start i follows loss i (taken in turn). Kept
+    per clip is the iterate with the largest value of the objective, over all steps and starts and the clean
+    clip itself, so that an adversary is never weaker than no attack. ``keep="last"`` returns the last
+    iterate instead, whatever its value, and needs no predictions: what adversarial training uses.
     """
 
     steps: int = 40
     relative_step: float = 0.25
-    loss: str = "mse"
+    losses: tuple[Objective, ...] = ERROR
     restarts: int = 1
+    keep: Literal["best", "last"] = "best"
 
     name: ClassVar[str] = "pgd"
+    random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UserError(f"{self.loss!r} is no loss", where="loss", mend=f"Use {' or '.join(LOSSES)}")
-        if self.steps < 1 or self.restarts < 1:
-            raise UserError(
-                "needs at least one step and one start", where="pgd", mend="Raise steps or restarts"
-            )
+        check_search(self.steps, self.restarts, self.name)
 
     @property
-    def starts(self) -> int:
-        return self.restarts
+    def joint(self) -> bool:
+        return self.losses[0].joint
 
-    def run(
-        self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
-    ) -> Crafted:
-        best = Best(inputs, absolute_error(network.outputs(inputs), labels))
-        for start in noise.unbind(1):
-            iterate = threat.random_start(inputs, start)
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        if self.keep == "last":
+            return Crafted(self._last(network, problem))
+        best = Best.of_clean(network, problem, self.losses[0])
+        for start in range(self.restarts):
+            objective = problem.started(network, self.losses[start % len(self.losses)])
+            iterate = problem.random_start()
             for _ in range(self.steps):
-                outputs, gradient = network.gradient(iterate, lambda out: LOSSES[self.loss](out, labels))
-                best.update(iterate, absolute_error(outputs, labels))
-                step = threat.epsilon * self.relative_step * _steepest(gradient, threat)
-                iterate = threat.project(inputs, iterate + step)
-            best.update(iterate, absolute_error(network.outputs(iterate), labels))
-        passes = torch.full((len(inputs),), self.steps * self.restarts)
-        return Crafted(best.iterates, {"iterations": passes})
+                prediction, _, gradient = objective.ascend(network, iterate, problem.labels)
+                best.update(iterate, objective.values(prediction, problem.labels))
+                iterate = self._moved(problem, iterate, gradient)
+            final = network.predict_in_batches(iterate)
+            best.update(iterate, objective.values(final, problem.labels))
+        return best.crafted()
+
+    def _last(self, network: FrozenNetwork, problem: Problem) -> Tensor:
+        iterate = problem.random_start()
+        for _ in range(self.steps):
+            gradient = self.losses[0].direction(network, iterate, problem.labels)
+            iterate = self._moved(problem, iterate, gradient)
+        return iterate
+
+    def _moved(self, problem: Problem, iterate: Tensor, gradient: Tensor) -> Tensor:
+        threat = problem.threat
+        step = threat.radius(iterate) * self.relative_step * steepest(gradient, threat.norm)
+        return threat.project(problem.inputs, iterate + step)
 
 
-class Best:
-    """The best iterate of each clip so far, by a value to be maximised; NaN never wins."""
+@dataclass(frozen=True)
+class SingleStep(Attack):
+    """One step to the border of the budget from the clean clip (Goodfellow et al., ICLR 2015)."""
 
-    def __init__(self, iterates: Tensor, values: Tensor) -> None:
-        self.iterates = iterates.clone()
-        self.values = values.clone()
+    losses: tuple[Objective, ...] = ERROR
 
-    def update(self, iterates: Tensor, values: Tensor) -> None:
-        """Take over each clip whose value rose."""
-        better = values > self.values
-        self.iterates = torch.where(better.view(-1, 1, 1, 1), iterates, self.iterates)
-        self.values = torch.where(better, values, self.values)
+    name: ClassVar[str] = "single_step"
+
+    @property
+    def joint(self) -> bool:
+        return self.losses[0].joint
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        best = Best.of_clean(network, problem, self.losses[0])
+        threat = problem.threat
+        for loss in self.losses:
+            objective = problem.started(network, loss)
+            gradient = objective.ascend(network, problem.inputs, problem.labels).gradient
+            step = threat.radius(problem.inputs) * steepest(gradient, threat.norm)
+            iterate = threat.project(problem.inputs, problem.inputs + step)
+            final = network.predict_in_batches(iterate)
+            best.update(iterate, objective.values(final, problem.labels))
+        return best.crafted()
 
 
-def _steepest(gradient: Tensor, threat: Threat) -> Tensor:
-    """Direction of steepest ascent in the norm's unit ball."""
-    if threat.norm == "linf":
-        return gradient.sign()
-    sizes = l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / sizes.view(-1, 1, 1, 1)
+def check_search(steps: int, restarts: int, name: str) -> None:
+    """Raise UserError where a search has no step or no start."""
+    if steps < 1 or restarts < 1:
+        raise UserError("needs at least one step and one start", where=name, mend="Raise steps or restarts")

@@ -13,9 +13,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted
+from rmer.attacks.base import Attack, Crafted, Problem
 from rmer.attacks.losses import correlation, squared_error
-from rmer.attacks.threat import Threat
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
@@ -59,24 +58,24 @@ class PublishedAttack(Attack):
                 f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse"
             )
 
-    def run(
-        self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, noise: Tensor
-    ) -> Crafted:
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        inputs, labels = problem.inputs, problem.labels
         state = _State(inputs, labels, self)
         for _ in range(self.max_iters):
-            outputs, gradient = network.gradient(
-                inputs + state.delta.detach(), lambda out: squared_error(out, labels) * (self.alpha or 1.0)
+            prediction, gradient = network.gradient(
+                inputs + state.delta.detach(),
+                lambda found: squared_error(found["output"], labels) * (self.alpha or 1.0),
             )
-            state.note(outputs)
+            state.note(prediction["output"])
             if bool(state.converged.all()):
                 break
             state.step(gradient)
             if self.enforced:
-                state.replace(threat.project(inputs, inputs + state.delta.detach()) - inputs)
+                state.replace(problem.threat.project(inputs, inputs + state.delta.detach()) - inputs)
         adversaries = inputs + state.best
         return Crafted(
             adversaries,
-            {
+            columns={
                 "iterations": state.iterations,
                 "converged": state.converged,
                 "threshold": state.threshold,

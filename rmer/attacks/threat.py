@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from rmer.errors import UserError
 
 Norm = Literal["linf", "l2"]
+NORMS = ("linf", "l2")
 
 # Float32 rounding of x + delta, relative to max(1, |x|): the saved array may miss the budget by no more.
 ROUNDING = 2.0**-22
@@ -23,21 +25,46 @@ class Threat:
     Attributes
     ----------
     norm : "linf" or "l2"
-    epsilon : radius of the ball in standardised-spectrogram units (>= 0)
+    epsilon : radius of the ball in standardised-spectrogram units (>= 0), or one for each clip [clips]
     floor : [bands] or None: least valid value of each band (standardised silence)
     ceiling : [bands] or None: largest valid value of each band; a clip that exceeds it keeps its own value
     """
 
     norm: Norm
-    epsilon: float
+    epsilon: float | Tensor
     floor: Tensor | None = None
     ceiling: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
+        if self.norm not in NORMS:
             raise UserError(f"{self.norm!r} is no norm", where="norm", mend="Use linf or l2")
-        if not 0.0 <= self.epsilon < float("inf"):
+        radii = torch.as_tensor(self.epsilon)
+        if not bool(((radii >= 0) & radii.isfinite()).all()):
             raise UserError(f"{self.epsilon} is out of range", where="epsilon", mend="Give a number >= 0")
+
+    @classmethod
+    def per_cell(
+        cls,
+        norm: Norm,
+        epsilon: float,
+        cells: int,
+        floor: Tensor | None = None,
+        ceiling: Tensor | None = None,
+    ) -> Threat:
+        """Return the threat model of a budget a cell, for spectrograms of ``cells`` cells.
+
+        The L2 ball gets the radius ``epsilon * sqrt(cells)``, so that it contains the L-inf ball of the same
+        ``epsilon``: budgets of both norms are named by one number.
+        """
+        return cls(norm, epsilon if norm == "linf" else epsilon * math.sqrt(cells), floor, ceiling)
+
+    def radius(self, inputs: Tensor) -> Tensor:
+        """Return the radius of the ball around each clip, [1 or clips, 1, 1, 1]."""
+        return torch.as_tensor(self.epsilon, dtype=torch.float64).to(inputs).view(-1, 1, 1, 1)
+
+    def of(self, rows: slice) -> Threat:
+        """Return the threat model of some of the clips."""
+        return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.
@@ -45,12 +72,12 @@ class Threat:
         The ball comes first: as ``inputs`` lies in the box, clipping to it only shrinks the perturbation, so
         both hold. For L2 the result is feasible, but not always the nearest feasible point.
         """
-        delta = candidates - inputs
+        delta, radius = candidates - inputs, self.radius(inputs)
         if self.norm == "linf":
-            delta = delta.clamp(-self.epsilon, self.epsilon)
+            delta = torch.maximum(torch.minimum(delta, radius), -radius)
         else:
-            sizes = l2_norms(delta).clamp_min(torch.finfo(delta.dtype).tiny)
-            delta = delta * (self.epsilon / sizes).clamp(max=1.0).view(-1, 1, 1, 1)
+            sizes = l2_norms(delta).clamp_min(torch.finfo(delta.dtype).tiny).view(-1, 1, 1, 1)
+            delta = delta * (radius / sizes).clamp(max=1.0)
         return self._clip_to_box(inputs, inputs + delta)
 
     def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
@@ -59,20 +86,20 @@ class Threat:
         L-inf: uniform in the ball. L2: the direction of the noise, at a radius drawn from its first value.
         """
         if self.norm == "linf":
-            return self.project(inputs, inputs + self.epsilon * noise)
+            return self.project(inputs, inputs + self.radius(inputs) * noise)
         sizes = l2_norms(noise).clamp_min(torch.finfo(noise.dtype).tiny).view(-1, 1, 1, 1)
-        radius = noise.flatten(1)[:, :1].abs().view(-1, 1, 1, 1)
-        return self.project(inputs, inputs + self.epsilon * radius * noise / sizes)
+        share = noise.flatten(1)[:, :1].abs().view(-1, 1, 1, 1)
+        return self.project(inputs, inputs + self.radius(inputs) * share * noise / sizes)
 
     def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
         """Return for each clip [clips] whether its saved float32 adversary leaves the ball or the box."""
         x, adversary = inputs.double(), adversaries.double()
         slack = ROUNDING * x.abs().clamp_min(1.0)
-        delta = adversary - x
+        delta, radius = adversary - x, self.radius(x)
         if self.norm == "linf":
-            outside = (delta.abs() > self.epsilon + slack).flatten(1).any(1)
+            outside = (delta.abs() > radius + slack).flatten(1).any(1)
         else:
-            outside = l2_norms(delta) > self.epsilon + l2_norms(slack)
+            outside = l2_norms(delta) > radius.view(-1) + l2_norms(slack)
         boxed = self._clip_to_box(x, adversary)
         return outside | ((boxed - adversary).abs() > slack).flatten(1).any(1) | ~_finite(adversary)
 
@@ -83,6 +110,14 @@ class Threat:
         if self.ceiling is not None:
             candidates = torch.minimum(candidates, torch.maximum(self.ceiling.to(inputs), inputs))
         return candidates
+
+
+def steepest(gradient: Tensor, norm: Norm) -> Tensor:
+    """Return the direction of steepest ascent in the norm's unit ball, [clips, ...]; zero stays zero."""
+    if norm == "linf":
+        return gradient.sign()
+    sizes = l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient / sizes.view(-1, 1, 1, 1)
 
 
 def l2_norms(values: Tensor) -> Tensor:

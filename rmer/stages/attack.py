@@ -79,7 +79,7 @@ def _spec(
 ) -> RunSpec:
     protocol = PROTOCOLS[params.attack]
     settings = dataclasses.asdict(method)  # type: ignore[call-overload]
-    seeded = {"attack_seed": params.attack_seed} if method.starts else {}
+    seeded = {"attack_seed": params.attack_seed} if method.random else {}
     size = f"{threat.epsilon:g}".removeprefix("0")
     budget = f"{'Linf' if threat.norm == 'linf' else 'L2'} {size}"
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
@@ -110,7 +110,7 @@ def _spec(
             Tag.NORM: threat.norm,
             Tag.EPSILON: f"{threat.epsilon:g}",
             Tag.SPLIT: params.split,
-            **({Tag.ATTACK_SEED: str(params.attack_seed)} if method.starts else {}),
+            **({Tag.ATTACK_SEED: str(params.attack_seed)} if method.random else {}),
             Tag.SYSTEM: victim.system,
             Tag.SEED: victim.seed,
             Tag.TRAIN_PROTOCOL: victim.train_protocol,

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from rmer.attacks.base import Attack
+from rmer.attacks.losses import objectives
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.threat import Threat
@@ -91,7 +92,7 @@ class AttackParams(Parameters):
     def build(self) -> Attack:
         """Return the attack with its settings."""
         if self.attack == "pgd":
-            return PGD(steps=self.steps, loss=self.loss, restarts=self.restarts)
+            return PGD(self.steps, losses=objectives([self.loss], ()), restarts=self.restarts)
         kind = PublishedAttack if self.attack == "published" else BridgeAttack
         return kind(
             max_iters=self.max_iters,

@@ -137,7 +137,7 @@ def _time_one(plan: Plan, frames: int) -> tuple[float, float]:
         loss.backward()
 
     def gradient() -> None:
-        frozen.gradient(inputs, lambda outputs: outputs.square().mean(1))
+        frozen.gradient(inputs, lambda found: found["output"].square().mean(1))
 
     return _seconds(step, device) / BATCH, _seconds(gradient, device) / BATCH
 

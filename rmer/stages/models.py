@@ -19,7 +19,13 @@ from rmer.systems.network import load_checkpoint
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
 
 TRAINING = ("epochs", "lr", "batch_size", "patience", "precision")
-ADVERSARIAL_TRAINING = ("adversarial_iterations", "adversarial_every", "adversarial_epsilon")
+ADVERSARIAL_TRAINING = (
+    "adversarial_iterations",
+    "adversarial_every",
+    "adversarial_norm",
+    "adversarial_epsilon",
+    "adversarial_share",
+)
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -111,7 +117,8 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
         seed=run.tags.get(Tag.SEED, ""),
         train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
         scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
-        named_units=float(run.params.get("cfg.concept_weight", "1")) > 0,
+        named_units=float(run.params.get("cfg.concept_weight", "1")) > 0
+        and run.params.get("cfg.permuted_concepts", "false") != "true",
     )
 
 
@@ -153,7 +160,7 @@ def victim_of_uri(
         seed=seed,
         train_protocol=train_protocol or "published",
         scheme=split_scheme or "published",
-        named_units=system not in CATALOGUE or CATALOGUE[system].supervises_concepts,
+        named_units=system not in CATALOGUE or CATALOGUE[system].names_concepts,
     )
 
 

@@ -125,6 +125,8 @@ class Plan:
     def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
         """Return the parameters of stage train for one model."""
         shared = _shared(self.params, TrainParams)
+        if not system.adversarial:
+            del shared["adversarial_iterations"]
         return TrainParams(
             **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
         )

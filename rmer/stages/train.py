@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from rmer.attacks.threat import NORMS
 from rmer.data.dataset import Dataset
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
@@ -27,6 +29,7 @@ from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import FitConfig, resolve_fit
 
 # Weight of the emotion loss where another architecture than the system's is asked for.
+ADVERSARIAL = ("adversarial_iterations", "adversarial_epsilon", "adversarial_norm", "adversarial_share")
 USUAL_WEIGHT = {"plain": 1.0, "bottleneck": 0.5}
 
 
@@ -55,8 +58,12 @@ class TrainParams(Parameters):
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
     adversarial_epsilon: float = param(
-        0.02, "L-inf budget of corrected adversarial training, standardised units", low=0.0, high=100.0
+        0.02, "budget a cell of corrected adversarial training, standardised units", low=0.0, high=100.0
     )
+    adversarial_norm: str = param(
+        "linf", "norm of that budget (l2: epsilon times the root of the number of cells)", choices=NORMS
+    )
+    adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=0.0, high=1.0)
     precision: str = param(
         "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
     )
@@ -72,12 +79,27 @@ class TrainParams(Parameters):
         if weight is None:
             weight = base.task_loss_weight if arch == base.arch else USUAL_WEIGHT[arch]
         adversarial = base.adversarial if self.adversarial is None else self.adversarial
-        return System(arch, weight, adversarial)  # type: ignore[arg-type]
+        return System(arch, weight, adversarial, base.permuted_concepts)  # type: ignore[arg-type]
+
+    def check_adversarial(self, system: System) -> None:
+        """Raise UserError where a number of adversarial training is given and would be ignored."""
+        used = set(ADVERSARIAL) if self.train_protocol == "corrected" else {"adversarial_iterations"}
+        used = used if system.adversarial else set()
+        for field in dataclasses.fields(self):
+            ignored = field.name in ADVERSARIAL and field.name not in used
+            if ignored and getattr(self, field.name) != field.default:
+                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
+                raise UserError(
+                    f"{system.name} under the {self.train_protocol} protocol {reason}",
+                    where=f"parameter {field.name}",
+                    mend="Leave it out",
+                )
 
 
 def train(store: Store, params: TrainParams) -> Outcome:
     """Train one system, or skip it where a finished run has the same configuration."""
     system = params.resolve_system()
+    params.check_adversarial(system)
     device = resolve_device(params.device)
     dataset_run, dataset = find_dataset(store, params.dataset_run_id, params.study)
     if system.supervises_concepts and not dataset.concepts:
@@ -140,6 +162,8 @@ def _fit_config(params: TrainParams, system: System, dataset: Dataset, device: t
         has_concepts=bool(dataset.concepts),
         adversarial_iterations=params.adversarial_iterations,
         adversarial_epsilon=params.adversarial_epsilon,
+        adversarial_norm=params.adversarial_norm,  # type: ignore[arg-type]
+        adversarial_share=params.adversarial_share,
         precision=resolve_precision(params.precision, device),
     )
 
@@ -165,7 +189,7 @@ def _body(
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
     _log_model(run, fitted, dataset, data, config)
-    names = dataset.concepts if config.concept_weight > 0 else ()  # other units mean nothing
+    names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
     run.metrics(
         {
@@ -213,7 +237,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     description = {
         "config": config.as_dict(),
         "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.concept_weight > 0 else [],
+        "concepts": list(dataset.concepts) if config.names_concepts else [],
         "normalisation": normalisation_values(data),
         "frontend": dataset.frontend,
     }

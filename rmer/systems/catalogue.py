@@ -14,12 +14,14 @@ class System:
     """One point of the design: architecture, weight of the emotion loss, adversarial training or not.
 
     The loss is ``task_loss_weight * emotion MSE + (1 - task_loss_weight) * concept MSE``; the plain
-    architecture has no concepts, so its weight is always 1.
+    architecture has no concepts, so its weight is always 1. With ``permuted_concepts`` every training clip
+    gets the concept labels of another one: the same second task, but nothing that could be interpreted.
     """
 
     arch: Arch
     task_loss_weight: float = 1.0
     adversarial: bool = False
+    permuted_concepts: bool = False
 
     def __post_init__(self) -> None:
         if self.arch not in ("plain", "bottleneck"):
@@ -36,6 +38,12 @@ class System:
                 where="task_loss_weight",
                 mend="Leave it at 1, or use arch=bottleneck",
             )
+        if self.permuted_concepts and not self.supervises_concepts:
+            raise UserError(
+                "it learns no concepts that could be permuted",
+                where="system placebo",
+                mend="Give a task_loss_weight below 1 and arch=bottleneck",
+            )
 
     @property
     def supervises_concepts(self) -> bool:
@@ -43,9 +51,16 @@ class System:
         return self.arch == "bottleneck" and self.task_loss_weight < 1.0
 
     @property
+    def names_concepts(self) -> bool:
+        """Whether the bottleneck's units stand for the concepts that they are named after."""
+        return self.supervises_concepts and not self.permuted_concepts
+
+    @property
     def name(self) -> str:
-        """``A2E`` .. ``aA2M2E``; an uncatalogued weight is appended: ``A2M2E w.3``."""
-        if self.arch == "plain":
+        """``A2E`` .. ``aA2M2E``, ``placebo``; an uncatalogued weight is appended: ``A2M2E w.3``."""
+        if self.permuted_concepts:
+            stem = "placebo"
+        elif self.arch == "plain":
             stem = "A2E"
         elif self.task_loss_weight == 1.0:
             stem = "A2B2E"
@@ -65,7 +80,7 @@ CATALOGUE: dict[str, System] = {
         System("bottleneck", 1.0, adversarial),
         System("bottleneck", 0.5, adversarial),
     )
-}
+} | {"placebo": System("bottleneck", 0.5, permuted_concepts=True)}
 
 PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
 
@@ -74,6 +89,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "blackbox": ("A2E", "A2B2E"),
     "interpretable": ("A2M2E",),
     "adversarial": ("aA2E", "aA2B2E"),
+    "control": ("placebo",),
     "all": tuple(CATALOGUE),
 }
 

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rmer.systems.network import Prediction
 from rmer.systems.precision import Precision
+
+Loss = Callable[[Prediction], Tensor]
 
 
 class FrozenNetwork:
@@ -24,9 +27,12 @@ class FrozenNetwork:
     .0078, so predictions that are compared or reported stay in the model's own arithmetic.
     """
 
-    def __init__(self, model: nn.Module, *, fold: bool = True, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, model: nn.Module, *, fold: bool = True, precision: Precision = "fp32", batch_size: int = 8
+    ) -> None:
         self.model = _frozen_copy(model, fold)
         self.precision = precision
+        self.batch_size = batch_size
         self._reduced = _frozen_copy(self.model, False).to(torch.bfloat16) if precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
@@ -34,35 +40,52 @@ class FrozenNetwork:
         self.forwards = 0
         self.gradients = 0
 
-    def predict(self, inputs: Tensor) -> dict[str, Tensor | None]:
+    def predict(self, inputs: Tensor) -> Prediction:
         """Return ``output`` [batch, targets] and ``c_prob`` [batch, concepts] or None, without a graph."""
         self.forwards += len(inputs)
         with torch.no_grad():
-            return dict(self.model(inputs))
+            prediction = self.model(inputs)
+        return {"output": prediction["output"], "c_prob": prediction["c_prob"]}
 
-    def outputs(self, inputs: Tensor) -> Tensor:
-        """Return the targets alone [batch, targets], without a graph."""
-        output = self.predict(inputs)["output"]
-        assert output is not None
-        return output
+    def predict_in_batches(self, inputs: Tensor) -> Prediction:
+        """Return :meth:`predict` of any number of clips, ``batch_size`` at a time."""
+        parts = [self.predict(batch) for batch in torch.split(inputs, self.batch_size)]
+        units = [part["c_prob"] for part in parts]
+        return {
+            "output": torch.cat([part["output"] for part in parts]),
+            "c_prob": None if any(unit is None for unit in units) else torch.cat(units),  # type: ignore[arg-type]
+        }
 
-    def gradient(self, inputs: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the outputs [batch, targets] at ``inputs`` and the gradient of the summed loss there.
+    def gradient(self, inputs: Tensor, loss: Loss) -> tuple[Prediction, Tensor]:
+        """Return the prediction at ``inputs`` and the gradient of the summed loss there.
 
-        ``loss`` maps outputs to one value a clip [batch]; as clips do not interact in evaluation mode, the
-        gradient of the sum holds each clip's own gradient.
+        ``loss`` maps a prediction to one value a clip [batch]; as clips do not interact in evaluation mode,
+        the gradient of the sum holds each clip's own gradient.
         """
+        prediction, gradient = self._differentiate(inputs, loss)
+        return (prediction if self._reduced is None else self.predict(inputs)), gradient
+
+    def gradient_alone(self, inputs: Tensor, loss: Loss) -> Tensor:
+        """Return the gradient without the prediction, which in bf16 would cost a pass of its own."""
+        return self._differentiate(inputs, loss)[1]
+
+    def _differentiate(self, inputs: Tensor, loss: Loss) -> tuple[Prediction, Tensor]:
         self.gradients += len(inputs)
         inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
             if self._reduced is None:
-                outputs = self.model(inputs)["output"]
+                prediction = self.model(inputs)
             else:
-                outputs = self._reduced(inputs.to(torch.bfloat16))["output"].to(inputs.dtype)
-            (gradient,) = torch.autograd.grad(loss(outputs).sum(), inputs)
-        if self._reduced is not None:
-            outputs = self.outputs(inputs.detach())
-        return outputs.detach(), gradient
+                reduced = self._reduced(inputs.to(torch.bfloat16))
+                prediction = {
+                    name: _map(value, lambda v: v.to(inputs.dtype)) for name, value in reduced.items()
+                }
+            (gradient,) = torch.autograd.grad(loss(prediction).sum(), inputs)
+        return {name: _map(value, Tensor.detach) for name, value in prediction.items()}, gradient  # type: ignore[return-value]
+
+
+def _map(value: Tensor | None, function: Callable[[Tensor], Tensor]) -> Tensor | None:
+    return None if value is None else function(value)
 
 
 def _frozen_copy(model: nn.Module, fold: bool) -> nn.Module:

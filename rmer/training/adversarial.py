@@ -10,6 +10,7 @@ from rmer.attacks.published import PublishedAttack
 from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.precision import Precision
 from rmer.training.protocol import AdversarialTraining
 
 # What the published attack declares and never enforces.
@@ -32,15 +33,19 @@ def attack_bounded(
     data: Standardised,
     settings: AdversarialTraining,
     seed: int,
+    precision: Precision = "fp32",
 ) -> Tensor:
-    """Return a batch attacked by PGD within the L-inf budget and the box of valid spectrograms.
+    """Return a batch attacked by PGD within the budget and the box of valid spectrograms.
 
     The network is a frozen copy in evaluation mode, so crafting leaves batch-norm statistics alone.
     """
     assert settings.epsilon is not None
-    threat = Threat("linf", settings.epsilon, data.floor, data.ceiling)
-    attack = PGD(steps=settings.iterations, relative_step=0.25)
-    result = attack(FrozenNetwork(model), inputs, labels, threat, seed=seed, batch_size=8)
+    assert settings.norm is not None
+    cells = inputs[0].numel()
+    threat = Threat.per_cell(settings.norm, settings.epsilon, cells, data.floor, data.ceiling)
+    attack = PGD(steps=settings.iterations, relative_step=0.25, keep="last")
+    network = FrozenNetwork(model, precision=precision)
+    result = attack(network, inputs, labels, threat, seed=seed, batch_size=8)
     return result.adversaries.to(inputs.device)
 
 

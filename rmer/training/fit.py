@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -88,6 +89,8 @@ class _Training:
     ) -> None:
         self.data, self.config, self.device, self.path = data, config, device, checkpoint
         self.train, self.validation = data.train.to(device), data.validation.to(device)
+        if config.permuted_concepts:
+            self.train = _with_permuted_concepts(self.train, config.seed)
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
         self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
@@ -138,11 +141,10 @@ class _Training:
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
             if attacked and adversarial is not None and config.train_protocol == "corrected":
-                half, seed = (len(rows) + 1) // 2, batch_seed(config.seed, epoch, number)
-                crafted = attack_bounded(
-                    self.network, inputs[:half], labels[:half], self.data, adversarial, seed
-                )
-                inputs = torch.cat([crafted, inputs[half:]])
+                assert adversarial.share is not None
+                share, seed = math.ceil(adversarial.share * len(rows)), batch_seed(config.seed, epoch, number)
+                crafted = self._attacked(inputs[:share], labels[:share], seed)
+                inputs = torch.cat([crafted, inputs[share:]])
             losses.append(self._step(inputs, partial(self._loss, labels=labels, concepts=concepts)))
             if attacked and adversarial is not None and config.train_protocol == "published":
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial)
@@ -188,13 +190,16 @@ class _Training:
             metrics |= {f"val/concept/{name}": value for name, value in concept_scores.mean.items()}
         if self.config.train_protocol == "corrected" and self.config.adversarial is not None:
             seed = batch_seed(self.config.seed, 0, 0)
-            crafted = attack_bounded(
-                self.network, part.inputs, part.labels, self.data, self.config.adversarial, seed
-            )
-            attacked, _ = predict(self.network, crafted)
+            attacked, _ = predict(self.network, self._attacked(part.inputs, part.labels, seed))
             attacked_scores = regression_scores(part.labels.cpu(), attacked, _numbered(part.labels))
             metrics["val/adversarial/corr"] = attacked_scores.mean["corr"]
         return metrics
+
+    def _attacked(self, inputs: Tensor, labels: Tensor, seed: int) -> Tensor:
+        assert self.config.adversarial is not None
+        return attack_bounded(
+            self.network, inputs, labels, self.data, self.config.adversarial, seed, self.config.precision
+        )
 
     def _stopping_value(self, metrics: EpochMetrics) -> float:
         value = metrics["val/emotion/corr"]
@@ -224,6 +229,13 @@ class _Training:
         torch.set_rng_state(state.rng)
         if state.cuda_rng is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.cuda_rng, self.device)
+
+
+def _with_permuted_concepts(part: Part, seed: int) -> Part:
+    """Deal the concept labels out anew, in an order drawn by ``seed`` from a generator of its own."""
+    assert part.concepts is not None
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
+    return replace(part, concepts=part.concepts[order.to(part.concepts.device)])
 
 
 def _emotion_loss(predictions: Prediction, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rmer.attacks.threat import Norm
 from rmer.systems.catalogue import System
 from rmer.systems.precision import Precision
 
@@ -17,13 +18,16 @@ class AdversarialTraining:
 
     Published: on every ``every``-th epoch each clean step is followed by a step on the whole batch, attacked
     without an enforced budget (``iterations`` of the published attack), on the emotion loss alone.
-    Corrected: in every epoch half of each batch is attacked (PGD, L-inf, ``epsilon`` in standardised units)
-    before its one step, on the system's full loss.
+    Corrected: in every epoch a ``share`` of each batch is attacked before its one step, on the system's full
+    loss, by PGD of ``iterations`` steps of epsilon / 4 from a random start. ``epsilon`` is in standardised
+    units a cell: the L2 ball has the radius ``epsilon * sqrt(cells)``.
     """
 
     iterations: int
     every: int = 1
     epsilon: float | None = None
+    norm: Norm | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,20 @@ class FitConfig:
     drop_last: bool
     precision: Precision = "fp32"
     adversarial: AdversarialTraining | None = None
+    permuted_concepts: bool = False
+
+    @property
+    def names_concepts(self) -> bool:
+        """Whether the fitted network's concept units stand for the concepts of the data set."""
+        return self.concept_weight > 0 and not self.permuted_concepts
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
         values = asdict(self)
         values["adversarial"] = self.adversarial is not None
         if self.adversarial is not None:
-            values |= {f"adversarial_{name}": value for name, value in asdict(self.adversarial).items()}
+            settings = {name: value for name, value in asdict(self.adversarial).items() if value is not None}
+            values |= {f"adversarial_{name}": value for name, value in settings.items()}
         return values
 
 
@@ -73,6 +84,8 @@ def resolve_fit(
     has_concepts: bool = True,
     adversarial_iterations: int | None = None,
     adversarial_epsilon: float = 0.02,
+    adversarial_norm: Norm = "linf",
+    adversarial_share: float = 0.5,
     precision: Precision = "fp32",
 ) -> FitConfig:
     """Turn a system and a protocol into a configuration.
@@ -87,7 +100,10 @@ def resolve_fit(
         adversarial = AdversarialTraining(iterations=adversarial_iterations or 50, every=5)
     elif system.adversarial:
         adversarial = AdversarialTraining(
-            iterations=adversarial_iterations or 10, epsilon=adversarial_epsilon
+            iterations=adversarial_iterations or 10,
+            epsilon=adversarial_epsilon,
+            norm=adversarial_norm,
+            share=adversarial_share,
         )
     return FitConfig(
         train_protocol=protocol,
@@ -99,8 +115,12 @@ def resolve_fit(
         batch_size=batch_size,
         epochs=epochs,
         patience=patience,
-        stop_on_concepts=published and system.arch == "bottleneck" and has_concepts,
+        stop_on_concepts=published
+        and system.arch == "bottleneck"
+        and has_concepts
+        and not system.permuted_concepts,
         drop_last=published,
         precision=precision,
         adversarial=adversarial,
+        permuted_concepts=system.permuted_concepts,
     )
