@@ -11,7 +11,7 @@ import torch
 from networks import linear_regressor
 from torch import Tensor
 
-from rmer.attacks.base import Attack, BudgetError, Crafted, Problem
+from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem
 from rmer.attacks.losses import ErrorObjective, absolute_error, correlation, objectives, squared_error
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
@@ -80,6 +80,9 @@ def test_pgd_is_never_weaker_than_no_attack() -> None:
 @dataclass(frozen=True)
 class _Unclamped(Attack):
     name: ClassVar[str] = "unclamped"
+
+    def passes(self, targets: int) -> Passes:
+        return Passes(0, 0)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         return Crafted(problem.inputs + 1.01 * problem.threat.epsilon)

@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Problem
+from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
 from rmer.attacks.losses import Objective
-from rmer.attacks.pgd import ERROR, check_search
+from rmer.attacks.pgd import ERROR, check_search, search_passes
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -44,6 +44,13 @@ class APGD(Attack):
     @property
     def joint(self) -> bool:
         return self.losses[0].joint
+
+    @property
+    def metric(self) -> str:
+        return self.losses[0].metric
+
+    def passes(self, targets: int) -> Passes:
+        return search_passes(self.losses, self.restarts, self.steps, targets)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         best = Best.of_clean(network, problem, self.losses[0])

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -57,6 +57,13 @@ class Problem:
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""
         return objective.started(network, self.inputs, self.labels, self.threat)
+
+
+class Passes(NamedTuple):
+    """Passes through the network a clip: gradients (forward and backward) and predictions (forward)."""
+
+    gradients: int
+    forwards: int
 
 
 @dataclass
@@ -118,6 +125,15 @@ class Attack(ABC):
     def joint(self) -> bool:
         """Whether the clips of a split are attacked together, as one batch."""
         return False
+
+    @property
+    def metric(self) -> str:
+        """The metric that :attr:`Crafted.adversaries` are worst for."""
+        return "mae"
+
+    @abstractmethod
+    def passes(self, targets: int) -> Passes:
+        """Return what the attack costs a clip, for a model of ``targets`` outputs and gradients in float32."""
 
     @final
     def __call__(

@@ -68,6 +68,15 @@ class Objective(ABC):
     def name(self) -> str:
         """The name by which users ask for it."""
 
+    @property
+    def metric(self) -> str:
+        """The main metric, by which the best iterate is kept."""
+        return "mae"
+
+    def preparation(self, targets: int) -> int:
+        """Return the gradients a clip that :meth:`started` takes for a model of ``targets`` outputs."""
+        return 0
+
     @abstractmethod
     def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
         """Return prediction, loss and gradient at ``iterates`` [batch, 1, frames, bands]."""
@@ -140,6 +149,9 @@ class OutputObjective(_ClipObjective):
     def name(self) -> str:
         return "outputs"
 
+    def preparation(self, targets: int) -> int:
+        return targets
+
     def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
         dual = 1 if threat.norm == "linf" else 2
         radius = threat.radius(inputs).view(-1)
@@ -191,6 +203,10 @@ class SteeringObjective(_ClipObjective):
     def name(self) -> str:
         return f"{self.way}:{self.target}"
 
+    @property
+    def metric(self) -> str:
+        return self.name
+
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         units = prediction["c_prob"] if self.unit == "c_prob" else prediction["output"]
         if units is None:
@@ -214,6 +230,10 @@ class CorrelationObjective(Objective):
 
     @property
     def name(self) -> str:
+        return "corr"
+
+    @property
+    def metric(self) -> str:
         return "corr"
 
     def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Problem
+from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
 from rmer.attacks.losses import ErrorObjective, Objective
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
@@ -41,6 +42,15 @@ class PGD(Attack):
     @property
     def joint(self) -> bool:
         return self.losses[0].joint
+
+    @property
+    def metric(self) -> str:
+        return self.losses[0].metric
+
+    def passes(self, targets: int) -> Passes:
+        if self.keep == "last":
+            return Passes(self.steps, 0)
+        return search_passes(self.losses, self.restarts, self.steps, targets)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         if self.keep == "last":
@@ -82,6 +92,13 @@ class SingleStep(Attack):
     def joint(self) -> bool:
         return self.losses[0].joint
 
+    @property
+    def metric(self) -> str:
+        return self.losses[0].metric
+
+    def passes(self, targets: int) -> Passes:
+        return search_passes(self.losses, len(self.losses), 1, targets)
+
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         best = Best.of_clean(network, problem, self.losses[0])
         threat = problem.threat
@@ -93,6 +110,15 @@ class SingleStep(Attack):
             final = network.predict_in_batches(iterate)
             best.update(iterate, objective.values(final, problem.labels))
         return best.crafted()
+
+
+def search_passes(losses: Sequence[Objective], starts: int, steps: int, targets: int) -> Passes:
+    """Return the cost a clip of a search that keeps the best iterate: one prediction clean, one a start."""
+    followed = [losses[start % len(losses)] for start in range(starts)]
+    gradients = sum(steps + loss.preparation(targets) for loss in followed)
+    # A joint loss is a function of all clips: their predictions come first, gradients batch by batch after.
+    joint = sum(steps for loss in followed if loss.joint)
+    return Passes(gradients, 1 + starts + joint)
 
 
 def check_search(steps: int, restarts: int, name: str) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted, Problem
+from rmer.attacks.base import Attack, Crafted, Passes, Problem
 from rmer.attacks.losses import correlation, squared_error
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -57,6 +57,9 @@ class PublishedAttack(Attack):
             raise UserError(
                 f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse"
             )
+
+    def passes(self, targets: int) -> Passes:
+        return Passes(self.max_iters, 0)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         inputs, labels = problem.inputs, problem.labels
