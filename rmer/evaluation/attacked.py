@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,25 +14,52 @@ from rmer.errors import UserError
 from rmer.evaluation.metrics import Scores, clip_errors, regression_scores
 
 DIFFERENCES = ("corr", "mae", "mae_clipped")
+# Metric that an adversary may be chosen for -> prefix of its predictions' columns in ``adversaries/clips.csv``.
+AIMED = {"mae": "adv_", "mae_clipped": "adv_clipped_", "corr": "adv_joint_"}
 
 Floats = npt.NDArray[np.float64]
 
 
 def attack_metrics(
-    labels: npt.ArrayLike, clean: npt.ArrayLike, adversarial: npt.ArrayLike, targets: Sequence[str]
+    labels: npt.ArrayLike,
+    clean: npt.ArrayLike,
+    adversarial: npt.ArrayLike,
+    targets: Sequence[str],
+    *,
+    aimed: Mapping[str, npt.ArrayLike] | None = None,
 ) -> dict[str, float]:
     """Return ``clean/*``, ``adv/*`` (averaged and per target) and ``delta/*`` (adversarial minus clean).
 
-    All arrays are ``[clips, targets]``; see :mod:`rmer.evaluation.metrics` for the metrics.
+    All arrays are ``[clips, targets]``; see :mod:`rmer.evaluation.metrics` for the metrics. ``aimed`` holds
+    metric -> predictions for the adversaries that are the worst by that metric, from which ``adv/<metric>`` is
+    taken instead.
     """
     before = regression_scores(labels, clean, targets)
     after = regression_scores(labels, adversarial, targets)
+    for metric, predictions in (aimed or {}).items():
+        after = _with_metric(after, metric, regression_scores(labels, predictions, targets))
     return before.named("clean") | after.named("adv") | differences(before, after)
 
 
 def differences(before: Scores, after: Scores) -> dict[str, float]:
     """Return ``delta/corr``, ``delta/mae`` and ``delta/mae_clipped``: after minus before an attack."""
     return {f"delta/{metric}": after.mean[metric] - before.mean[metric] for metric in DIFFERENCES}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Predictions of one model over a list of budgets, 0 (clean) first.
+
+    Attributes
+    ----------
+    epsilons
+        Budgets in ascending order, standardised units a cell, ``[epsilons]``.
+    predictions
+        Metric -> predictions for the adversaries that are the worst by it, ``[epsilons, clips, targets]``.
+    """
+
+    epsilons: tuple[float, ...]
+    predictions: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +72,21 @@ class AttackedModel:
         The row of the table that the model belongs to: its system, or system and what else differs.
     seed
         Seed of the training; empty for a model that has none.
+    albums
+        Album of each clip, empty where it is not known, ``[clips]``.
     labels, clean, adversarial
-        Ratings and predictions, ``[clips, targets]``.
+        Ratings and predictions, ``[clips, targets]``; ``adversarial`` are those for the adversaries that are
+        the worst by raw MAE, where the attack looked for one for every metric.
     l2, linf
         Norms of the perturbations, ``[clips]``, NaN where they are not known.
     rescored
         Predictions for the saved adversaries, ``[clips, targets]``, where ``adversarial`` is something else
         (the published protocol reports the last iterate and saves another).
+    aimed
+        ``mae_clipped`` and ``corr`` -> predictions for the adversaries that are the worst by this metric;
+        empty where the attack had one aim.
+    curve
+        Predictions over budgets, where the attack was run for several.
     """
 
     name: str
@@ -59,24 +94,35 @@ class AttackedModel:
     seed: str
     run_id: str
     clips: tuple[str, ...]
+    albums: tuple[str, ...]
     targets: tuple[str, ...]
     labels: Floats
     clean: Floats
     adversarial: Floats
     l2: Floats
     linf: Floats
-    rescored: Floats | None = None
+    rescored: Floats | None
+    aimed: Mapping[str, Floats]
+    curve: Curve | None
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, *, name: str, system: str, seed: str, run_id: str
+        cls,
+        table: pd.DataFrame,
+        *,
+        name: str,
+        system: str,
+        seed: str,
+        run_id: str,
+        curve: pd.DataFrame | None = None,
     ) -> AttackedModel:
-        """Build from the per-clip table of an attack run (``adversaries/clips.csv``).
+        """Build from the per-clip tables of an attack run (``adversaries/clips.csv``, ``curve_clips.csv``).
 
         Raises
         ------
         UserError
-            When a column is missing, the table is empty, a clip occurs twice or a label is not a number.
+            When a column is missing, a table is empty or does not fit the other, a clip occurs twice or a
+            label is not a number.
         """
         where = f"per-clip table of run {run_id}"
         targets = tuple(
@@ -89,7 +135,7 @@ class AttackedModel:
         if not targets or missing:
             raise UserError(f"lacks {', '.join(missing) or 'label_*'}", where=where)
         table = table.sort_values("clip", kind="stable")
-        labels, clips = _predictions(table, "label", targets), tuple(str(clip) for clip in table["clip"])
+        labels, clips = _predictions(table, "label_", targets), tuple(str(clip) for clip in table["clip"])
         if not clips or len(set(clips)) < len(clips) or not np.isfinite(labels).all():
             raise UserError("is empty, holds a clip twice or has labels that are not numbers", where=where)
         return cls(
@@ -98,19 +144,30 @@ class AttackedModel:
             seed=seed,
             run_id=run_id,
             clips=clips,
+            albums=tuple(table["album"].map(str)) if "album" in table else ("",) * len(clips),
             targets=targets,
             labels=labels,
-            clean=_predictions(table, "clean", targets),
-            adversarial=_predictions(table, "adv", targets),
+            clean=_predictions(table, "clean_", targets),
+            adversarial=_predictions(table, "adv_", targets),
             l2=_norms(table, "l2"),
             linf=_norms(table, "linf"),
-            rescored=_predictions(table, "rescored", targets) if f"rescored_{targets[0]}" in table else None,
+            rescored=_predictions(table, "rescored_", targets) if f"rescored_{targets[0]}" in table else None,
+            aimed={
+                metric: _predictions(table, prefix, targets)
+                for metric, prefix in AIMED.items()
+                if prefix != AIMED["mae"] and f"{prefix}{targets[0]}" in table
+            },
+            curve=None if curve is None else _curve(curve, clips, targets, f"curve of run {run_id}"),
         )
 
     @cached_property
     def scores(self) -> dict[str, float]:
         """Metrics of :func:`attack_metrics`."""
-        return attack_metrics(self.labels, self.clean, self.adversarial, self.targets)
+        return attack_metrics(self.labels, self.clean, self.adversarial, self.targets, aimed=self.aimed)
+
+    def worst(self, metric: str) -> Floats:
+        """Return the predictions that ``adv/<metric>`` is computed from, ``[clips, targets]``."""
+        return self.aimed.get(metric, self.adversarial)
 
     @cached_property
     def clip_errors(self) -> Floats:
@@ -118,8 +175,36 @@ class AttackedModel:
         return clip_errors(self.labels, self.adversarial)
 
 
-def _predictions(table: pd.DataFrame, kind: str, targets: Sequence[str]) -> Floats:
-    return table[[f"{kind}_{target}" for target in targets]].to_numpy(np.float64)
+def _with_metric(scores: Scores, metric: str, source: Scores) -> Scores:
+    """Return the scores with one metric taken from ``source``."""
+    return Scores(
+        mean={**scores.mean, metric: source.mean[metric]},
+        per_target={
+            target: {**values, metric: source.per_target[target][metric]}
+            for target, values in scores.per_target.items()
+        },
+    )
+
+
+def _curve(table: pd.DataFrame, clips: Sequence[str], targets: Sequence[str], where: str) -> Curve:
+    missing = [column for column in ("epsilon", "clip", "metric", *targets) if column not in table]
+    if missing:
+        raise UserError(f"lacks {', '.join(missing)}", where=where)
+    table = table.sort_values(["epsilon", "clip"], kind="stable")
+    epsilons = tuple(float(epsilon) for epsilon in table["epsilon"].unique())
+    predictions = {}
+    for metric, rows in table.groupby("metric"):
+        if rows["clip"].tolist() != list(clips) * len(epsilons):
+            raise UserError(
+                f"does not hold the clips of adversaries/clips.csv for every epsilon ({metric})", where=where
+            )
+        values = rows[list(targets)].to_numpy(np.float64)
+        predictions[str(metric)] = values.reshape(len(epsilons), len(clips), len(targets))
+    return Curve(epsilons, predictions)
+
+
+def _predictions(table: pd.DataFrame, prefix: str, targets: Sequence[str]) -> Floats:
+    return table[[f"{prefix}{target}" for target in targets]].to_numpy(np.float64)
 
 
 def _norms(table: pd.DataFrame, column: str) -> Floats:
