@@ -14,8 +14,9 @@ from rmer.errors import UserError
 from rmer.evaluation.metrics import Scores, clip_errors, regression_scores
 
 DIFFERENCES = ("corr", "mae", "mae_clipped")
-# Metric that an adversary may be chosen for -> prefix of its predictions' columns in ``adversaries/clips.csv``.
-AIMED = {"mae": "adv_", "mae_clipped": "adv_clipped_", "corr": "adv_joint_"}
+# Metric -> kind of column (``adv_joint_tension``) of the predictions for the adversaries that are the worst by
+# it, where these are other ones than those of ``adv_*``, the worst by raw MAE.
+ADVERSARIES = {"mae_clipped": "adv_clipped", "corr": "adv_joint"}
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,18 +26,17 @@ def attack_metrics(
     clean: npt.ArrayLike,
     adversarial: npt.ArrayLike,
     targets: Sequence[str],
-    *,
-    aimed: Mapping[str, npt.ArrayLike] | None = None,
+    own: Mapping[str, npt.ArrayLike] | None = None,
 ) -> dict[str, float]:
     """Return ``clean/*``, ``adv/*`` (averaged and per target) and ``delta/*`` (adversarial minus clean).
 
-    All arrays are ``[clips, targets]``; see :mod:`rmer.evaluation.metrics` for the metrics. ``aimed`` holds
+    All arrays are ``[clips, targets]``; see :mod:`rmer.evaluation.metrics` for the metrics. ``own`` holds
     metric -> predictions for the adversaries that are the worst by that metric, from which ``adv/<metric>`` is
     taken instead.
     """
     before = regression_scores(labels, clean, targets)
     after = regression_scores(labels, adversarial, targets)
-    for metric, predictions in (aimed or {}).items():
+    for metric, predictions in (own or {}).items():
         after = _with_metric(after, metric, regression_scores(labels, predictions, targets))
     return before.named("clean") | after.named("adv") | differences(before, after)
 
@@ -82,7 +82,7 @@ class AttackedModel:
     rescored
         Predictions for the saved adversaries, ``[clips, targets]``, where ``adversarial`` is something else
         (the published protocol reports the last iterate and saves another).
-    aimed
+    own
         ``mae_clipped`` and ``corr`` -> predictions for the adversaries that are the worst by this metric;
         empty where the attack had one aim.
     curve
@@ -102,7 +102,7 @@ class AttackedModel:
     l2: Floats
     linf: Floats
     rescored: Floats | None
-    aimed: Mapping[str, Floats]
+    own: Mapping[str, Floats]
     curve: Curve | None
 
     @classmethod
@@ -152,10 +152,10 @@ class AttackedModel:
             l2=_norms(table, "l2"),
             linf=_norms(table, "linf"),
             rescored=_predictions(table, "rescored_", targets) if f"rescored_{targets[0]}" in table else None,
-            aimed={
-                metric: _predictions(table, prefix, targets)
-                for metric, prefix in AIMED.items()
-                if prefix != AIMED["mae"] and f"{prefix}{targets[0]}" in table
+            own={
+                metric: _predictions(table, f"{kind}_", targets)
+                for metric, kind in ADVERSARIES.items()
+                if f"{kind}_{targets[0]}" in table
             },
             curve=None if curve is None else _curve(curve, clips, targets, f"curve of run {run_id}"),
         )
@@ -163,11 +163,11 @@ class AttackedModel:
     @cached_property
     def scores(self) -> dict[str, float]:
         """Metrics of :func:`attack_metrics`."""
-        return attack_metrics(self.labels, self.clean, self.adversarial, self.targets, aimed=self.aimed)
+        return attack_metrics(self.labels, self.clean, self.adversarial, self.targets, self.own)
 
     def worst(self, metric: str) -> Floats:
         """Return the predictions that ``adv/<metric>`` is computed from, ``[clips, targets]``."""
-        return self.aimed.get(metric, self.adversarial)
+        return self.own.get(metric, self.adversarial)
 
     @cached_property
     def clip_errors(self) -> Floats:

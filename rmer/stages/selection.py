@@ -17,6 +17,7 @@ DIMENSIONS = {
     Tag.SPLIT_SCHEME: "split_scheme",
     Tag.SPLIT: "split",
     Tag.ATTACK: "attack",
+    Tag.TIER: "tier",
     Tag.ATTACK_PROTOCOL: "attack_protocol",
     Tag.NORM: "norm",
     Tag.EPSILON: "epsilon",
@@ -32,11 +33,18 @@ NOT_SETTINGS = frozenset(
     )
 )  # fmt: skip
 ABSENT = "(none)"
+# Tags that say nothing by being absent: an attack without random numbers has no seed, a single attack no tier.
+OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
+# The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
+SUITE = "suite"
 
 
 @dataclass(frozen=True)
 class Selected:
-    """One attack run and the name of the row that it belongs to."""
+    """One attack run and the name of the row that it belongs to.
+
+    Runs of a suite have the same name under both norms.
+    """
 
     record: RunRecord
     name: str
@@ -51,6 +59,16 @@ class Selected:
         """Training seed of the attacked model, empty where it has none."""
         return self.record.tags.get(Tag.SEED, "")
 
+    @property
+    def norm(self) -> str:
+        """Norm of the budget."""
+        return self.record.tags.get(Tag.NORM, ABSENT)
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether the run attacked at several budgets, with adversaries of their own for every metric."""
+        return self.record.tags.get(Tag.ATTACK) == SUITE
+
 
 def select_attack_runs(
     store: Store, tags: Mapping[str, str], *, study: str, systems: Sequence[str], allow_mixed: bool
@@ -62,7 +80,7 @@ def select_attack_runs(
     UserError
         When there is none; when runs differ in a tag of :data:`DIMENSIONS` or in a setting of the attack;
         when a system and seed occur twice. With ``allow_mixed`` what differs becomes part of the row's name,
-        and the newest run of a row and seed counts.
+        and the newest run of a row and seed counts. Both norms of a suite of attacks are no mixture.
     """
     records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
     if systems:
@@ -70,6 +88,8 @@ def select_attack_runs(
     if not records:
         raise _nothing_found(store, tags, study, systems)
     differences = differing(records)
+    if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
+        differences.pop("norm", None)
     if differences and not allow_mixed:
         raise _mixture(store, differences, study)
     selected = [Selected(record, _name(record, differences)) for record in records]
@@ -81,8 +101,8 @@ def differing(records: Sequence[RunRecord]) -> dict[str, Counter[str]]:
     differences = {}
     for tag, parameter in DIMENSIONS.items():
         values = Counter(record.tags.get(tag, ABSENT) for record in records)
-        if tag == Tag.ATTACK_SEED:
-            del values[ABSENT]  # an attack without random numbers needs no seed
+        if tag in OPTIONAL:
+            del values[ABSENT]
         if len(values) > 1:
             differences[parameter] = values
     settings = {key for record in records for key in record.params if key.startswith("cfg.")} - NOT_SETTINGS
@@ -116,12 +136,12 @@ def _name(record: RunRecord, differences: Mapping[str, object]) -> str:
 
 def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool) -> list[Selected]:
     """Keep the newest run (they come newest first) of each row and seed; refuse to choose unless told."""
-    rows: dict[tuple[str, str], list[Selected]] = {}
+    rows: dict[tuple[str, str, str], list[Selected]] = {}
     for item in selected:
-        rows.setdefault((item.name, item.seed), []).append(item)
+        rows.setdefault((item.name, item.seed, item.norm), []).append(item)
     twice = {key: items for key, items in rows.items() if len(items) > 1}
     if twice and not allow_mixed:
-        (name, seed), items = next(iter(twice.items()))
+        (name, seed, _), items = next(iter(twice.items()))
         runs = ", ".join(
             f"{item.record.run_id} (study {item.record.tags.get(Tag.STUDY, ABSENT)}, "
             f"trained in {item.record.tags.get(Tag.TRAIN_RUN_ID, ABSENT)})"
