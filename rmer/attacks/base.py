@@ -6,7 +6,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, final
 
@@ -46,9 +46,15 @@ class Problem:
 
     def uniform(self) -> Tensor:
         """Draw numbers uniform in [-1, 1), shaped like the inputs."""
-        shape = self.inputs.shape[1:]
-        drawn = [torch.rand(shape, generator=generator) for generator in self.generators]
-        return (torch.stack(drawn) * 2 - 1).to(self.inputs)
+        return (self.draw(torch.rand, *self.inputs.shape[1:]) * 2 - 1).to(self.inputs)
+
+    def gaussian(self) -> Tensor:
+        """Draw numbers of the standard normal distribution, shaped like the inputs."""
+        return self.draw(torch.randn, *self.inputs.shape[1:]).to(self.inputs)
+
+    def draw(self, distribution: Callable[..., Tensor], *shape: int) -> Tensor:
+        """Draw numbers of ``torch.rand`` or ``torch.randn`` from the stream of each clip, [batch, *shape]."""
+        return torch.stack([distribution(shape, generator=generator) for generator in self.generators])
 
     def random_start(self) -> Tensor:
         """Draw a start inside the budget."""
@@ -57,6 +63,20 @@ class Problem:
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""
         return objective.started(network, self.inputs, self.labels, self.threat)
+
+    def of(self, clips: Tensor) -> Problem:
+        """Return the problem of some of the clips, given by their places (int64)."""
+        places = clips.tolist()
+        warm = None if self.warm is None else self.warm[clips]
+        generators = [self.generators[place] for place in places]
+        return Problem(self.inputs[clips], self.labels[clips], self.threat.of(places), generators, warm)
+
+    def on(self, network: FrozenNetwork) -> Problem:
+        """Return the problem on the device and in the arithmetic of a network."""
+        device, dtype = network.device, network.dtype
+        warm = None if self.warm is None else self.warm.to(device, dtype)
+        inputs, labels = self.inputs.to(device, dtype), self.labels.to(device, dtype)
+        return replace(self, inputs=inputs, labels=labels, warm=warm)
 
 
 class Passes(NamedTuple):
@@ -133,7 +153,7 @@ class Attack(ABC):
 
     @abstractmethod
     def passes(self, targets: int) -> Passes:
-        """Return what the attack costs a clip, for a model of ``targets`` outputs and gradients in float32."""
+        """Return the cost of a clip for a model of ``targets`` outputs, with gradients in float32."""
 
     @final
     def __call__(
@@ -187,13 +207,14 @@ class Attack(ABC):
 
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
-        part = self.run(network, _moved(problem, network))
+        part = self.run(network, problem.on(network))
         return Crafted(
             adversaries=part.adversaries.cpu(),
             also={metric: values.cpu() for metric, values in part.also.items()},
             columns={name: values.cpu() for name, values in part.columns.items()},
-            gradients=network.gradients - spent[0],
-            forwards=network.forwards - spent[1],
+            # What an attack spends on other networks it states itself.
+            gradients=part.gradients + network.gradients - spent[0],
+            forwards=part.forwards + network.forwards - spent[1],
             seconds=time.perf_counter() - started,
         )
 
@@ -203,11 +224,8 @@ class Attack(ABC):
         violations = threat.violations(clean, adversaries)
         for others in also.values():
             violations = violations | threat.violations(clean, others)
-        if self.enforced and bool(violations.any()):
-            clips = violations.nonzero().flatten().tolist()
-            raise BudgetError(
-                f"{self.name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}"
-            )
+        if self.enforced:
+            require_none(violations, threat, self.name)
         delta = adversaries.double() - clean.double()
         return AttackResult(
             adversaries=adversaries,
@@ -257,17 +275,17 @@ class Best:
         )
 
 
+def require_none(violations: Tensor, threat: Threat, name: str) -> None:
+    """Raise BudgetError where ``violations`` [clips] of an attack's threat model are not all False."""
+    if bool(violations.any()):
+        clips = violations.nonzero().flatten().tolist()
+        raise BudgetError(f"{name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}")
+
+
 def clip_generator(seed: int, index: int) -> torch.Generator:
     """Return the random stream of the clip at place ``index``."""
     state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def _moved(problem: Problem, network: FrozenNetwork) -> Problem:
-    device, dtype = network.device, network.dtype
-    warm = None if problem.warm is None else problem.warm.to(device, dtype)
-    inputs, labels = problem.inputs.to(device, dtype), problem.labels.to(device, dtype)
-    return Problem(inputs, labels, problem.threat, problem.generators, warm)
 
 
 def _save(part: Crafted, file: Path) -> None:

@@ -62,7 +62,7 @@ class Threat:
         """Return the radius of the ball around each clip, [1 or clips, 1, 1, 1]."""
         return torch.as_tensor(self.epsilon, dtype=torch.float64).to(inputs).view(-1, 1, 1, 1)
 
-    def of(self, rows: slice) -> Threat:
+    def of(self, rows: slice | list[int]) -> Threat:
         """Return the threat model of some of the clips."""
         return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
 
@@ -117,7 +117,7 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return gradient.sign()
     sizes = l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / sizes.view(-1, 1, 1, 1)
+    return gradient / sizes.view(-1, *[1] * (gradient.dim() - 1))
 
 
 def l2_norms(values: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""Minimal perturbation: the smallest budget at which a clip's error grows by a given amount."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.apgd import APGD
+from rmer.attacks.base import Attack, Crafted, Passes, Problem, require_none
+from rmer.attacks.pgd import PGD, SingleStep
+from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
+
+
+@dataclass(frozen=True)
+class MinimalPerturbation(Attack):
+    """Bisect the radius of the ball, for each clip on its own, between 0 and the threat's epsilon.
+
+    A radius counts as enough where the adversary that ``inner`` finds within it raises the clip's value (its
+    MAE; the first value of ``inner``'s objective) by ``growth`` over the clean clip's. What is found is
+    therefore an upper bound on the smallest radius, exact where ``inner`` finds the optimum, and no wider
+    than epsilon / 2^``bisections`` above a radius at which ``inner`` failed.
+
+    Column ``minimal_epsilon`` [clips] is the radius found, in the units of ``Threat.epsilon``, and each
+    adversary lies within its own; it is NaN where even the whole epsilon is not enough, and the adversary
+    is then the one of the whole epsilon.
+    """
+
+    growth: float
+    inner: APGD | PGD | SingleStep
+    bisections: int = 12
+
+    name: ClassVar[str] = "minimal"
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.inner.joint:
+            raise UserError(
+                "a joint objective has no error of each clip", where=self.name, mend="Use loss l1 or mse"
+            )
+        if not self.growth > 0:
+            raise UserError(f"{self.growth} is no growth", where="growth", mend="Give a number > 0")
+        if self.bisections < 1:
+            raise UserError("needs at least one bisection", where=self.name, mend="Raise bisections")
+
+    @property
+    def metric(self) -> str:
+        return self.inner.metric
+
+    def passes(self, targets: int) -> Passes:
+        """Return the cost of a clip whose whole budget is enough; the others cost less."""
+        gradients, forwards = self.inner.passes(targets)
+        runs = 1 + self.bisections
+        return Passes(runs * gradients, 1 + runs * (forwards + 1))
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        goal = self._values(network, problem, problem.inputs) + self.growth
+        adversaries = self.inner.run(network, problem).adversaries
+        reached = self._values(network, problem, adversaries) >= goal
+        whole = torch.as_tensor(problem.threat.epsilon, dtype=torch.float64).expand(len(goal))
+        minimal = torch.where(reached.cpu(), whole, torch.nan)
+        rows = reached.nonzero().flatten()
+        if len(rows):
+            some = problem.of(rows)
+            adversaries[rows], minimal[rows.cpu()] = self._bisected(
+                network, some, adversaries[rows], goal[rows]
+            )
+        return Crafted(adversaries, columns={"minimal_epsilon": minimal})
+
+    def _bisected(
+        self, network: FrozenNetwork, problem: Problem, adversaries: Tensor, goal: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return adversaries and radii [clips] of clips whose whole budget is enough."""
+        enough = torch.as_tensor(problem.threat.epsilon, dtype=torch.float64).expand(len(goal))
+        short = torch.zeros_like(enough)
+        for _ in range(self.bisections):
+            middle = (short + enough) / 2
+            narrowed = replace(problem, threat=replace(problem.threat, epsilon=middle))
+            found = self.inner.run(network, narrowed).adversaries
+            hit = self._values(network, problem, found) >= goal
+            adversaries = torch.where(hit.view(-1, 1, 1, 1), found, adversaries)
+            enough = torch.where(hit.cpu(), middle, enough)
+            short = torch.where(hit.cpu(), short, middle)
+        threat = replace(problem.threat, epsilon=enough)
+        require_none(threat.violations(problem.inputs, adversaries), threat, self.name)
+        return adversaries, enough
+
+    def _values(self, network: FrozenNetwork, problem: Problem, inputs: Tensor) -> Tensor:
+        prediction = network.predict_in_batches(inputs)
+        return next(iter(self.inner.losses[0].values(prediction, problem.labels).values()))

@@ -1,0 +1,80 @@
+"""Controls: random noise of the attacker's budget. What noise does, an attack has to exceed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
+from rmer.attacks.losses import Objective
+from rmer.attacks.pgd import ERROR
+from rmer.attacks.threat import steepest
+from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
+
+NoiseKind = Literal["uniform", "sign", "gaussian"]
+KINDS = ("uniform", "sign", "gaussian")
+
+
+@dataclass(frozen=True)
+class Noise(Attack):
+    """Random noise, projected to the budget and the box.
+
+    L-inf: ``uniform`` in the ball; ``sign``, +-epsilon in every cell; ``gaussian`` of standard deviation
+    epsilon, cut off at +-epsilon. L2: noise of that kind, scaled to the full radius (before the box cuts it).
+
+    Nothing is compared with the clean clip, as a control reports what noise does, which may be little or
+    even help. Of several ``draws`` the worst one of each clip is kept (of each split where the objective
+    is joint); a draw costs one forward pass a clip.
+    """
+
+    kind: NoiseKind
+    draws: int = 1
+    losses: tuple[Objective, ...] = ERROR
+
+    name: ClassVar[str] = "noise"
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(
+                f"{self.kind!r} is no noise", where=self.name, mend=f"Use one of {', '.join(KINDS)}"
+            )
+        if self.draws < 1:
+            raise UserError("needs at least one draw", where=self.name, mend="Raise draws")
+
+    @property
+    def joint(self) -> bool:
+        return self.losses[0].joint
+
+    @property
+    def metric(self) -> str:
+        return self.losses[0].metric
+
+    def passes(self, targets: int) -> Passes:
+        return Passes(0, self.draws)
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        objective = self.losses[0]
+        best: Best | None = None
+        for _ in range(self.draws):
+            drawn = self._draw(problem)
+            values = objective.values(network.predict_in_batches(drawn), problem.labels)
+            if best is None:
+                best = Best(drawn, values)
+            else:
+                best.update(drawn, values)
+        assert best is not None
+        return best.crafted()
+
+    def _draw(self, problem: Problem) -> Tensor:
+        noise = problem.gaussian() if self.kind == "gaussian" else problem.uniform()
+        if self.kind == "sign":
+            noise = torch.where(noise < 0, -1.0, 1.0).to(noise)
+        threat = problem.threat
+        if threat.norm == "l2":
+            noise = steepest(noise, "l2")
+        return threat.project(problem.inputs, problem.inputs + threat.radius(noise) * noise)

@@ -1,0 +1,180 @@
+"""Square attack (Andriushchenko et al., ECCV 2020): random search that asks for predictions alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
+from rmer.attacks.losses import Objective
+from rmer.attacks.pgd import ERROR
+from rmer.attacks.threat import Threat, l2_norms, steepest
+from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
+
+# Queries out of PLANNED at which the share of the spectrogram that a square covers is halved (section 5).
+PLANNED = 10_000
+HALVINGS = (10, 50, 200, 1000, 2000, 4000, 6000, 8000)
+# The L2 attack begins with a grid of this many tiles along the shorter side of the spectrogram.
+TILES = 5
+
+
+@dataclass(frozen=True)
+class Square(Attack):
+    """Change one square window at a time and keep the change where it raises the clip's value.
+
+    A black-box attack: it asks for predictions only, ``queries`` a clip, and once for the clean clip's. What
+    it raises is the main value of ``losses[0]`` (the MAE; for ``up:`` and ``down:`` the unit steered). Kept
+    per clip and metric is the best of all that was asked, the clean clip included.
+
+    The square starts at a share ``p_init`` of the spectrogram, halved by the paper's schedule rescaled to
+    ``queries``. L-inf: starts with stripes of +-epsilon, one sign a band, and sets windows to +-epsilon.
+    L2: starts with a grid of bumps, and moves the budget of one window, with what the box has left unused,
+    into a bump in another. The clip to the box follows each change.
+    """
+
+    queries: int = 1000
+    p_init: float = 0.3
+    losses: tuple[Objective, ...] = ERROR
+
+    name: ClassVar[str] = "square"
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.queries < 1:
+            raise UserError("needs at least one query", where=self.name, mend="Raise queries")
+        if not 0 < self.p_init <= 1:
+            raise UserError(f"{self.p_init} is no share", where="p_init", mend="Give a share, 0 to 1")
+        if self.losses[0].joint:
+            raise UserError(
+                "clips are searched one by one, and a joint loss has no value of each clip",
+                where=self.name,
+                mend="Use loss l1 or mse",
+            )
+
+    @property
+    def metric(self) -> str:
+        return self.losses[0].metric
+
+    def passes(self, targets: int) -> Passes:
+        return Passes(0, 1 + self.queries)
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        objective, threat = self.losses[0], problem.threat
+        best = Best.of_clean(network, problem, objective)
+        linf = threat.norm == "linf"
+        current = threat.project(problem.inputs, (stripes if linf else bumps)(problem))
+        reached = self._asked(network, problem, current, best)
+        draws = problem.draw(torch.rand, self.queries - 1, 6).to(problem.inputs.device)
+        for query in range(1, self.queries):
+            share = self.p_init * covered(query / self.queries)
+            changed = (_set_window if linf else _move_budget)(
+                problem.inputs, current, threat, share, draws[:, query - 1]
+            )
+            candidate = threat.project(problem.inputs, changed)
+            values = self._asked(network, problem, candidate, best)
+            better = values > reached
+            current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
+            reached = torch.where(better, values, reached)
+        return best.crafted()
+
+    def _asked(self, network: FrozenNetwork, problem: Problem, candidates: Tensor, best: Best) -> Tensor:
+        values = self.losses[0].values(network.predict_in_batches(candidates), problem.labels)
+        best.update(candidates, values)
+        return values[self.metric]
+
+
+def covered(done: float) -> float:
+    """Return by what the initial share is multiplied when a share ``done`` of the queries is spent."""
+    return 0.5 ** sum(done * PLANNED > halving for halving in HALVINGS)
+
+
+def stripes(problem: Problem) -> Tensor:
+    """Return the L-inf start: +-epsilon, one random sign a band, constant over time."""
+    signs = _signs(problem.draw(torch.rand, 1, 1, problem.inputs.shape[-1])).to(problem.inputs)
+    return problem.inputs + problem.threat.radius(problem.inputs) * signs
+
+
+def bumps(problem: Problem) -> Tensor:
+    """Return the L2 start: a grid of bumps of random sign and orientation, at the full radius."""
+    frames, bands = problem.inputs.shape[2:]
+    side = max(min(frames, bands) // TILES, 1)
+    rows, columns = frames // side, bands // side
+    draws = problem.draw(torch.rand, 2, rows, columns).to(problem.inputs)
+    pattern = bump(side).to(draws)
+    tiles = torch.where(draws[:, 1, :, :, None, None] < 0.5, pattern, pattern.T)
+    tiles = tiles * _signs(draws[:, 0])[..., None, None]
+    delta = torch.zeros_like(problem.inputs)
+    # The tiles are centred; what is left at the borders is no tile.
+    top, left = (frames - rows * side) // 2, (bands - columns * side) // 2
+    grid = tiles.transpose(2, 3).reshape(-1, 1, rows * side, columns * side)
+    delta[:, :, top : top + rows * side, left : left + columns * side] = grid
+    return problem.inputs + problem.threat.radius(delta) * steepest(delta, "l2")
+
+
+def bump(side: int) -> Tensor:
+    """Return the pattern of the L2 attack, [side, side] of norm 1: a hill beside a valley (section 3.3)."""
+    upper = _hill(side // 2, side)
+    pattern = torch.cat([upper, -_hill(side - side // 2, side)])
+    return steepest(pattern[None], "l2")[0]
+
+
+def _hill(rows: int, columns: int) -> Tensor:
+    """Return the sum over distances k >= that to the centre of 1 / (k + 1)^2, up to half the longer side."""
+    far = (torch.arange(rows)[:, None] - rows // 2).abs()
+    distance = torch.maximum(far, (torch.arange(columns) - columns // 2).abs())
+    terms = 1.0 / torch.arange(1, max(rows, columns) // 2 + 2, dtype=torch.float64).square()
+    return terms.flip(0).cumsum(0).flip(0)[distance]
+
+
+def _set_window(inputs: Tensor, current: Tensor, threat: Threat, share: float, draws: Tensor) -> Tensor:
+    """Set a random window of each clip to x +- epsilon, one sign a window; ``draws`` is [batch, 6]."""
+    side = _side(inputs, share)
+    window = _window(inputs, side, draws[:, 1], draws[:, 2])
+    changed = current.clone()
+    changed[window] = (inputs + threat.radius(inputs) * _signs(draws[:, 0]).to(inputs).view(-1, 1, 1, 1))[
+        window
+    ]
+    return changed
+
+
+def _move_budget(inputs: Tensor, current: Tensor, threat: Threat, share: float, draws: Tensor) -> Tensor:
+    """Empty one random window of each clip and let another have all that is free; ``draws`` is [batch, 6]."""
+    side = _side(inputs, share, odd=True)
+    delta = current - inputs
+    filled = _window(inputs, side, draws[:, 2], draws[:, 3])
+    emptied = _window(inputs, side, draws[:, 4], draws[:, 5])
+    old = steepest(delta[filled], "l2")
+    delta[filled] = 0.0
+    delta[emptied] = 0.0
+    free = (threat.radius(inputs).view(-1).square() - l2_norms(delta).square()).clamp_min(0.0).sqrt()
+    pattern = bump(side).to(inputs)
+    flipped = (draws[:, 1] < 0.5).view(-1, 1, 1)
+    new = old + _signs(draws[:, 0]).to(inputs).view(-1, 1, 1) * torch.where(flipped, pattern, pattern.T)
+    delta[filled] = steepest(new, "l2") * free.view(-1, 1, 1)
+    return inputs + delta
+
+
+def _side(inputs: Tensor, share: float, *, odd: bool = False) -> int:
+    """Return the side of a square that covers a share of the spectrogram, as far as it fits."""
+    frames, bands = inputs.shape[2:]
+    side = max(round(math.sqrt(share * frames * bands)), 3 if odd else 1)
+    return min(side + (odd and side % 2 == 0), frames, bands)
+
+
+def _window(inputs: Tensor, side: int, down: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the index of one window a clip; ``down`` and ``across`` [batch] place it, uniform in [0, 1)."""
+    batch, _, frames, bands = inputs.shape
+    cells = torch.arange(side, device=inputs.device)
+    rows = (down * (frames - side + 1)).long()[:, None] + cells
+    columns = (across * (bands - side + 1)).long()[:, None] + cells
+    clips = torch.arange(batch, device=inputs.device).view(-1, 1, 1)
+    return clips, torch.zeros_like(clips), rows[:, :, None], columns[:, None, :]
+
+
+def _signs(draws: Tensor) -> Tensor:
+    return torch.where(draws < 0.5, -1.0, 1.0)

@@ -1,0 +1,64 @@
+"""Transfer: adversaries crafted on one network, handed to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from torch import nn
+
+from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer(Attack):
+    """Attack ``surrogate`` by ``inner`` within the victim's threat model; the victim is asked nothing.
+
+    Everything, the ranking of directions and the choice of the best iterate included, is done by the
+    surrogate: a choice by the victim's error would be an attack by queries. Random numbers are those that
+    ``inner`` would draw on the victim with the same seed, so that a victim that is its own surrogate meets
+    the same fate as under ``inner``. Gradients and forward passes of the surrogate are the result's cost.
+
+    The surrogate gets the victim's inputs: one that was trained on otherwise standardised spectrograms has
+    to be wrapped in a module that converts them.
+    """
+
+    surrogate: FrozenNetwork | nn.Module
+    inner: Attack
+
+    name: ClassVar[str] = "transfer"
+    random: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not self.inner.enforced:
+            raise UserError(
+                f"{self.inner.name} holds no budget", where=self.name, mend="Use an attack that does"
+            )
+
+    @property
+    def joint(self) -> bool:
+        return self.inner.joint
+
+    @property
+    def metric(self) -> str:
+        return self.inner.metric
+
+    def passes(self, targets: int) -> Passes:
+        return self.inner.passes(targets)
+
+    @cached_property
+    def network(self) -> FrozenNetwork:
+        """The surrogate, made ready once for all batches."""
+        given = self.surrogate
+        return given if isinstance(given, FrozenNetwork) else FrozenNetwork(given)
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        spent = (self.network.gradients, self.network.forwards)
+        part = self.inner.run(self.network, problem.on(self.network))
+        if network is not self.network:  # else the base class has counted already
+            part.gradients += self.network.gradients - spent[0]
+            part.forwards += self.network.forwards - spent[1]
+        return part
