@@ -49,13 +49,18 @@ def normalisation_matches(evidence: Evidence) -> Verdict:
 def clean_score_matches_training(evidence: Evidence) -> Verdict:
     """Largest difference between clean scores here and those that the training logged for this part."""
     clean = measured(evidence.clean, "the clean score")
+    pairs = {"mae": (clean.mae, evidence.trained_mae), "corr": (clean.corr, evidence.trained_corr)}
     known = {
-        metric: score for metric, score in evidence.trained.items() if getattr(clean, metric) is not None
+        metric: (here, before)
+        for metric, (here, before) in pairs.items()
+        if here is not None and before is not None
     }
     if not known:
         raise NotMeasuredError("no score of the training is known for this part")
-    value = float(np.max([abs(getattr(clean, metric) - score) for metric, score in known.items()]))
-    detail = ", ".join(f"{metric} {getattr(clean, metric):.4f}, then {known[metric]:.4f}" for metric in known)
+    value = float(np.max([abs(here - before) for here, before in known.values()]))
+    detail = ", ".join(
+        f"{metric} {here:.4f}, logged {before:.4f}" for metric, (here, before) in known.items()
+    )
     return Verdict(value, SAME_SCORE, value <= SAME_SCORE, detail)
 
 
@@ -72,8 +77,8 @@ def labels_in_order(evidence: Evidence) -> Verdict:
     permuted = [_correlation(rng.permutation(labels), predictions) for _ in range(PERMUTATIONS)]
     limit = float(np.quantile(permuted, 1.0 - PERMUTATION_LEVEL))
     passed = found > limit
-    expected = evidence.trained.get("corr", np.nan)
-    if not passed and not expected > limit:
+    trained = evidence.trained_corr
+    if not passed and (trained is None or not trained > limit):
         raise NotMeasuredError(
             f"the model's correlation, {found:.3f}, is none: permuted labels reach {limit:.3f}"
         )
@@ -91,7 +96,7 @@ def share_of_zero_gradients(evidence: Evidence) -> Verdict:
 
 def gradient_matches_finite_differences(evidence: Evidence) -> Verdict:
     """Relative error of the slope that gradients promise, median over clips."""
-    errors = measured(evidence.slope_errors, "the slope of the loss")
+    errors = measured(evidence.gradient_errors, "the slope of the loss")
     error = float(np.median(errors))
     return Verdict(error, SLOPE_ERROR, error <= SLOPE_ERROR, f"largest of a clip {errors.max():.3g}")
 

@@ -73,9 +73,7 @@ def measure_gradients(network: FrozenNetwork, inputs: Tensor, labels: Tensor) ->
     """
     zero, largest = [], []
     for clips, truth in _batches(network, inputs, labels):
-        _, gradient = network.gradient(
-            clips, lambda found, truth=truth: squared_error(found["output"], truth)
-        )  # type: ignore[misc]
+        gradient = _gradient(network, clips, truth)
         zero.append((gradient == 0).flatten(1).double().mean(1))
         largest.append(linf_norms(gradient).double())
     return Gradients(torch.cat(zero).cpu().numpy(), torch.cat(largest).cpu().numpy())
@@ -90,9 +88,7 @@ def derivative_errors(network: FrozenNetwork, inputs: Tensor, labels: Tensor) ->
     """
     errors = []
     for clips, truth in _batches(network, inputs, labels):
-        _, gradient = network.gradient(
-            clips, lambda found, truth=truth: squared_error(found["output"], truth)
-        )  # type: ignore[misc]
+        gradient = _gradient(network, clips, truth)
         promised = gradient.double().abs().flatten(1).sum(1)
         found = [_slope(network, clips, truth, gradient.sign(), step) for step in DIFFERENCE_STEPS]
         errors.append(torch.stack([_relative(slope, promised) for slope in found]).amin(0))
@@ -103,7 +99,7 @@ def measure_repeats(network: FrozenNetwork, inputs: Tensor) -> Repeats:
     """Predict the clips [clips, 1, frames, bands] twice as one batch, and once each alone."""
     inputs = inputs.to(network.device, network.dtype)
     once, again = (network.predict(inputs)["output"] for _ in range(2))
-    alone = torch.cat([network.predict(clip)["output"] for clip in inputs.split(1)])
+    alone = torch.cat([network.predict(clip)["output"] for clip in torch.split(inputs, 1)])
     return Repeats(float((again - once).abs().max()), float((alone - once).abs().max()))
 
 
@@ -132,6 +128,7 @@ def measure_inputs(inputs: Tensor, floor: Tensor | None) -> Inputs:
 
 def measure_budget(inputs: Tensor, saved: Mapping[str, Tensor], threat: Threat) -> Budget:
     """Measure saved adversaries (metric -> [clips, 1, frames, bands], read back) against the threat model."""
+    inputs = inputs.cpu()
     outside = torch.zeros(len(inputs), dtype=torch.bool)
     largest = torch.zeros(len(inputs), dtype=torch.float64)
     size = linf_norms if threat.norm == "linf" else l2_norms
@@ -166,8 +163,14 @@ def _scores(
 
 def _batches(network: FrozenNetwork, inputs: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield clips and labels, a batch at a time, where the network is."""
-    for clips, truth in zip(inputs.split(network.batch_size), labels.split(network.batch_size), strict=True):
+    for clips, truth in zip(
+        torch.split(inputs, network.batch_size), torch.split(labels, network.batch_size), strict=True
+    ):
         yield clips.to(network.device, network.dtype), truth.to(network.device, network.dtype)
+
+
+def _gradient(network: FrozenNetwork, clips: Tensor, labels: Tensor) -> Tensor:
+    return network.gradient(clips, lambda found: squared_error(found["output"], labels))[1]
 
 
 def _slope(network: FrozenNetwork, clips: Tensor, labels: Tensor, direction: Tensor, step: float) -> Tensor:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from rmer.evaluation import attack_checks, model_checks
-from rmer.evaluation.evidence import Check, Evidence, NotMeasuredError, Verdict
+from rmer.evaluation.evidence import Check, Damage, Evidence, NotMeasuredError, Verdict
+
+__all__ = ["CHECKS", "Check", "Damage", "Evidence", "failed", "judge", "table"]
 
 CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
     check.__name__: check
