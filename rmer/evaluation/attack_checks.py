@@ -62,11 +62,11 @@ def seed_changes_the_attack(evidence: Evidence) -> Verdict:
 
 def saved_adversaries_rescore(evidence: Evidence) -> Verdict:
     """Largest relative difference between a reported number and the score of the array that is stored."""
-    if not evidence.logged or not evidence.rescored:
+    if not evidence.reported or not evidence.rescored:
         raise NotMeasuredError("the saved adversaries were not scored")
     differences = {
         metric: _relative(value, evidence.rescored.get(metric, {}).get(metric))
-        for metric, value in evidence.logged.items()
+        for metric, value in evidence.reported.items()
     }
     worst = _largest(differences)
     return Verdict(differences[worst], SAME_NUMBER, differences[worst] <= SAME_NUMBER, f"the most: {worst}")

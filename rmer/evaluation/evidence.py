@@ -69,11 +69,11 @@ class Evidence:
     twice_the_steps : damage of apgd with twice as many steps and everything else the same
     huge_epsilon : damage of apgd at a huge budget
     cold : norm -> epsilon -> damage of cold starts; epsilon 0 (clean) may be among them
-    gradients, gradient_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.probes`
+    gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.probes`
     gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
-    logged : metric -> value that is reported, each of the adversaries that are worst for it
+    reported : metric -> value that is reported, each of the adversaries that are worst for it
     rescored : scores of the saved arrays, read back
-    trained_mae, trained_corr : clean scores of this part that the training logged
+    trained : metric -> clean score of this part that the training logged (mae, corr)
     labels, predictions : [clips, targets], of the clean clips
     """
 
@@ -86,17 +86,16 @@ class Evidence:
     huge_epsilon: Damage | None = None
     cold: Mapping[str, Mapping[float, Damage]] = field(default_factory=dict)
     gradients: Gradients | None = None
-    gradient_errors: Floats | None = None
+    slope_errors: Floats | None = None
     repeats: Repeats | None = None
     seeds: Seeds | None = None
     inputs: Inputs | None = None
     budget: Budget | None = None
     gradients_spent: int | None = None
     gradients_planned: int | None = None
-    logged: Mapping[str, float] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
     rescored: ScoreTable = field(default_factory=dict)
-    trained_mae: float | None = None
-    trained_corr: float | None = None
+    trained: Mapping[str, float] = field(default_factory=dict)
     labels: Floats | None = None
     predictions: Floats | None = None
 

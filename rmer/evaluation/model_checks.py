@@ -49,17 +49,16 @@ def normalisation_matches(evidence: Evidence) -> Verdict:
 def clean_score_matches_training(evidence: Evidence) -> Verdict:
     """Largest difference between clean scores here and those that the training logged for this part."""
     clean = measured(evidence.clean, "the clean score")
-    pairs = {"mae": (clean.mae, evidence.trained_mae), "corr": (clean.corr, evidence.trained_corr)}
     known = {
-        metric: (here, before)
-        for metric, (here, before) in pairs.items()
-        if here is not None and before is not None
+        metric: (here, logged)
+        for metric, logged in evidence.trained.items()
+        if (here := getattr(clean, metric)) is not None
     }
     if not known:
         raise NotMeasuredError("no score of the training is known for this part")
-    value = float(np.max([abs(here - before) for here, before in known.values()]))
+    value = float(np.max([abs(here - logged) for here, logged in known.values()]))
     detail = ", ".join(
-        f"{metric} {here:.4f}, logged {before:.4f}" for metric, (here, before) in known.items()
+        f"{metric} {here:.4f}, logged {logged:.4f}" for metric, (here, logged) in known.items()
     )
     return Verdict(value, SAME_SCORE, value <= SAME_SCORE, detail)
 
@@ -77,8 +76,7 @@ def labels_in_order(evidence: Evidence) -> Verdict:
     permuted = [_correlation(rng.permutation(labels), predictions) for _ in range(PERMUTATIONS)]
     limit = float(np.quantile(permuted, 1.0 - PERMUTATION_LEVEL))
     passed = found > limit
-    trained = evidence.trained_corr
-    if not passed and (trained is None or not trained > limit):
+    if not passed and not evidence.trained.get("corr", np.nan) > limit:
         raise NotMeasuredError(
             f"the model's correlation, {found:.3f}, is none: permuted labels reach {limit:.3f}"
         )
@@ -96,7 +94,7 @@ def share_of_zero_gradients(evidence: Evidence) -> Verdict:
 
 def gradient_matches_finite_differences(evidence: Evidence) -> Verdict:
     """Relative error of the slope that gradients promise, median over clips."""
-    errors = measured(evidence.gradient_errors, "the slope of the loss")
+    errors = measured(evidence.slope_errors, "the slope of the loss")
     error = float(np.median(errors))
     return Verdict(error, SLOPE_ERROR, error <= SLOPE_ERROR, f"largest of a clip {errors.max():.3g}")
 
