@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,10 +57,12 @@ class APGD(Attack):
             objective = problem.started(network, self.losses[start % len(self.losses)])
             self._search(network, problem, objective, problem.random_start(), best)
         if problem.warm is not None:
-            cold = best.main.clone()
+            cold = dict(best.values)
             objective = problem.started(network, self.losses[0])
             self._search(network, problem, objective, problem.warm, best)
-            best.columns["warm_won"] = best.main > cold
+            # Sanity checks judge cold starts alone, and how often warm ones win is reported.
+            best.columns = {f"cold_{metric}": values for metric, values in cold.items()}
+            best.columns["warm_won"] = best.main > cold[self.metric]
         return best.crafted()
 
     def _search(
@@ -97,10 +98,10 @@ class APGD(Attack):
 
 def checkpoints(steps: int) -> dict[int, int]:
     """Return step -> steps since the checkpoint before it: at shares 0, .22, .41, ... of the steps."""
-    shares = [0.0, 0.22]
-    while shares[-1] < 1.0:
-        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    places = sorted({math.ceil(share * steps) for share in shares if share <= 1.0})
+    percents = [0, 22]  # whole numbers: .57 as a sum of floats would end up at step 58 of 100
+    while percents[-1] < 100:
+        percents.append(percents[-1] + max(percents[-1] - percents[-2] - 3, 6))
+    places = sorted({-(-percent * steps // 100) for percent in percents if percent <= 100})
     return {here: here - before for before, here in itertools.pairwise(places)}
 
 
@@ -112,7 +113,7 @@ class _Progress:
         self.loss, self.last = loss, loss
         self.rises = torch.zeros(len(loss), dtype=torch.int64, device=loss.device)
         self.loss_at_check = loss
-        self.halved_at_check = torch.ones(len(loss), dtype=torch.bool, device=loss.device)
+        self.halved_at_check = torch.zeros(len(loss), dtype=torch.bool, device=loss.device)
 
     def note(self, iterate: Tensor, loss: Tensor, gradient: Tensor) -> None:
         self.rises += loss > self.last

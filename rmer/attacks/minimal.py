@@ -65,9 +65,8 @@ class MinimalPerturbation(Attack):
         rows = reached.nonzero().flatten()
         if len(rows):
             some = problem.of(rows)
-            adversaries[rows], minimal[rows.cpu()] = self._bisected(
-                network, some, adversaries[rows], goal[rows]
-            )
+            found, minimal[rows.cpu()] = self._bisected(network, some, adversaries[rows], goal[rows])
+            adversaries = adversaries.index_copy(0, rows, found)
         return Crafted(adversaries, columns={"minimal_epsilon": minimal})
 
     def _bisected(

@@ -16,7 +16,7 @@ from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
 NoiseKind = Literal["uniform", "sign", "gaussian"]
-KINDS = ("uniform", "sign", "gaussian")
+KINDS: tuple[NoiseKind, ...] = ("uniform", "sign", "gaussian")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class PGD(Attack):
 
     def passes(self, targets: int) -> Passes:
         if self.keep == "last":
-            return Passes(self.steps, 0)
+            return Passes(self.steps + self.losses[0].preparation(targets), 0)
         return search_passes(self.losses, self.restarts, self.steps, targets)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
@@ -68,9 +68,10 @@ class PGD(Attack):
         return best.crafted()
 
     def _last(self, network: FrozenNetwork, problem: Problem) -> Tensor:
+        objective = problem.started(network, self.losses[0])
         iterate = problem.random_start()
         for _ in range(self.steps):
-            gradient = self.losses[0].direction(network, iterate, problem.labels)
+            gradient = objective.direction(network, iterate, problem.labels)
             iterate = self._moved(problem, iterate, gradient)
         return iterate
 

@@ -16,6 +16,8 @@ NORMS = ("linf", "l2")
 
 # Float32 rounding of x + delta, relative to max(1, |x|): the saved array may miss the budget by no more.
 ROUNDING = 2.0**-22
+# Rounds of the L2 projection that give back what the box cuts off; mostly exact to rounding.
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,13 @@ class Threat:
         """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.
 
         The ball comes first: as ``inputs`` lies in the box, clipping to it only shrinks the perturbation, so
-        both hold. For L2 the result is feasible, but not always the nearest feasible point.
+        both hold. For L2 what the box has cut off is given back to the other cells (see ``_scale``).
         """
         delta, radius = candidates - inputs, self.radius(inputs)
         if self.norm == "linf":
             delta = torch.maximum(torch.minimum(delta, radius), -radius)
         else:
-            sizes = l2_norms(delta).clamp_min(torch.finfo(delta.dtype).tiny).view(-1, 1, 1, 1)
-            delta = delta * (radius / sizes).clamp(max=1.0)
+            delta = delta * self._scale(inputs, delta)
         return self._clip_to_box(inputs, inputs + delta)
 
     def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
@@ -103,13 +104,41 @@ class Threat:
         boxed = self._clip_to_box(x, adversary)
         return outside | ((boxed - adversary).abs() > slack).flatten(1).any(1) | ~_finite(adversary)
 
+    def _scale(self, inputs: Tensor, delta: Tensor) -> Tensor:
+        """Return by what to scale perturbations before the box, for the nearest point of L2 ball and box.
+
+        That point is ``delta * scale`` cut to the box, with the largest scale <= 1 of a norm within the
+        radius. Each round takes the cells that the box cuts at the last scale for cut, and solves for the
+        others: scales only rise and every one is feasible, so that rounds may end early.
+        """
+        tiny = torch.finfo(delta.dtype).tiny
+        radius = self.radius(inputs)
+        scale = (radius / _wide_norms(delta).clamp_min(tiny)).clamp(max=1.0)
+        if self.floor is None and self.ceiling is None:
+            return scale
+        low, high = (bound - inputs for bound in self._bounds(inputs))
+        for _ in range(ROUNDS):
+            moved = scale * delta
+            boxed = torch.maximum(torch.minimum(moved, high), low)
+            free = _wide_norms(torch.where(boxed == moved, moved, 0.0))
+            left = radius.square() - _wide_norms(boxed).square() + free.square()
+            scale = scale * (left.clamp_min(0.0).sqrt() / free.clamp_min(tiny)).clamp_min(1.0)
+            scale = scale.clamp(max=1.0)
+        return scale
+
     def _clip_to_box(self, inputs: Tensor, candidates: Tensor) -> Tensor:
+        low, high = self._bounds(inputs)
+        return torch.maximum(torch.minimum(candidates, high), low)
+
+    def _bounds(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the least and the largest valid value of each cell, broadcastable to ``inputs``."""
+        low, high = inputs.new_tensor(-torch.inf), inputs.new_tensor(torch.inf)
         # The clip itself is always valid, also where rounding puts it a hair outside floor or ceiling.
         if self.floor is not None:
-            candidates = torch.maximum(candidates, torch.minimum(self.floor.to(inputs), inputs))
+            low = torch.minimum(self.floor.to(inputs), inputs)
         if self.ceiling is not None:
-            candidates = torch.minimum(candidates, torch.maximum(self.ceiling.to(inputs), inputs))
-        return candidates
+            high = torch.maximum(self.ceiling.to(inputs), inputs)
+        return low, high
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
@@ -129,6 +158,10 @@ def l2_norms(values: Tensor) -> Tensor:
 def linf_norms(values: Tensor) -> Tensor:
     """Return the largest absolute value of each clip, [clips, ...] -> [clips]."""
     return values.flatten(1).abs().amax(1)
+
+
+def _wide_norms(values: Tensor) -> Tensor:
+    return l2_norms(values).view(-1, 1, 1, 1)
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -58,7 +58,12 @@ class Transfer(Attack):
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent = (self.network.gradients, self.network.forwards)
         part = self.inner.run(self.network, problem.on(self.network))
-        if network is not self.network:  # else the base class has counted already
-            part.gradients += self.network.gradients - spent[0]
-            part.forwards += self.network.forwards - spent[1]
-        return part
+        # The base class counts the passes of the victim itself.
+        own = network is self.network
+        return Crafted(
+            part.adversaries.to(problem.inputs),
+            {metric: values.to(problem.inputs) for metric, values in part.also.items()},
+            part.columns,
+            gradients=part.gradients + (0 if own else self.network.gradients - spent[0]),
+            forwards=part.forwards + (0 if own else self.network.forwards - spent[1]),
+        )
