@@ -19,7 +19,7 @@ from rmer.systems.frozen import FrozenNetwork
 
 Floats = npt.NDArray[np.float64]
 
-# Below this, a gradient gives no direction: those of working networks have a largest cell of about .01.
+# Below this, a gradient gives no direction: the largest cell of a working network's is above 1e-5.
 TINY_GRADIENT = 1e-10
 # Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets.
 DIFFERENCE_STEPS = (1e-4, 1e-3)
