@@ -18,6 +18,7 @@ from rmer.stages.demo_data import DemoParams
 from rmer.stages.import_published import ImportParams
 from rmer.stages.plan import StudyParams
 from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.sweep import SweepParams
 from rmer.stages.train import TrainParams
 from rmer.stages.validate import ValidateParams
 
@@ -28,6 +29,7 @@ STAGES: dict[str, type[Parameters]] = {
     "train": TrainParams,
     "attack": AttackParams,
     "analyze": AnalyzeParams,
+    "sweep": SweepParams,
     "import_published": ImportParams,
     "demo_data": DemoParams,
     "validate": ValidateParams,

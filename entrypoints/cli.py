@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("entrypoints.train", "Train one system on a preprocessed data set."),
     "attack": ("entrypoints.attack", "Attack trained systems, chosen by tags, run id or model URI."),
     "analyze": ("entrypoints.analyze", "Compare attacked systems: tables, tests, figures, report."),
+    "sweep": ("entrypoints.sweep", "Run a grid of training and attack jobs, several at once."),
     "import-published": ("entrypoints.import_published", "Import the logs of the published study as runs."),
     "demo-data": ("entrypoints.demo_data", "Write a synthetic data set in the layout of the real ones."),
     "validate": ("entrypoints.validate", "List every problem of a data set; exit code 2 if there are any."),

@@ -62,7 +62,7 @@ def run(call: Callable[[], int | None]) -> int:
     except UserError as error:
         _mark_failed(error)
         click.echo(f"rmer: {error}", err=True)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         click.echo("rmer: interrupted; the same command goes on from here", err=True)
         return INTERRUPTED

@@ -12,6 +12,8 @@ class UserError(Exception):
     message in a tag. Anything else that is raised is a bug and keeps its traceback.
     """
 
+    exit_code = 2
+
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
         self.what, self.where, self.mend = what, where, mend
         text = f"{where}: {what}" if where else what

@@ -23,6 +23,7 @@ from rmer.stages.demo_data import DemoParams
 from rmer.stages.import_published import ImportParams
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.sweep import SweepParams
 from rmer.stages.train import TrainParams
 
 ENTRY_POINTS: dict[str, type[Parameters]] = {
@@ -31,6 +32,7 @@ ENTRY_POINTS: dict[str, type[Parameters]] = {
     "train": TrainParams,
     "attack": AttackParams,
     "analyze": AnalyzeParams,
+    "sweep": SweepParams,
     "import_published": ImportParams,
     "demo_data": DemoParams,
 }

@@ -1,44 +1,26 @@
-"""Jobs one after the other in this process, with progress; a failing job does not stop the others."""
+"""The engine that does jobs in this process, one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
 
-from tqdm import tqdm
-
-from rmer.errors import UserError
+from rmer.execution.jobs import Failure, Job, Site, do
 
 
-@dataclass(frozen=True)
-class Job:
-    """A named piece of work; ``call`` returns the id of the run that holds its result."""
+class InProcess:
+    """Does each job when it is submitted."""
 
-    name: str
-    call: Callable[[], str]
+    slots = 1
+    lost: tuple[type[BaseException], ...] = ()
 
+    def __init__(self, site: Site) -> None:
+        self._site = site
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that raised, with its one-line reason."""
+    def submit(self, job: Job) -> Future[str | Failure]:
+        """Do a job."""
+        future: Future[str | Failure] = Future()
+        future.set_result(do(job, self._site))
+        return future
 
-    name: str
-    reason: str
-
-
-def run_jobs(jobs: Sequence[Job], title: str) -> tuple[dict[str, str], list[Failure]]:
-    """Run every job; return name -> run id of those that worked, and the failures.
-
-    Only user errors count as failures; a bug stops everything with its traceback.
-    """
-    done: dict[str, str] = {}
-    failures: list[Failure] = []
-    with tqdm(jobs, desc=title, unit="run") as bar:
-        for job in bar:
-            bar.set_postfix_str(job.name)
-            try:
-                done[job.name] = job.call()
-            except UserError as error:
-                failures.append(Failure(job.name, str(error)))
-                tqdm.write(f"{job.name} failed: {error}")
-    return done, failures
+    def close(self) -> None:
+        """Nothing is left to close."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from rmer.errors import UserError
-from rmer.execution.serial import Failure, Job, run_jobs
+from rmer.execution.jobs import Job
+from rmer.execution.params import EngineParams
+from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
-from rmer.stages.attack import attack
 from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import preprocess, preprocess_spec
-from rmer.stages.train import train
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import as_params
@@ -46,9 +46,9 @@ def data_folder(plan: Plan) -> Path:
 def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     """Run the plan on the data in ``folder``; whatever is finished already is taken as it is.
 
-    Raises UserError naming every run that failed, after all others are done; the same call then goes on.
+    Raises JobsFailed naming every job that failed, after all others are done; the same call then goes on.
     """
-    params = plan.params
+    params, engine = plan.params, EngineParams.of(plan.params)
     data = plan.preprocess_params(str(folder))
     check_concepts(plan, data)
     config = _config(plan, preprocess_spec(data).digest)
@@ -63,7 +63,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
         study=study,
     )
     summaries: list[str] = []
-    outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, plan.named(study), folder)))
+    outcome = store.perform(
+        spec, lambda run: summaries.append(_body(run, store, plan.named(study), engine, folder))
+    )
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
     return StudyResult(outcome, study, summaries[0])
@@ -102,16 +104,15 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
     }
 
 
-def _body(run: Run, store: Store, plan: Plan, folder: Path) -> str:
+def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path) -> str:
     """Do the study's runs; log and return the summary."""
     dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
-    trained, failures = run_jobs(_train_jobs(store, plan, dataset_run_id), "train")
-    attacked, more = run_jobs(_attack_jobs(store, plan, trained), "attack")
-    failures += more
-    analyses = {name: _analyze(store, plan, name) for name in plan.attacks} if attacked else {}
-    if failures:
-        raise _failed(failures)
-    lineage = {"preprocess": dataset_run_id, **trained, **attacked}
+    jobs = _jobs(plan, dataset_run_id)
+    done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
+    attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]
+    analyses = {name: _analyze(store, plan, name) for name in attacks}
+    raise_failures(run, jobs, done, failures)
+    lineage = {"preprocess": dataset_run_id, **done}
     lineage |= {f"analysis | {name}": analysis.outcome.run_id for name, analysis in analyses.items()}
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
     for name, analysis in analyses.items():
@@ -122,30 +123,18 @@ def _body(run: Run, store: Store, plan: Plan, folder: Path) -> str:
     return summary
 
 
-def _train_jobs(store: Store, plan: Plan, dataset_run_id: str) -> list[Job]:
-    def job(name: str, call: Callable[[], Outcome]) -> Job:
-        return Job(name, lambda: call().run_id)
-
-    return [
-        job(
-            f"{system.name} s{seed}",
-            lambda system=system, seed=seed: train(  # type: ignore[misc]
-                store, plan.train_params(system, seed, dataset_run_id)
-            ),
-        )
-        for system, seed in plan.models
+def _jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
+    models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
+    training = [
+        train_job(name, plan.train_params(system, seed, dataset_run_id))
+        for name, (system, seed) in models.items()
     ]
-
-
-def _attack_jobs(store: Store, plan: Plan, trained: dict[str, str]) -> list[Job]:
-    return [
-        Job(
-            f"{model} | {name}",
-            lambda name=name, run_id=run_id: attack(store, plan.attack_params(name, run_id))[0].run_id,  # type: ignore[misc]
-        )
-        for model, run_id in trained.items()
+    attacks = [
+        attack_job(f"{model} | {name}", plan.attack_params(name, ""), model)
+        for model in models
         for name in plan.attacks
     ]
+    return training + attacks
 
 
 def _analyze(store: Store, plan: Plan, attack_name: str) -> Analysis:
@@ -170,12 +159,3 @@ def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
 
 def _section(attack_name: str, analysis: Analysis) -> str:
     return f"### Attack: {attack_name}\n\n{markdown(analysis.report.systems)}"
-
-
-def _failed(failures: list[Failure]) -> UserError:
-    reasons = "; ".join(f"{failure.name}: {failure.reason}" for failure in failures)
-    return UserError(
-        f"{len(failures)} runs failed ({reasons})",
-        where="study",
-        mend="Mend the cause; the same command then goes on with what is missing",
-    )

@@ -72,14 +72,14 @@ def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome
             _end_wrapper(store, wrapper, error)
             raise
         if old is None:
-            run_id = _begin(store, spec, wrapper, _tags(spec))
+            run_id = _begin(store, spec, wrapper, _tags(store, spec))
             return _work(store, spec, Journal(store.uri, run_id), params, {}, body, resumed=False)
         if journal is None:
             _mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             return Outcome(old.run_id, skipped=True)
         try:
             _mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
-            _reopen(store, old, _tags(spec))
+            _reopen(store, old, _tags(store, spec))
         except BaseException:
             journal.close()
             raise
@@ -151,11 +151,11 @@ def _tell_waiting(store: Store, waiting: int) -> None:
         )
 
 
-def _tags(spec: RunSpec) -> dict[str, str]:
+def _tags(store: Store, spec: RunSpec) -> dict[str, str]:
     tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
     if spec.study:
         tags[Tag.STUDY] = spec.study
-    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **spec.tags}
+    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
 
 
 def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:

@@ -40,6 +40,7 @@ class Tag:
     MODEL_URI = "rmer.model_uri"
     ATTACK_RUN_ID = "rmer.attack_run_id"  # on train runs, followed by .<run id of the attack>
     DUPLICATE_OF = "rmer.duplicate_of"
+    JOB = "rmer.job"
     ERROR = "rmer.error"
     HOST = "rmer.host"
     PID = "rmer.pid"
@@ -58,6 +59,7 @@ class Stage:
     ANALYZE = "analyze"
     IMPORT = "import"
     STUDY = "study"
+    SWEEP = "sweep"
 
 
 class Origin:

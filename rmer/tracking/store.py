@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -57,7 +58,14 @@ class Store:
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
         self.client, self.uri, self.experiment_id = client, uri, experiment_id
         self.name = redacted(uri)
+        self.tags: Mapping[str, str] = {}
         self._downloads = Downloads(client, uri)
+
+    def tagged(self, tags: Mapping[str, str]) -> Store:
+        """Return this store, so that every run opened through it gets these tags too."""
+        store = copy.copy(self)
+        store.tags = {**self.tags, **tags}
+        return store
 
     def perform(self, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
         """Do the work of one run, unless it is done already.
@@ -139,10 +147,24 @@ class Store:
         marked = []
         for record in self.search({Tag.SCHEMA: SCHEMA_VERSION}, status="RUNNING"):
             if not is_alive(record.tags):
-                self.set_tags(record.run_id, {Tag.ERROR: f"{whereabouts(record.tags)} died"})
-                self.client.set_terminated(record.run_id, "KILLED")
+                self.end_dead(record)
                 marked.append(record.run_id)
         return marked
+
+    def end_dead(self, record: RunRecord) -> None:
+        """Mark a run whose process is known to be dead as KILLED."""
+        self.set_tags(record.run_id, {Tag.ERROR: f"{whereabouts(record.tags)} died"})
+        self.patiently(lambda: self.client.set_terminated(record.run_id, "KILLED"))
+
+    def experiment_name(self) -> str:
+        """Return the name of the experiment that this store logs to."""
+        return str(self.patiently(lambda: self.client.get_experiment(self.experiment_id)).name)
+
+    def link(self, record: RunRecord) -> str:
+        """Return the address of a run in the UI; of a store without a server, its id."""
+        if not self.uri.startswith("http"):
+            return f"run {record.run_id}"
+        return f"{self.name}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run at once, past the journal."""

@@ -1,0 +1,104 @@
+"""Jobs that any process can do, and how one is done."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmer.errors import UserError
+from rmer.parameters import Parameters
+from rmer.tracking import Store, Tag, connect
+from rmer.tracking.locations import digest, home
+from rmer.tracking.outages import one_line
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: ``work(store, params)`` returns the id of the run that holds its result.
+
+    ``work`` is a function of a module, so that the job can be sent to another process. ``needs`` maps
+    parameters to the names of the jobs whose run ids they take.
+    """
+
+    name: str
+    work: Callable[[Store, Any], str]
+    params: Parameters
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not work: a one-line reason, the traceback of a bug, and where its run is, if any."""
+
+    name: str
+    reason: str
+    traceback: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where jobs log to, the run (``owner``) that they are done for, and their threads (0: as they are)."""
+
+    uri: str
+    experiment: str
+    owner: str
+    threads: int = 0
+
+    def tags(self, name: str) -> dict[str, str]:
+        """Return the tag by which the run of a job is found."""
+        return {Tag.JOB: f"{self.owner} {name}"}
+
+    def log_file(self, name: str) -> Path:
+        """Return where a worker process writes what a job prints."""
+        readable = re.sub(r"[^\w.=-]+", "_", name)[:80]
+        return home() / "logs" / self.owner / f"{readable}-{digest(name)[:6]}.log"
+
+
+def do(job: Job, site: Site) -> str | Failure:
+    """Do a job in this process and return its run id, or what went wrong, so that the others go on."""
+    try:
+        with _threads(site.threads):
+            return job.work(_store(site.uri, site.experiment).tagged(site.tags(job.name)), job.params)
+    except UserError as error:
+        return Failure(job.name, one_line(error))
+    except Exception as error:  # a bug, or a lack of memory, in one job of many
+        return Failure(job.name, one_line(error), traceback.format_exc())
+
+
+def do_quietly(job: Job, site: Site) -> str | Failure:
+    """Do a job with what it prints in its log file: processes that share a terminal garble it."""
+    file = site.log_file(job.name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        print(f"{time.strftime('%F %T')} process {os.getpid()} on {socket.gethostname()}", flush=True)
+        result = do(job, site)
+        print(result if isinstance(result, str) else result.traceback or result.reason)
+    return result
+
+
+@lru_cache(maxsize=1)
+def _store(uri: str, experiment: str) -> Store:
+    # One connection a process: opening a store takes longer than many a job.
+    return connect(uri, experiment)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

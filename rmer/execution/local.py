@@ -1,0 +1,77 @@
+"""The engine that does jobs on worker processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+
+from rmer.execution.jobs import Failure, Job, Site, do_quietly
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+class LocalWorkers:
+    """One worker process a slot; ``gpus`` says for each which GPUs it sees, as CUDA_VISIBLE_DEVICES does.
+
+    Every worker has a pool of its own, because a pool ends all its workers when one of them dies.
+    """
+
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+
+    def __init__(self, site: Site, gpus: list[str]) -> None:
+        self.slots = len(gpus)
+        self._site, self._gpus = site, gpus
+        self._context = multiprocessing.get_context("spawn")
+        self._alarm, self._lifeline = self._context.Pipe(duplex=False)
+        self._pools = [self._pool(slot) for slot in range(self.slots)]
+        self._latest: list[Future[str | Failure] | None] = [None] * self.slots
+
+    def submit(self, job: Job) -> Future[str | Failure]:
+        """Start a job on a free worker; there must be one."""
+        slot = next(slot for slot, latest in enumerate(self._latest) if latest is None or latest.done())
+        try:
+            future = self._pools[slot].submit(_work, job, self._site)
+        except BrokenProcessPool:  # its worker died: that of the last job, or an idle one
+            self._pools[slot] = self._pool(slot)
+            future = self._pools[slot].submit(_work, job, self._site)
+        self._latest[slot] = future
+        return future
+
+    def close(self) -> None:
+        """End all workers; those at work close their runs as KILLED."""
+        if not all(latest is None or latest.done() for latest in self._latest):
+            self._lifeline.close()
+        for pool in self._pools:
+            pool.shutdown(cancel_futures=True)
+        self._lifeline.close()
+        self._alarm.close()
+
+    def _pool(self, slot: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            1, self._context, initializer=_begin, initargs=(self._alarm, self._gpus[slot])
+        )
+
+
+def _begin(alarm: Connection, gpus: str) -> None:
+    """Set up a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says what becomes of it
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # read when CUDA is first used
+    threading.Thread(target=_end_with_parent, args=(alarm,), daemon=True).start()
+
+
+def _end_with_parent(alarm: Connection) -> None:
+    """Terminate this process when the parent closes its end of the pipe, or is no more."""
+    alarm.poll(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work(job: Job, site: Site) -> str | Failure:
+    try:
+        return do_quietly(job, site)
+    except SystemExit:  # SIGTERM: the run is closed by now; the pool would keep this process
+        os._exit(TERMINATED)

@@ -1,0 +1,118 @@
+"""The grid of a sweep: every combination of parameters of training and attacks, from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from rmer.errors import UserError
+from rmer.parameters import Parameters, param
+from rmer.stages.attack_params import AttackParams
+from rmer.stages.train import TrainParams
+
+P = TypeVar("P", bound=Parameters)
+
+# Parameters of attack that choose models: of no use where the grid itself trains them.
+CHOICE = ("system", "seed", "train_protocol", "train_run_id", "model_uri")
+
+
+@dataclass(frozen=True)
+class GridParams(Parameters):
+    """What a sweep does."""
+
+    grid: str = param("", "YAML file with the keys train and attack: parameters, each a value or a list")
+    train: str = param("", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}")
+    attack: str = param("", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}")
+    study: str = param("", "name of the group of runs")
+    dry_run: bool = param(False, "list the jobs, and stop")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Combinations by name: models to train, and attacks on each (on models that there are, if none)."""
+
+    models: dict[str, TrainParams]
+    attacks: dict[str, AttackParams]
+
+    def __str__(self) -> str:
+        models = f"{len(self.models)} models to train: {', '.join(self.models)}"
+        attacks = f"{len(self.attacks)} attacks a model: {', '.join(self.attacks)}"
+        return f"- {models if self.models else 'models that there are'}\n- {attacks}"
+
+
+def read_grid(params: GridParams) -> Grid:
+    """Expand a grid; raises UserError for what is no grid and for every bad parameter in it."""
+    texts = {"train": params.train, "attack": params.attack}
+    grid = _mapping(_read(params.grid), params.grid) if params.grid else {}
+    grid |= {name: _yaml(text, f"parameter {name}") for name, text in texts.items() if text}
+    if unknown := set(grid) - set(texts):
+        mend = "A grid has the keys train and attack"
+        raise UserError(f"unknown key {', '.join(sorted(map(str, unknown)))}", where=params.grid, mend=mend)
+
+    def title(model: TrainParams) -> str:
+        return f"{model.system} s{model.seed}"
+
+    common = {"study": params.study}
+    models = _expand(TrainParams, grid.get("train", []), common, title, ("system", "seed"))
+    attacks = _expand(AttackParams, grid.get("attack", []), common, lambda attack: attack.attack, ("attack",))
+    if not models and not attacks:
+        raise UserError("is empty", where="grid", mend="Give grid, train or attack")
+    chosen = [name for name in CHOICE if any(getattr(attack, name) for attack in attacks.values())]
+    if models and chosen:
+        mend = "Leave it out: attacks are on the models that the grid trains"
+        raise UserError("chooses other models", where=f"grid: attack: {', '.join(chosen)}", mend=mend)
+    return Grid(models, attacks)
+
+
+def _expand(
+    kind: type[P], entry: Any, common: Mapping[str, str], title: Callable[[P], str], titled: tuple[str, ...]
+) -> dict[str, P]:
+    """Return every combination under a name: its title (made of ``titled``), then what else varies."""
+    combinations = list(_combinations(entry))
+    seen = {key: {repr(given.get(key)) for given in combinations} for key in chain(*combinations)}
+    varied = [key for key, values in seen.items() if len(values) > 1 and key not in titled]
+    entries: dict[str, P] = {}
+    for given in combinations:
+        params = kind.from_mapping({**common, **given}, where="grid")
+        rest = [f"{key}={getattr(params, key)}" for key in varied if key in given]
+        if params not in entries.values():
+            entries[" ".join([title(params), *rest])] = params
+    return entries
+
+
+def _combinations(entry: Any) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the values in a mapping, or in each of a list of mappings."""
+    for mapping in entry if isinstance(entry, list) else [entry]:
+        if not isinstance(mapping, Mapping):
+            mend = "Write parameters with their values: {seed: [6, 21]}"
+            raise UserError(f"{mapping!r} holds no parameters", where="grid", mend=mend)
+        lists = [value if isinstance(value, list) else [value] for value in mapping.values()]
+        for values in product(*lists):
+            yield dict(zip(map(str, mapping), values, strict=True))
+
+
+def _mapping(text: str, where: str) -> dict[Any, Any]:
+    values = _yaml(text, where)
+    if not isinstance(values, dict):
+        raise UserError("is no grid", where=where, mend="Give the keys train and attack")
+    return values
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot be read ({error})", where=path, mend="Check grid") from error
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"is not YAML ({reason})", where=where, mend="Mend it") from error

@@ -1,0 +1,28 @@
+"""Stages as jobs that any process can do."""
+
+from __future__ import annotations
+
+from rmer.execution.jobs import Job
+from rmer.stages.attack import attack
+from rmer.stages.attack_params import AttackParams
+from rmer.stages.train import TrainParams, train
+from rmer.tracking import Store
+
+
+def train_job(name: str, params: TrainParams) -> Job:
+    """Return the job that trains one model."""
+    return Job(name, _train, params)
+
+
+def attack_job(name: str, params: AttackParams, model: str = "") -> Job:
+    """Return the job that attacks one model: that of the job ``model``, else the one that ``params`` name."""
+    return Job(name, _attack, params, {"train_run_id": model} if model else {})
+
+
+def _train(store: Store, params: TrainParams) -> str:
+    return train(store, params).run_id
+
+
+def _attack(store: Store, params: AttackParams) -> str:
+    (outcome,) = attack(store, params)
+    return outcome.run_id
