@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
-from rmer.attacks.base import Attack, AttackResult
-from rmer.attacks.threat import Threat
-from rmer.data.standardised import Part
-from rmer.evaluation.attacked import attack_metrics
-from rmer.evaluation.clip_table import named_columns
-from rmer.evaluation.metrics import constant_mae, regression_scores
-from rmer.report.spectrograms import spectrogram_comparison
+from rmer.errors import UserError
+from rmer.evaluation.evidence import Damage
+from rmer.stages.assault import Assault
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
-from rmer.stages.models import Victim, select_runs, victim_of_run, victim_of_uri
+from rmer.stages.attack_run import attack_and_log
+from rmer.stages.models import Victim, find_surrogate, select_runs, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
-from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.precision import Precision, resolve_precision
-from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
-
-FIGURE_CLIPS = 3
 
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
@@ -61,27 +47,69 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
 
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
-    method, threat = params.build(), params.threat(victim.data)
-    spec = _spec(victim, params, method, threat, resolve_precision(params.precision, device))
+    other_norm = _other_norm(store, victim, params)
+    assault = Assault(victim, params, _surrogate(store, victim, params), device, other_norm)
+    spec = _spec(assault)
 
     def body(run: Run) -> None:
         if victim.run is not None:
             run.tag_other(
                 victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
             )
-        _body(run, victim, params, method, threat, device)
+        attack_and_log(run, assault)
 
     return store.perform(spec, body)
 
 
-def _spec(
-    victim: Victim, params: AttackParams, method: Attack, threat: Threat, precision: Precision
-) -> RunSpec:
-    protocol = PROTOCOLS[params.attack]
-    settings = dataclasses.asdict(method)  # type: ignore[call-overload]
-    seeded = {"attack_seed": params.attack_seed} if method.random else {}
-    size = f"{threat.epsilon:g}".removeprefix("0")
-    budget = f"{'Linf' if threat.norm == 'linf' else 'L2'} {size}"
+def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | None:
+    """Return the model that adversaries are crafted on; a suite goes without where there is none."""
+    if "source_system" not in params.settings:
+        return None
+    system, run_id = params.settings["source_system"], params.settings["source_run_id"]
+    found = find_surrogate(store, victim, system=system, run_id=run_id)
+    if found is None and (params.attack == "transfer" or system):
+        raise UserError(
+            f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from",
+            where=store.name,
+            mend="Train another system, or give source_run_id",
+        )
+    return found
+
+
+def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, Damage]]:
+    """Return norm -> budget -> damage of the same model's suite under the other norm, if that was run."""
+    if params.attack != "suite" or victim.run is None:
+        return {}
+    other = "l2" if params.settings["norm"] == "linf" else "linf"
+    tags = {
+        Tag.ATTACK: "suite",
+        Tag.NORM: other,
+        Tag.TRAIN_RUN_ID: victim.run.run_id,
+        Tag.SPLIT: params.split,
+    }
+    # A curve with warm starts says nothing about cold ones.
+    runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm") != "true"]
+    if not runs:
+        return {}
+    curve = store.read_table(runs[0].run_id, Artifact.CURVE)
+    return {
+        other: {
+            row["epsilon"]: Damage(row["mae"], row["mae_clipped"], row["corr"]) for _, row in curve.iterrows()
+        }
+    }
+
+
+def _spec(assault: Assault) -> RunSpec:
+    victim, params, surrogate = assault.victim, assault.params, assault.surrogate
+    protocol, settings = PROTOCOLS[params.attack], dict(params.settings)
+    settings |= {"epsilons": params.budgets, "epsilon_report": params.epsilon_report}
+    if surrogate is not None:
+        settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
+    settings.pop("source_run_id", None)  # the digest says which model it is
+    norm = settings.setdefault("norm", "linf")
+    tier = settings.get("tier", "")
+    size = f"{params.epsilon_report:g}".removeprefix("0")
+    budget = " ".join(filter(None, ["Linf" if norm == "linf" else "L2", size, tier]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     return RunSpec(
         stage=Stage.ATTACK,
@@ -89,12 +117,9 @@ def _spec(
         config={
             "attack": params.attack,
             "attack_protocol": protocol,
-            "epsilon": threat.epsilon,
-            "norm": threat.norm,
             "split": params.split,
             **settings,
-            **seeded,
-            "precision": precision,
+            "precision": assault.precision,
             **victim.training,
             "model": victim.digest,
             "system": victim.system,
@@ -107,10 +132,11 @@ def _spec(
         tags={
             Tag.ATTACK: params.attack,
             Tag.ATTACK_PROTOCOL: protocol,
-            Tag.NORM: threat.norm,
-            Tag.EPSILON: f"{threat.epsilon:g}",
+            Tag.NORM: norm,
+            Tag.EPSILON: f"{params.epsilon_report:g}",
             Tag.SPLIT: params.split,
-            **({Tag.ATTACK_SEED: str(params.attack_seed)} if method.random else {}),
+            **({Tag.TIER: tier} if tier else {}),
+            **({Tag.ATTACK_SEED: str(settings["attack_seed"])} if "attack_seed" in settings else {}),
             Tag.SYSTEM: victim.system,
             Tag.SEED: victim.seed,
             Tag.TRAIN_PROTOCOL: victim.train_protocol,
@@ -126,121 +152,3 @@ def _spec(
 
 def _is_foreign(victim: Victim) -> bool:
     return victim.run is None or victim.run.tags.get(Tag.ORIGIN) != Origin.COMPUTED
-
-
-def _body(
-    run: Run, victim: Victim, params: AttackParams, method: Attack, threat: Threat, device: torch.device
-) -> None:
-    part = victim.data.part(params.split)
-    run.dataset_input(
-        "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
-    )
-    run.params({"device": device.type, "threads": torch.get_num_threads(), "clips": len(part)})
-    with tqdm(total=len(part), desc=_title(method, threat), unit="clip", leave=False) as bar:
-        result = method(
-            FrozenNetwork(victim.model.to(device), precision=resolve_precision(params.precision, device)),
-            part.inputs,
-            part.labels,
-            threat,
-            seed=params.attack_seed,
-            batch_size=params.attack_batch_size,
-            progress=bar.update,
-            resume=run.work_dir / "batches",
-        )
-    saved = run.work_dir / Path(Artifact.ADVERSARIES).name
-    np.save(saved, result.adversaries[:, 0].numpy().astype(np.float32), allow_pickle=False)
-    run.file(saved, str(Path(Artifact.ADVERSARIES).parent))
-    # What is scored is what is stored: the array is read back from the file.
-    adversaries = torch.from_numpy(np.load(saved, allow_pickle=False))[:, None]
-    table = _clip_table(victim, part, method, result, adversaries, device)
-    run.table(table, Artifact.ADVERSARY_CLIPS)
-    run.ui_table(table, "per_clip.json")
-    run.tags({Tag.BUDGET_HELD: str(method.enforced).lower()})
-    run.metrics({**_metrics(victim, part, table, result), "cost/seconds": result.seconds})
-    shown = slice(0, FIGURE_CLIPS)
-    run.figure(
-        spectrogram_comparison(
-            table["clip"].tolist()[shown],
-            part.inputs[shown, 0].numpy(),
-            adversaries[shown, 0].numpy(),
-            float(victim.dataset.frontend.get("fps", 31.3)),
-        ),
-        "figures/spectrograms",
-    )
-
-
-def _title(method: Attack, threat: Threat) -> str:
-    """Return what the progress bar says."""
-    return f"{method.name} {threat.norm} {threat.epsilon:g}"
-
-
-def _clip_table(
-    victim: Victim,
-    part: Part,
-    method: Attack,
-    result: AttackResult,
-    adversaries: torch.Tensor,
-    device: torch.device,
-) -> pd.DataFrame:
-    clean, clean_units = predict(victim.model, part.inputs.to(device))
-    rescored, units = predict(victim.model, adversaries.to(device))
-    clips = victim.dataset.clips.iloc[part.rows]
-    columns: dict[str, Any] = {
-        "clip": clips["clip"].to_numpy(),
-        "album": clips["album"].to_numpy(),
-        "iterations": result.columns["iterations"].numpy(),
-        "linf": result.linf.numpy(),
-        "l2": result.l2.numpy(),
-        "snr_db": _signal_to_perturbation(victim, part.inputs, adversaries),
-    }
-    columns |= {
-        name: result.columns[name].numpy() for name in ("converged", "threshold") if name in result.columns
-    }
-    last = result.columns.get("last_prediction")
-    # The published protocol reports the last iterate; every other one what the saved adversary does.
-    as_published = last is not None and not method.enforced
-    reported = last.numpy() if last is not None and as_published else rescored
-    columns |= named_columns("label_", victim.dataset.emotions, part.labels.numpy())
-    columns |= named_columns("clean_", victim.dataset.emotions, clean)
-    columns |= named_columns("adv_", victim.dataset.emotions, reported)
-    if as_published:
-        columns |= named_columns("rescored_", victim.dataset.emotions, rescored)
-    if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
-        columns |= named_columns("label_concept_", victim.concepts, part.concepts.numpy())
-        columns |= named_columns("clean_concept_", victim.concepts, clean_units)
-        columns |= named_columns("adv_concept_", victim.concepts, units)
-    return pd.DataFrame(columns)
-
-
-def _metrics(victim: Victim, part: Part, table: pd.DataFrame, result: AttackResult) -> dict[str, float]:
-    emotions = victim.dataset.emotions
-    labels, clean, adversarial = (
-        table[[f"{kind}_{emotion}" for emotion in emotions]].to_numpy() for kind in ("label", "clean", "adv")
-    )
-    metrics = attack_metrics(labels, clean, adversarial, emotions)
-    if f"rescored_{emotions[0]}" in table:
-        rescored = table[[f"rescored_{emotion}" for emotion in emotions]].to_numpy()
-        metrics |= regression_scores(labels, rescored, emotions).named("rescored")
-    std = victim.data.normalisation.std
-    return {
-        **metrics,
-        "constant/mae": constant_mae(victim.data.train.labels.numpy(), labels),
-        "perturbation/linf": float(table["linf"].mean()),
-        "perturbation/linf_max": float(table["linf"].max()),
-        "perturbation/linf_log10": float(table["linf"].mean() * std),
-        "perturbation/l2": float(table["l2"].mean()),
-        "perturbation/l2_max": float(table["l2"].max()),
-        "perturbation/snr_db": float(table["snr_db"].mean()),
-        "budget/violations": float(result.violations.sum()),
-        "cost/gradients": float(result.gradients),
-        "cost/forwards": float(result.forwards),
-    }
-
-
-def _signal_to_perturbation(victim: Victim, inputs: torch.Tensor, adversaries: torch.Tensor) -> np.ndarray:
-    """Power of the raw log spectrogram over the perturbation's, dB [clips]; NaN where the latter is zero."""
-    normalisation = victim.data.normalisation
-    signal = inputs.double() * normalisation.std + normalisation.mean
-    perturbation = (adversaries.double() - inputs.double()) * normalisation.std
-    ratio = signal.square().sum((1, 2, 3)) / perturbation.square().sum((1, 2, 3))
-    return torch.where(ratio.isfinite(), 10 * ratio.log10(), torch.nan).numpy()

@@ -10,24 +10,40 @@ from typing import Any
 
 import yaml
 
-from rmer.attacks.base import Attack
-from rmer.attacks.losses import objectives
-from rmer.attacks.pgd import PGD
-from rmer.attacks.published import BridgeAttack, PublishedAttack
-from rmer.attacks.threat import Threat
-from rmer.data.standardised import Standardised
+from rmer.attacks.noise import KINDS
+from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.evaluation.suite import REPORTED, TIERS
+from rmer.parameters import Parameters, listed, param
 from rmer.systems.precision import PRECISIONS
 
-# Attack protocol of each attack, and the budget that it declares where none is given.
-PROTOCOLS = {"published": "published", "bridge": "bridge", "pgd": "corrected"}
-DEFAULT_EPSILON = {"published": 0.001, "bridge": 0.001, "pgd": 0.01}
-# Parameters that belong to some attacks only; to give one to another attack is an error.
-SETTINGS = {
-    "published": ("max_iters", "lr", "conv_method", "sign", "optimiser", "alpha"),
-    "bridge": ("max_iters", "lr", "conv_method", "sign", "optimiser", "alpha"),
-    "pgd": ("norm", "steps", "restarts", "loss", "attack_seed"),
+# Attack protocol of each attack.
+PROTOCOLS = {"published": "published", "bridge": "bridge"} | dict.fromkeys(
+    ("suite", "apgd", "pgd", "single_step", "square", "transfer", "minimal", "noise"), "corrected"
+)
+# Parameters that belong to some attacks only, with the value that each attack gives them where the user gives
+# none; to give one to another attack is an error.
+PUBLISHED: dict[str, Any] = {
+    "epsilon": 0.001,
+    "max_iters": 1000,
+    "lr": 0.002,
+    "conv_method": "corr",
+    "sign": True,
+    "optimiser": "Adam",
+    "alpha": None,
+}
+CORRECTED: dict[str, Any] = {"epsilon": REPORTED, "epsilons": "", "norm": "linf", "attack_seed": 21}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "published": PUBLISHED,
+    "bridge": PUBLISHED,
+    "suite": {**CORRECTED, "tier": "quick", "warm": False, "source_system": "", "source_run_id": ""},
+    "apgd": {**CORRECTED, "steps": 100, "restarts": 2, "loss": "l1,mse", "warm": False},
+    "pgd": {**CORRECTED, "steps": 40, "restarts": 1, "loss": "mse"},
+    "single_step": {**CORRECTED, "loss": "l1"},
+    "square": {**CORRECTED, "queries": 1000},
+    "transfer": {**CORRECTED, "steps": 100, "source_system": "", "source_run_id": ""},
+    "minimal": {**CORRECTED, "epsilon": 0.1, "steps": 20, "growth": 0.1, "bisections": 10},
+    "noise": {**CORRECTED, "noise": "uniform", "draws": 10},
 }
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
@@ -51,22 +67,54 @@ class AttackParams(Parameters):
     )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
     config: str = param("", "YAML file of attack parameters (the published keys are known)")
+    tier: str = param("", "size of the suite", choices=("", *TIERS))
     epsilon: float | None = param(
-        None, "budget in standardised units (published, bridge .001, else .01)", low=0.0, high=1e6
+        None,
+        "budget a cell, standardised units; of several, the reported one (published, bridge .001, "
+        "minimal .1, else .01)",
+        low=0.0,
+        high=1e6,
     )
-    norm: str = param("linf", "norm of the budget (pgd)", choices=("linf", "l2"))
-    max_iters: int = param(1000, "iterations (published, bridge)", low=1, high=10_000_000)
-    lr: float = param(0.002, "learning rate (published, bridge)", low=1e-12, high=1e6)
-    conv_method: str = param("corr", "criterion (published, bridge)", choices=("corr", "mse"))
-    sign: bool = param(True, "step along the gradient's sign (published, bridge)")
-    optimiser: str = param("Adam", "optimiser of torch.optim (published, bridge)")
+    epsilons: str = param(
+        "", "several budgets, separated by commas, in one run; default of suite: its tier's"
+    )
+    norm: str = param(
+        "",
+        "norm of the budget; l2 has the radius epsilon x root of the number of cells",
+        choices=("", *NORMS),
+    )
+    max_iters: int | None = param(None, "iterations (published, bridge 1000)", low=1, high=10_000_000)
+    lr: float | None = param(None, "learning rate (published, bridge .002)", low=1e-12, high=1e6)
+    conv_method: str = param("", "criterion (published, bridge corr)", choices=("", "corr", "mse"))
+    sign: bool | None = param(None, "step along the gradient's sign (published, bridge true)")
+    optimiser: str = param("", "optimiser of torch.optim (published, bridge Adam)")
     alpha: float | None = param(
         None, "weight of the loss against a penalty on the perturbation (published, bridge)", low=1e-12
     )
-    steps: int = param(40, "steps of a restart (pgd)", low=1, high=10_000_000)
-    restarts: int = param(1, "random starts (pgd)", low=1, high=10_000)
-    loss: str = param("mse", "loss whose gradient is followed (pgd)", choices=("mse", "l1"))
-    attack_seed: int = param(21, "seed of random starts (pgd)", low=0, high=2**31)
+    steps: int | None = param(
+        None, "steps of a start (apgd, transfer 100, pgd 40, minimal 20)", low=1, high=10_000_000
+    )
+    restarts: int | None = param(None, "random starts (apgd 2, pgd 1)", low=1, high=10_000)
+    loss: str = param(
+        "",
+        "losses of the starts, in turn (apgd l1,mse, pgd mse, single_step l1): l1, mse, outputs; or one of "
+        "corr, up:<emotion or concept>, down:<...>",
+    )
+    warm: bool | None = param(
+        None, "start also from the adversaries of the next smaller budget (suite, apgd)"
+    )
+    queries: int | None = param(None, "queries a clip (square 1000)", low=1, high=10_000_000)
+    source_system: str = param("", "system that adversaries are crafted on (transfer, suite)")
+    source_run_id: str = param("", "train run that adversaries are crafted on (transfer, suite)")
+    growth: float | None = param(
+        None, "growth of a clip's MAE that is looked for (minimal .1)", low=0.0, high=1e6
+    )
+    bisections: int | None = param(None, "bisections of the budget (minimal 10)", low=1, high=60)
+    noise: str = param("", "kind of noise (noise uniform)", choices=("", *KINDS))
+    draws: int | None = param(
+        None, "draws of noise, the worst of which counts (noise 10)", low=1, high=100_000
+    )
+    attack_seed: int | None = param(None, "seed of all that is random (21)", low=0, high=2**31)
     attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
@@ -89,26 +137,39 @@ class AttackParams(Parameters):
         file = str(given.get("config", ""))
         return super().from_mapping({**_from_file(file), **given} if file else given, where=file or where)
 
-    def build(self) -> Attack:
-        """Return the attack with its settings."""
-        if self.attack == "pgd":
-            return PGD(self.steps, losses=objectives([self.loss], ()), restarts=self.restarts)
-        kind = PublishedAttack if self.attack == "published" else BridgeAttack
-        return kind(
-            max_iters=self.max_iters,
-            lr=self.lr,
-            conv_method=self.conv_method,  # type: ignore[arg-type]
-            sign=self.sign,
-            optimiser=self.optimiser,
-            alpha=self.alpha,
-        )
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters of this attack, those not given at the attack's default."""
+        defaults = SETTINGS[self.attack]
+        given = {name: getattr(self, name) for name in defaults}
+        return {name: defaults[name] if value in (None, "") else value for name, value in given.items()}
 
-    def threat(self, data: Standardised) -> Threat:
-        """Return the budget. Published and bridge know no box: the bridge changes one thing only."""
-        epsilon = DEFAULT_EPSILON[self.attack] if self.epsilon is None else self.epsilon
-        if self.attack == "pgd":
-            return Threat(self.norm, epsilon, data.floor, data.ceiling)  # type: ignore[arg-type]
-        return Threat("linf", epsilon)
+    @property
+    def epsilon_report(self) -> float:
+        """The budget whose adversaries are stored and scored."""
+        return float(self.settings["epsilon"])
+
+    @property
+    def budgets(self) -> list[float]:
+        """All budgets of the run, ascending; raises UserError where the reported one is not among them."""
+        text = self.settings.get("epsilons", "")
+        if not text:
+            budgets = list(TIERS[self.settings["tier"]].epsilons) if self.attack == "suite" else []
+            return sorted({*budgets, self.epsilon_report})
+        try:
+            budgets = sorted({float(part) for part in listed(text)})
+        except ValueError:
+            budgets = []
+        if not budgets or not all(0 < budget < 1e6 for budget in budgets):
+            mend = "Give numbers above 0, separated by commas"
+            raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
+        if self.epsilon_report not in budgets:
+            raise UserError(
+                f"{text} does not hold the reported budget {self.epsilon_report:g}",
+                where="parameter epsilons",
+                mend="Add it, or name the one to be reported with epsilon",
+            )
+        return budgets
 
 
 def _from_file(path: str) -> dict[str, Any]:

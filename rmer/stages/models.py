@@ -64,6 +64,12 @@ class Victim:
         }
         return {name: text for name, text in described.items() if text}
 
+    def logged_scores(self, split: str) -> dict[str, float]:
+        """Return the clean scores of one part that the training logged, metric -> value."""
+        metrics = {} if self.run is None else self.run.metrics
+        names = {metric: f"{split}/emotion/{metric}" for metric in ("mae", "corr")}
+        return {metric: metrics[name] for metric, name in names.items() if name in metrics}
+
 
 def select_runs(
     store: Store, *, train_run_id: str, system: str, seed: str, study: str, train_protocol: str
@@ -86,6 +92,33 @@ def select_runs(
             mend="Train first, or give train_run_id or model_uri",
         )
     return found[::-1]
+
+
+def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
+    """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
+
+    Of several systems, the first of the catalogue that is not the victim's (nor the placebo). None where no
+    such model was trained on the same data, split and normalisation.
+    """
+    if run_id:
+        return victim_of_run(store, store.get(run_id), victim.dataset_run_id)
+    shared = {
+        Tag.SEED: victim.seed,
+        Tag.DATASET: victim.dataset.digest,
+        Tag.SPLIT_SCHEME: victim.scheme,
+        Tag.TRAIN_PROTOCOL: victim.train_protocol,
+    }
+    study = victim.run.tags.get(Tag.STUDY) if victim.run else None
+    found = {
+        record.tags.get(Tag.SYSTEM, ""): record
+        for record in reversed(store.find(Stage.TRAIN, shared, study))
+        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+    }
+    others = [name for name in CATALOGUE if name not in (victim.system, "placebo")]
+    for name in [system] if system else others:
+        if name in found:
+            return victim_of_run(store, found[name], victim.dataset_run_id)
+    return None
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:

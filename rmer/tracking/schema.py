@@ -78,6 +78,9 @@ class Artifact:
     PREDICTIONS = "tables/predictions.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
     ADVERSARY_CLIPS = "adversaries/clips.csv"
+    CURVE = "tables/curve.csv"
+    CURVE_CLIPS = "tables/curve_clips.csv"
+    SANITY = "tables/sanity.csv"
     REPORT = "report.html"
 
 

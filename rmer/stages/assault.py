@@ -1,0 +1,115 @@
+"""One model under attack: what the parameters of ``attack`` come to for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from rmer.attacks.apgd import APGD
+from rmer.attacks.base import Attack
+from rmer.attacks.losses import objectives
+from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.noise import Noise
+from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.published import BridgeAttack, PublishedAttack
+from rmer.attacks.square import Square
+from rmer.attacks.threat import Threat
+from rmer.attacks.transfer import Transfer
+from rmer.data.standardised import Part, Standardised
+from rmer.evaluation.evidence import Damage
+from rmer.evaluation.suite import TIERS, white_box
+from rmer.parameters import listed
+from rmer.stages.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.models import Victim
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.precision import Precision, resolve_precision
+
+
+@dataclass(frozen=True, eq=False)
+class Assault:
+    """One model, and what is done to it."""
+
+    victim: Victim
+    params: AttackParams
+    surrogate: Victim | None
+    device: torch.device
+    # Norm -> budget -> damage of the same model under the other norm, where it was evaluated.
+    other_norm: Mapping[str, Mapping[float, Damage]]
+
+    @cached_property
+    def precision(self) -> Precision:
+        """Arithmetic of gradients."""
+        return resolve_precision(self.params.precision, self.device)
+
+    @cached_property
+    def attacks(self) -> tuple[Attack, ...]:
+        """The attacks whose adversaries are reported."""
+        other = None if self.surrogate is None else self.freeze(self.surrogate)
+        dataset = self.victim.dataset
+        return build_attacks(self.params, dataset.emotions, self.victim.concepts, other)
+
+    @cached_property
+    def part(self) -> Part:
+        """The clips under attack."""
+        return self.victim.data.part(self.params.split)
+
+    def freeze(self, model: Victim) -> FrozenNetwork:
+        """Return a model ready for attack."""
+        network = model.model.to(self.device)
+        return FrozenNetwork(network, precision=self.precision, batch_size=self.params.attack_batch_size)
+
+
+def build_attacks(
+    params: AttackParams, targets: tuple[str, ...], concepts: tuple[str, ...], surrogate: FrozenNetwork | None
+) -> tuple[Attack, ...]:
+    """Return the attacks: one, or the white-box attacks of a suite.
+
+    Raises UserError where a loss names no emotion of ``targets`` and no concept of ``concepts``.
+    """
+    if params.attack == "suite":
+        return white_box(TIERS[params.settings["tier"]])
+    settings = {name: value for name, value in params.settings.items() if name not in NOT_OF_ATTACKS}
+    if "loss" in settings:
+        names = listed(settings.pop("loss"))
+        starts = settings.get("restarts", len(names))
+        settings["losses"] = objectives([names[i % len(names)] for i in range(starts)], targets, concepts)
+    if params.attack == "transfer":
+        assert surrogate is not None
+        return (Transfer(surrogate, APGD(**settings)),)
+    if params.attack == "minimal":
+        search = {name: settings.pop(name) for name in ("growth", "bisections")}
+        return (MinimalPerturbation(inner=APGD(**settings), **search),)
+    if params.attack == "noise":
+        return (Noise(kind=settings["noise"], draws=settings["draws"]),)
+    return (KINDS[params.attack](**settings),)
+
+
+def threat_at(params: AttackParams, data: Standardised) -> Callable[[float], Threat]:
+    """Return the threat model as a function of the budget a cell.
+
+    Published and bridge know no box: the bridge changes one thing only.
+    """
+    if PROTOCOLS[params.attack] != "corrected":
+        return partial(Threat, "linf")
+    cells = data.test.inputs[0].numel()
+    return partial(_boxed, norm=params.settings["norm"], cells=cells, data=data)
+
+
+KINDS: dict[str, Callable[..., Attack]] = {
+    "published": PublishedAttack,
+    "bridge": BridgeAttack,
+    "apgd": APGD,
+    "pgd": PGD,
+    "single_step": SingleStep,
+    "square": Square,
+}
+# Settings that belong to the threat model or to the sweep over budgets.
+NOT_OF_ATTACKS = ("epsilon", "epsilons", "norm", "attack_seed", "warm", "source_system", "source_run_id")
+
+
+def _boxed(epsilon: float, *, norm: Any, cells: int, data: Standardised) -> Threat:
+    return Threat.per_cell(norm, epsilon, cells, data.floor, data.ceiling)
