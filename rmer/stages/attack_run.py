@@ -21,7 +21,7 @@ from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrograms import spectrogram_comparison
 from rmer.stages.assault import Assault, threat_at
 from rmer.stages.attack_tables import clip_metrics, clip_table
-# EXPL from rmer.stages.explanation import log_explanation
+from rmer.stages.explanation import log_explanation
 from rmer.systems.frozen import FrozenNetwork
 from rmer.tracking import Artifact, Run, Tag
 
@@ -75,7 +75,7 @@ def _report(
         _log_curve(run, assault, points, predict(network, part.inputs))
     if params.attack == "suite":
         _log_sanity(run, assault, network, points, saved, progress)
-    # EXPL     log_explanation(run, victim, table)
+        log_explanation(run, victim, table)
     _log_spectrograms(run, assault, table["clip"].tolist(), next(iter(saved.values())))
 
 
