@@ -234,6 +234,12 @@ def test_one_seed_or_one_album_gives_draws_but_no_test(seeds: int, albums: int) 
     assert np.isnan([result.p, *result.interval(), result.tost(0.1)]).all()
 
 
+def test_without_any_variance_there_is_no_test() -> None:
+    result = estimate(*(mean_endpoint(np.full((3, 7), value), _letters(7)) for value in (0.3, 0.1)), draws=9)
+    assert result.value == pytest.approx(0.2)
+    assert np.isnan([result.se, result.df, result.p]).all()
+
+
 def test_bad_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"\[seeds, 2 clips\]"):
         mean_endpoint(np.zeros((3, 4)), ["x", "y"])
