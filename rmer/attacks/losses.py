@@ -135,35 +135,34 @@ class ErrorObjective(_ClipObjective):
         return errors(prediction, labels)
 
 
-@dataclass(frozen=True)
-class OutputObjective(_ClipObjective):
-    """Raise the error of each clip along one output, up or down: the one of this ``rank``.
+class _RankedObjective(_ClipObjective):
+    """Raise the error of each clip along one direction in the space of its outputs: the one of ``rank``.
 
     Directions are ranked per clip by the error that a linear model predicts for them: the error now, plus
-    epsilon times the dual norm of the output's gradient at the clean clip.
+    epsilon times the dual norm of the gradient at the clean clip.
     """
 
-    rank: int = 0
+    rank: int
 
-    @property
-    def name(self) -> str:
-        return "outputs"
+    @abstractmethod
+    def directions(self, targets: int) -> Tensor:
+        """Return all directions to choose from, [directions, targets]."""
 
     def preparation(self, targets: int) -> int:
         return targets
 
     def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
-        dual = 1 if threat.norm == "linf" else 2
-        radius = threat.radius(inputs).view(-1)
-        potentials = []
-        for target in range(labels.shape[1]):
-            prediction, gradient = network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
-            error = prediction["output"][:, target] - labels[:, target]
-            reach = radius * torch.linalg.vector_norm(gradient.flatten(1), dual, dim=1)
-            potentials += [error + reach, -error + reach]
-        ranked = torch.stack(potentials, 1).argsort(stable=True, dim=1, descending=True)
-        chosen = ranked[:, self.rank % ranked.shape[1]]
-        return _DirectedObjective(chosen // 2, 1.0 - 2.0 * (chosen % 2).to(inputs.dtype))
+        directions = self.directions(labels.shape[1]).to(inputs)
+        prediction, first = network.gradient(inputs, lambda found: found["output"][:, 0])
+        others = [
+            network.gradient_alone(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
+            for target in range(1, labels.shape[1])
+        ]
+        slopes = torch.stack([gradient.flatten(1) for gradient in (first, *others)], 1)
+        errors = (prediction["output"] - labels) @ directions.T
+        potentials = errors + threat.radius(inputs).view(-1, 1) * _dual_norms(directions, slopes, threat.norm)
+        ranked = potentials.argsort(stable=True, dim=1, descending=True)
+        return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         raise AssertionError("directions are chosen at the start of an attack")
@@ -172,22 +171,72 @@ class OutputObjective(_ClipObjective):
         return errors(prediction, labels)
 
 
-@dataclass(frozen=True, eq=False)
-class _DirectedObjective(_ClipObjective):
-    """Raise (sign 1) or lower (-1) one output a clip; ``outputs`` and ``signs`` are [batch]."""
+@dataclass(frozen=True)
+class OutputObjective(_RankedObjective):
+    """Raise the error of each clip along one output, up or down."""
 
-    outputs: Tensor
-    signs: Tensor
+    rank: int = 0
 
     @property
     def name(self) -> str:
         return "outputs"
 
+    def directions(self, targets: int) -> Tensor:
+        # Up and down of each output in turn.
+        return torch.stack([torch.eye(targets), -torch.eye(targets)], 1).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class SignsObjective(_RankedObjective):
+    """Raise the error of each clip with a chosen sign of the error of every output.
+
+    The absolute error is the largest of its signed sums, one for each choice of signs, and gradient ascent
+    on it gets stuck with the signs that it begins with. On a linear model the choice of rank 0 is the one
+    of the global optimum.
+    """
+
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        return "signs"
+
+    def directions(self, targets: int) -> Tensor:
+        if targets > MOST_SIGNED:
+            raise UserError(
+                f"{targets} targets have too many combinations of signs (at most {MOST_SIGNED} targets)",
+                where="loss signs",
+                mend="Use l1 or outputs",
+            )
+        return torch.cartesian_prod(*[torch.tensor([1.0, -1.0])] * targets).view(-1, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class _DirectedObjective(_ClipObjective):
+    """Raise the signed sum of each clip's outputs along its ``directions`` [batch, targets]."""
+
+    directions: Tensor
+
+    @property
+    def name(self) -> str:
+        return "directed"
+
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
-        return self.signs * prediction["output"].gather(1, self.outputs[:, None])[:, 0]
+        return (self.directions * (prediction["output"] - labels)).sum(1)
 
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         return errors(prediction, labels)
+
+
+def _dual_norms(directions: Tensor, slopes: Tensor, norm: str) -> Tensor:
+    """Return how far a unit ball moves outputs along each direction, [batch, directions].
+
+    ``slopes`` [batch, targets, cells] are the gradients of the outputs. A few directions at a time, as
+    their gradients would fill the memory together.
+    """
+    dual = 1 if norm == "linf" else 2
+    parts = [torch.linalg.vector_norm(some @ slopes, dual, dim=2) for some in torch.split(directions, 16)]
+    return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -256,15 +305,14 @@ class CorrelationObjective(Objective):
 def objectives(
     names: list[str], targets: tuple[str, ...], concepts: tuple[str, ...] = ()
 ) -> tuple[Objective, ...]:
-    """Return the objectives called ``names``: l1, mse, outputs, corr, up:<name> or down:<name>.
+    """Return the objectives called ``names``: l1, mse, outputs, signs, corr, up:<name> or down:<name>.
 
-    ``up`` and ``down`` take an emotion of ``targets`` or a concept of ``concepts``. The n-th ``outputs`` is
-    the direction of rank n. Raises UserError for an unknown name, and for objectives that keep different
-    iterates and so cannot be restarts of one attack.
+    ``up`` and ``down`` take an emotion of ``targets`` or a concept of ``concepts``. The n-th ``outputs`` or
+    ``signs`` is the direction of rank n. Raises UserError for an unknown name, and for objectives that keep
+    different iterates and so cannot be restarts of one attack.
     """
     found = [
-        _objective(name, names[:place].count("outputs"), targets, concepts)
-        for place, name in enumerate(names)
+        _objective(name, names[:place].count(name), targets, concepts) for place, name in enumerate(names)
     ]
     kinds = {objective.name if objective.name not in ERROR_LOSSES else "error" for objective in found}
     if len(kinds) != 1:
@@ -277,7 +325,9 @@ def objectives(
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": squared_error, "l1": absolute_error}
-ERROR_LOSSES = ("l1", "mse", "outputs")
+ERROR_LOSSES = ("l1", "mse", "outputs", "signs")
+# More outputs have more combinations of signs than are worth comparing (2 ^ 12 = 4096).
+MOST_SIGNED = 12
 
 
 def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[str, ...]) -> Objective:
@@ -285,6 +335,8 @@ def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[s
         return CorrelationObjective()
     if name == "outputs":
         return OutputObjective(rank)
+    if name == "signs":
+        return SignsObjective(rank)
     if name in LOSSES:
         return ErrorObjective(cast(Literal["l1", "mse"], name))
     way, _, target = name.partition(":")

@@ -1,0 +1,81 @@
+"""Models that attacks are tested on: linear with known optima, and small trained networks."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+FRAMES, BANDS = 12, 10
+CELLS = FRAMES * BANDS
+
+
+def spectrograms(count: int, dtype: torch.dtype = torch.float64, seed: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 1, FRAMES, BANDS, generator=generator, dtype=dtype)
+
+
+class LinearBottleneck(nn.Module):
+    """Linear from spectrogram to concepts to targets, so that both have closed-form optima."""
+
+    def __init__(self, targets: int, concepts: int = 3) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(8)
+        self.concepts = nn.Parameter(torch.randn(concepts, CELLS, generator=generator, dtype=torch.float64))
+        self.head = nn.Parameter(torch.randn(targets, concepts, generator=generator, dtype=torch.float64))
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of the targets on cells, [targets, cells]."""
+        return (self.head @ self.concepts).detach()
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        concepts = inputs.flatten(1) @ self.concepts.T
+        return {"output": concepts @ self.head.T, "c_prob": concepts}
+
+
+class SmallNetwork(nn.Module):
+    """Convolutions, batch norm and a bottleneck on [1, 12, 10]: the model contract in small."""
+
+    def __init__(self, targets: int = 8, concepts: int = 4) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU(), nn.Flatten()
+        )
+        self.concepts = nn.Sequential(nn.Linear(16 * 4 * 3, 16), nn.ReLU(), nn.Linear(16, concepts))
+        self.head = nn.Linear(concepts, targets)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        concepts = self.concepts(self.features(inputs))
+        return {"output": self.head(concepts), "c_prob": concepts}
+
+
+@cache
+def trained(seed: int, targets: int = 8) -> tuple[SmallNetwork, Tensor, Tensor]:
+    """Return a network fitted to 64 clips of a non-linear relation, and 32 other clips with their labels."""
+    torch.manual_seed(seed)
+    directions = torch.randn(targets, CELLS) / CELLS**0.5
+    inputs = torch.randn(96, 1, FRAMES, BANDS)
+    labels = 0.5 + 0.2 * torch.tanh(inputs.flatten(1) @ directions.T) + 0.03 * torch.randn(96, targets)
+    network = SmallNetwork(targets)
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
+    for _ in range(40):
+        for batch in torch.randperm(64).split(16):
+            optimiser.zero_grad()
+            (network(inputs[batch])["output"] - labels[batch]).square().mean().backward()
+            optimiser.step()
+    return network.eval(), inputs[64:], labels[64:]
+
+
+def worst_error(errors: Tensor, weights: Tensor, radius: float, norm: str) -> Tensor:
+    """Return the largest mean absolute error [clips] of a linear regressor within a ball.
+
+    The error is the maximum over signs s of mean(s * error), and each of these is linear in the
+    perturbation: radius times the dual norm of mean(s * weights) is what it can gain.
+    """
+    targets = len(weights)
+    signs = torch.tensor(list(product([-1.0, 1.0], repeat=targets)), dtype=errors.dtype)
+    gains = radius * torch.linalg.vector_norm(signs @ weights, 1 if norm == "linf" else 2, dim=1)
+    return ((errors @ signs.T + gains) / targets).amax(1)
