@@ -7,12 +7,16 @@ import click
 from entrypoints.options import command, logged
 from rmer.stages.attack import attack
 from rmer.stages.attack_params import AttackParams
+from rmer.stages.estimate import describe_attack
 from rmer.tracking import connect
 
 
 @command("attack", AttackParams, help="Attack trained systems, chosen by tags, run id or model URI.")
 def cli(params: AttackParams) -> None:
     store = connect()
+    if params.dry_run:
+        click.echo(describe_attack(store, params))
+        return
     for outcome in attack(store, params):
         done = "was done before" if outcome.skipped else "done"
         clean, attacked = (logged(store, outcome, f"{group}/mae") for group in ("clean", "adv"))

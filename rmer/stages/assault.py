@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -20,6 +20,7 @@ from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
 from rmer.data.standardised import Part, Standardised
+from rmer.evaluation.controls import control_cost
 from rmer.evaluation.evidence import Damage
 from rmer.evaluation.suite import TIERS, white_box
 from rmer.parameters import listed
@@ -78,14 +79,28 @@ def build_attacks(
         starts = settings.get("restarts", len(names))
         settings["losses"] = objectives([names[i % len(names)] for i in range(starts)], targets, concepts)
     if params.attack == "transfer":
-        assert surrogate is not None
-        return (Transfer(surrogate, APGD(**settings)),)
+        inner = APGD(**settings)
+        # Without a surrogate there is only a cost to be told, which is that of the attack on it.
+        return (inner if surrogate is None else Transfer(surrogate, inner),)
     if params.attack == "minimal":
         search = {name: settings.pop(name) for name in ("growth", "bisections")}
         return (MinimalPerturbation(inner=APGD(**settings), **search),)
     if params.attack == "noise":
         return (Noise(kind=settings["noise"], draws=settings["draws"]),)
     return (KINDS[params.attack](**settings),)
+
+
+def gradients_a_clip(params: AttackParams, attacks: Sequence[Attack], targets: int, *, transfer: bool) -> int:
+    """Return the gradients that an attack run takes for each clip, three predictions counted as one.
+
+    ``targets`` is the number of the model's outputs; ``transfer`` tells whether there is another model for
+    the controls of a suite to craft adversaries on.
+    """
+    passes = [attack.passes(targets) for attack in attacks]
+    gradients = sum(cost.gradients + cost.forwards // 3 for cost in passes) * len(params.budgets)
+    if params.attack == "suite":
+        gradients += control_cost(TIERS[params.settings["tier"]], targets, transfer=transfer)
+    return gradients
 
 
 def threat_at(params: AttackParams, data: Standardised) -> Callable[[float], Threat]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from tqdm import tqdm
 
@@ -18,8 +20,13 @@ from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store,
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
     """Attack every model that the parameters name; finished attacks are skipped."""
     device = resolve_device(params.device)
+    return [attack_victim(store, victim, params, device) for victim in victims_of(store, params)]
+
+
+def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
+    """Yield the models that the parameters name, each loaded when it is asked for."""
     if params.model_uri:
-        victim = victim_of_uri(
+        yield victim_of_uri(
             store,
             params.model_uri,
             system=params.system,
@@ -29,7 +36,7 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
             dataset_run_id=params.dataset_run_id,
             study=params.study,
         )
-        return [attack_victim(store, victim, params, device)]
+        return
     runs = select_runs(
         store,
         train_run_id=params.train_run_id,
@@ -38,11 +45,8 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
         study=params.study,
         train_protocol=params.train_protocol,
     )
-    outcomes = []
     for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
-        victim = victim_of_run(store, run, params.dataset_run_id)
-        outcomes.append(attack_victim(store, victim, params, device))
-    return outcomes
+        yield victim_of_run(store, run, params.dataset_run_id)
 
 
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:

@@ -118,6 +118,7 @@ class AttackParams(Parameters):
     attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
+    dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What a study will cost: runs, gradients, seconds on this machine, disk. Nothing is opened or written."""
+"""What a study or an attack will cost: gradients, FLOPs, seconds on this machine, and disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from rmer.data.frontend import BANDS
 from rmer.data.splits import published_split
+from rmer.parameters import listed
+from rmer.stages.assault import build_attacks, gradients_a_clip
+from rmer.stages.attack import victims_of
+from rmer.stages.attack_params import AttackParams
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import collect_of
 from rmer.systems.catalogue import System
@@ -17,6 +22,7 @@ from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 from rmer.systems.precision import resolve_precision
+from rmer.tracking import Store
 from rmer.training.protocol import FitConfig, resolve_fit
 
 BATCH = 8
@@ -24,26 +30,39 @@ BATCH = 8
 # model; the last and the best ones and Adam's two moments in the state to go on from.
 WEIGHT_BYTES = 4 * 3_940_000
 COPIES_PER_TRAIN_RUN = 6
+# Arrays of adversaries in an attack run: one for each metric that it aims at.
+ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Upper bounds (early stopping may end a fit sooner): counts, seconds and bytes."""
+    """Upper bounds, as early stopping may end a fit sooner: counts, FLOPs, seconds and bytes."""
 
     runs: int
     training_gradients: int
     attack_gradients: int
+    flops: float
     seconds: float
     bytes: int
 
     def __str__(self) -> str:
-        minutes = self.seconds / 60
+        training = f"{self.training_gradients:,} training and " if self.training_gradients else ""
         return (
-            f"{self.runs} runs; at most {self.training_gradients:,} training and "
-            f"{self.attack_gradients:,} attack gradients (one clip each); "
-            f"about {minutes:,.1f} minutes of computing on this machine; "
+            f"{self.runs} run{'s' if self.runs > 1 else ''}; at most {training}"
+            f"{self.attack_gradients:,} attack gradients (one clip each); {self.flops:.1e} floating-point "
+            f"operations; about {self.seconds / 60:,.1f} minutes of computing on this machine; "
             f"{self.bytes / 1e9:.2f} GB of artifacts"
         )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One clip: seconds and floating-point operations of a training step and of an attack gradient."""
+
+    step_seconds: float
+    gradient_seconds: float
+    step_flops: float
+    gradient_flops: float
 
 
 def describe(plan: Plan) -> str:
@@ -57,7 +76,8 @@ def describe(plan: Plan) -> str:
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
             f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
             f"at most {params.epochs} epochs",
-            f"- {len(plan.models) * len(plan.attacks)} attacks: {', '.join(plan.attacks)}",
+            f"- {len(plan.models) * len(plan.assaults)} attacks: {', '.join(plan.assaults)}"
+            + (f" ({params.tier} tier)" if "suite" in plan.attacks else ""),
             f"- {estimate(plan, _clips(plan))}",
             "Nothing was run. Leave out dry_run to do it.",
         ]
@@ -76,30 +96,64 @@ def _clips(plan: Plan) -> int:
 def estimate(plan: Plan, clips: int) -> Estimate:
     """Count what a plan needs for a data set of ``clips`` clips, and time one batch of each kind here."""
     parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames = plan.params.frames or 0
+    frames, targets = plan.params.frames or 0, len(listed(plan.params.targets))
     training = attack = 0
     for system, seed in plan.models:
         config = _config(plan, system, seed)
         training += config.epochs * parts["train"]
         attack += _adversarial_gradients(config, parts)
-    per_attack = {
-        "published": plan.params.max_iters,
-        "bridge": plan.params.max_iters,
-        "pgd": plan.params.steps,
-    }
-    for name in plan.attacks:
-        attack += len(plan.models) * parts["test"] * (per_attack[name] or 0)
-    step_seconds, gradient_seconds = _time_one(plan, frames)
-    models, attacks = len(plan.models), len(plan.models) * len(plan.attacks)
-    spectrogram_bytes = 4 * frames * BANDS
+    for name in plan.assaults:
+        for system in plan.systems:
+            attacking = plan.attack_params(name, "")
+            transfer = plan.source_of(system) is not None
+            attack += len(plan.seeds) * parts["test"] * _gradients(attacking, targets, transfer=transfer)
+    unit = _time_one(frames, plan.params.device, plan.params.precision)
+    models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
+    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.assaults.values())
     return Estimate(
         runs=2 + models + attacks + len(plan.attacks),
         training_gradients=training,
         attack_gradients=attack,
-        seconds=training * step_seconds + attack * gradient_seconds,
+        flops=training * unit.step_flops + attack * unit.gradient_flops,
+        seconds=training * unit.step_seconds + attack * unit.gradient_seconds,
         bytes=models * COPIES_PER_TRAIN_RUN * WEIGHT_BYTES
-        + spectrogram_bytes * (clips + attacks * parts["test"]),
+        + 4 * frames * BANDS * (clips + models * arrays * parts["test"]),
     )
+
+
+def describe_attack(store: Store, params: AttackParams) -> str:
+    """Return the attack in words: the models that it would attack, and what that costs."""
+    victims = victims_of(store, params)
+    first = next(victims)
+    clips, _, frames, _ = first.data.part(params.split).inputs.shape
+    models = 1 + sum(1 for _ in victims)
+    targets = len(first.dataset.emotions)
+    found = estimate_attack(params, models=models, clips=clips, frames=frames, targets=targets)
+    budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
+    return (
+        f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
+        f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}\n"
+        "Nothing was run. Leave out dry_run to do it."
+    )
+
+
+def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: int, targets: int) -> Estimate:
+    """Count and time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
+    unit = _time_one(frames, params.device, params.precision)
+    gradients = models * clips * _gradients(params, targets, transfer=True)
+    return Estimate(
+        runs=models,
+        training_gradients=0,
+        attack_gradients=gradients,
+        flops=gradients * unit.gradient_flops,
+        seconds=gradients * unit.gradient_seconds,
+        bytes=4 * frames * BANDS * models * clips * ARRAYS.get(params.attack, 2),
+    )
+
+
+def _gradients(params: AttackParams, targets: int, *, transfer: bool) -> int:
+    names = tuple(f"target{index}" for index in range(targets))
+    return gradients_a_clip(params, build_attacks(params, names, (), None), targets, transfer=transfer)
 
 
 def _config(plan: Plan, system: System, seed: int) -> FitConfig:
@@ -122,10 +176,10 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     return epochs * clips * iterations
 
 
-def _time_one(plan: Plan, frames: int) -> tuple[float, float]:
-    """Return seconds a clip of a training step and of an attack gradient, at their usual batch size."""
-    device = resolve_device(plan.params.device)
-    precision = resolve_precision(plan.params.precision, device)
+def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
+    """Time and count one clip of each kind, at their usual batch size."""
+    device = resolve_device(device_name)
+    precision = resolve_precision(precision_name, device)
     network = build_network("bottleneck").to(device)
     inputs = torch.randn(BATCH, 1, frames, BANDS, device=device)
     frozen = FrozenNetwork(network, precision=precision)
@@ -139,7 +193,18 @@ def _time_one(plan: Plan, frames: int) -> tuple[float, float]:
     def gradient() -> None:
         frozen.gradient(inputs, lambda found: found["output"].square().mean(1))
 
-    return _seconds(step, device) / BATCH, _seconds(gradient, device) / BATCH
+    return Unit(
+        _seconds(step, device) / BATCH,
+        _seconds(gradient, device) / BATCH,
+        _flops(step) / BATCH,
+        _flops(gradient) / BATCH,
+    )
+
+
+def _flops(call: Callable[[], None]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return float(counter.get_total_flops())
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:

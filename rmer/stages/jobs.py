@@ -14,9 +14,13 @@ def train_job(name: str, params: TrainParams) -> Job:
     return Job(name, _train, params)
 
 
-def attack_job(name: str, params: AttackParams, model: str = "") -> Job:
-    """Return the job that attacks one model: that of the job ``model``, else the one that ``params`` name."""
-    return Job(name, _attack, params, {"train_run_id": model} if model else {})
+def attack_job(name: str, params: AttackParams, model: str = "", source: str = "") -> Job:
+    """Return the job that attacks one model: that of the job ``model``, else the one that ``params`` name.
+
+    ``source`` is the job of the model that adversaries are transferred from, where the attack does that.
+    """
+    needs = {"train_run_id": model, "source_run_id": source}
+    return Job(name, _attack, params, {field: job for field, job in needs.items() if job})
 
 
 def _train(store: Store, params: TrainParams) -> str:

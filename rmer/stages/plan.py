@@ -8,6 +8,7 @@ from typing import Any
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
+from rmer.evaluation.suite import TIERS
 from rmer.execution.params import ENGINES
 from rmer.parameters import Parameters, listed, param
 from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
@@ -29,6 +30,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "adversarial_iterations": 5,
         "max_iters": 50,
         "steps": 20,
+        "tier": "quick",
         "precision": "auto",
     },
     "full": {
@@ -39,6 +41,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "adversarial_iterations": None,
         "max_iters": 1000,
         "steps": 40,
+        "tier": "paper",
         "precision": "fp32",
     },
 }
@@ -61,7 +64,8 @@ class StudyParams(Parameters):
     )
     seeds: str = param("", "training seeds, by commas (small 6,21; full the ten published)")
     train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
-    attacks: str = param("published,pgd", "attacks, by commas (published, bridge, pgd)")
+    attacks: str = param("published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)")
+    tier: str = param("", "size of the suite (small quick, full paper)", choices=("", *TIERS))
     clips: int | None = param(None, "clips of the demo data (small 60, full 360)", low=11, high=100_000)
     frames: int | None = param(None, "excerpt length (small 64, full 313)", low=8, high=100_000)
     epochs: int | None = param(None, "most epochs (small 8, full 199)", low=1, high=100_000)
@@ -71,8 +75,12 @@ class StudyParams(Parameters):
     max_iters: int | None = param(
         None, "iterations of the published and bridge attack (small 50, full 1000)", low=1, high=10_000_000
     )
-    steps: int | None = param(None, "steps of PGD (small 20, full 40)", low=1, high=10_000_000)
-    epsilon: float | None = param(None, "L-inf budget of PGD, standardised units", low=0.0, high=1e6)
+    steps: int | None = param(
+        None, "steps of a single corrected attack, such as pgd (small 20, full 40)", low=1, high=10_000_000
+    )
+    epsilon: float | None = param(
+        None, "reported budget a cell of corrected attacks, standardised units", low=0.0, high=1e6
+    )
     precision: str = param(
         "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
     )
@@ -114,6 +122,22 @@ class Plan:
         """Every model, seed by seed, so that an early look sees all systems."""
         return [(system, seed) for seed in self.seeds for system in self.systems]
 
+    @property
+    def assaults(self) -> dict[str, dict[str, str]]:
+        """What is done to every model: name -> parameters; a suite is one run for each norm of its tier."""
+        found: dict[str, dict[str, str]] = {}
+        for attack in self.attacks:
+            norms = TIERS[self.params.tier].norms if attack == "suite" else ("",)
+            for norm in norms:
+                name = attack if norm in ("", "linf") else f"{attack} {norm}"
+                found[name] = {"attack": attack, "norm": norm}
+        return found
+
+    def source_of(self, system: System) -> System | None:
+        """Return the system that adversaries are transferred from: the first other one that is no control."""
+        others = [other for other in self.systems if other != system and not other.permuted_concepts]
+        return others[0] if others else None
+
     def named(self, study: str) -> Plan:
         """Return the plan under another name of its group of runs."""
         return replace(self, params=replace(self.params, study=study))
@@ -131,12 +155,14 @@ class Plan:
             **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
         )
 
-    def attack_params(self, attack: str, train_run_id: str) -> AttackParams:
-        """Return the parameters of stage attack for one model and attack."""
+    def attack_params(self, name: str, train_run_id: str) -> AttackParams:
+        """Return the parameters of stage attack for one model and one of :attr:`assaults`."""
+        chosen = self.assaults[name]
+        attack = chosen["attack"]
         of_others = {name for names in SETTINGS.values() for name in names} - set(SETTINGS[attack])
         shared = {k: v for k, v in _shared(self.params, AttackParams).items() if k not in of_others}
         epsilon = self.params.epsilon if PROTOCOLS[attack] == "corrected" else None
-        changed = {"attack": attack, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
+        changed = {**chosen, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
         return AttackParams(**{**shared, **changed})
 
 

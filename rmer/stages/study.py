@@ -14,10 +14,12 @@ from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
+from rmer.stages.attack_params import SETTINGS
 from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import preprocess, preprocess_spec
+from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import as_params
@@ -99,6 +101,7 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
         "adversarial_iterations": params.adversarial_iterations,
         "max_iters": params.max_iters,
         "steps": params.steps,
+        "tier": params.tier,
         "epsilon": params.epsilon,
         "precision": params.precision,
     }
@@ -130,11 +133,18 @@ def _jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
         for name, (system, seed) in models.items()
     ]
     attacks = [
-        attack_job(f"{model} | {name}", plan.attack_params(name, ""), model)
-        for model in models
-        for name in plan.attacks
+        attack_job(f"{model} | {name}", plan.attack_params(name, ""), model, _source(plan, name, *of))
+        for model, of in models.items()
+        for name in plan.assaults
     ]
     return training + attacks
+
+
+def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
+    """Return the job whose model adversaries are transferred from, for attacks that do that."""
+    source = plan.source_of(system)
+    transfers = "source_run_id" in SETTINGS[plan.assaults[attack]["attack"]]
+    return f"{source.name} s{seed}" if source and transfers else ""
 
 
 def _analyze(store: Store, plan: Plan, attack_name: str) -> Analysis:
