@@ -519,8 +519,8 @@ def test_a_section_of_reasons_alone_has_no_figures() -> None:
         ("A2B2E", "through the emotions alone"),
         ("aA2B2E", "through the emotions alone"),
         ("placebo", "ratings of other clips"),
-        ("A2M2E w.3", "imported logs"),
-        ("aA2M2E", "imported logs"),
+        ("A2M2E w.3", "only the suite"),
+        ("aA2M2E", "only the suite"),
         ("mynet", "no units that are known"),
     ],
 )

@@ -48,7 +48,7 @@ def reason_without(system: str) -> str:
             "units trained through the emotions alone, so that nothing says what one stands for and mixtures "
             "of them would serve as well"
         )
-    return "no explanation in the attack runs (imported logs and data without rated concepts have none)"
+    return "no explanation in the attack runs: only the suite logs one, and only where concepts are rated"
 
 
 def concept_section(systems: Systems, without: Mapping[str, str], emotions: Sequence[str]) -> Section:
