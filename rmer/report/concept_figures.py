@@ -45,7 +45,7 @@ def concept_weights(systems: Systems) -> Figure:
     """
     first = _first(systems)
     size = (
-        1.6 + 1.15 * len(first.layer.concepts),
+        max(7.0, 1.6 + 1.15 * len(first.layer.concepts)),
         0.9 + (0.6 + 0.24 * len(first.layer.emotions)) * len(systems),
     )
     figure = Figure(figsize=size, layout="constrained")
@@ -125,7 +125,10 @@ def concept_shift(systems: Systems) -> Figure:
 def concept_movement(systems: Systems) -> Figure:
     """Return heat maps of the mean absolute movement of each emotion through each concept."""
     first = _first(systems)
-    size = (1.4 + 0.58 * len(first.layer.concepts) * len(systems), 1.4 + 0.24 * len(first.layer.emotions))
+    size = (
+        1.4 + max(2.2, 0.58 * len(first.layer.concepts)) * len(systems),
+        1.4 + 0.24 * len(first.layer.emotions),
+    )
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(1, len(systems), squeeze=False, sharey=True)
     shape = first.layer.weights.shape
