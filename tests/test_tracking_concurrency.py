@@ -5,30 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from servers import postgresql, start_python
+from servers import mlflow_server, postgresql, start_python
 
 from rmer.tracking import Tag, connect
 
 PROCESSES, STEPS, METRICS = 8, 20, 6
 
-WORKER = f"""
-import os
+# Forked from one process, so that MLflow is imported once, and all begin at the same time.
+WRITERS = f"""
+import multiprocessing
 from rmer.tracking import RunSpec, connect
 
 def body(run):
     for step in range({STEPS}):
         run.metrics({{f"val/m{{i}}": step + i / 10 for i in range({METRICS})}}, step=step)
 
-number = os.environ["NUMBER"]
-spec = RunSpec("train", f"run {{number}}", {{"number": int(number)}}, {{"rmer.seed": number}})
-connect().perform(spec, body)
+def write(number):
+    spec = RunSpec("train", f"run {{number}}", {{"number": number}}, {{"rmer.seed": str(number)}})
+    connect().perform(spec, body)
+
+context = multiprocessing.get_context("fork")
+processes = [context.Process(target=write, args=(number,)) for number in range({PROCESSES})]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+raise SystemExit(sum(process.exitcode != 0 for process in processes))
 """
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "server"])
 def fresh_store(request: pytest.FixtureRequest, tmp_path: Path):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'mlflow.db'}"
+    elif request.param == "server":
+        with mlflow_server(tmp_path / "server") as server:
+            yield server.uri
     else:
         with postgresql(tmp_path / "postgresql") as database:
             yield database.uri
@@ -39,12 +51,9 @@ def test_eight_processes_on_a_fresh_store_lose_nothing(
     fresh_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    workers = [
-        start_python(WORKER, MLFLOW_TRACKING_URI=fresh_store, NUMBER=str(number))
-        for number in range(PROCESSES)
-    ]
-    endings = [(worker.communicate(timeout=120)[1], worker.returncode) for worker in workers]
-    assert [code for _, code in endings] == [0] * PROCESSES, [text for text, _ in endings]
+    writers = start_python(WRITERS, MLFLOW_TRACKING_URI=fresh_store)
+    _, problems = writers.communicate(timeout=120)
+    assert writers.returncode == 0, problems
 
     store = connect(fresh_store)
     records = store.find("train")

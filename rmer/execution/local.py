@@ -13,6 +13,9 @@ from multiprocessing.connection import Connection
 from rmer.execution.jobs import Failure, Job, Site, do_quietly
 
 TERMINATED = 128 + signal.SIGTERM
+# What takes seconds to import is imported once, in the process that workers are forked from. Nothing of our
+# own: that process does not know which clone of it this one runs.
+PRELOADED = ["mlflow.tracking", "pandas", "scipy.stats", "torch"]
 
 
 class LocalWorkers:
@@ -26,7 +29,8 @@ class LocalWorkers:
     def __init__(self, site: Site, gpus: list[str]) -> None:
         self.slots = len(gpus)
         self._site, self._gpus = site, gpus
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(PRELOADED)
         self._alarm, self._lifeline = self._context.Pipe(duplex=False)
         self._pools = [self._pool(slot) for slot in range(self.slots)]
         self._latest: list[Future[str | Failure] | None] = [None] * self.slots
@@ -52,15 +56,15 @@ class LocalWorkers:
         self._alarm.close()
 
     def _pool(self, slot: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            1, self._context, initializer=_begin, initargs=(self._alarm, self._gpus[slot])
-        )
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._gpus[slot]}
+        return ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._alarm, environment))
 
 
-def _begin(alarm: Connection, gpus: str) -> None:
-    """Set up a worker process."""
+def _begin(alarm: Connection, environment: dict[str, str]) -> None:
+    """Set up a worker process; CUDA looks at its variable when it is first used."""
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says what becomes of it
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # read when CUDA is first used
     threading.Thread(target=_end_with_parent, args=(alarm,), daemon=True).start()
 
 
