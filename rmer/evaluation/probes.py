@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -137,11 +136,6 @@ def measure_budget(inputs: Tensor, saved: Mapping[str, Tensor], threat: Threat) 
         largest = torch.maximum(largest, size(adversaries.double() - inputs.double()))
     radius = threat.radius(inputs.double()).view(-1)
     return Budget(int(outside.sum()), float((largest / radius).max()))
-
-
-def read_adversaries(file: Path) -> Tensor:
-    """Return the adversaries of a saved array, [clips, frames, bands] -> [clips, 1, frames, bands]."""
-    return torch.from_numpy(np.load(file, allow_pickle=False))[:, None]
 
 
 def rescore(

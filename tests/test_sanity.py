@@ -1,0 +1,489 @@
+"""Sanity checks: a sound evaluation passes all of them, and each planted fault is caught by name."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from evaluations import (
+    BANDS,
+    CLIPS,
+    REPORTED,
+    TARGETS,
+    TIER,
+    Evaluation,
+    SmallNetwork,
+    box,
+    music,
+    scores,
+    threat_at,
+    trained,
+)
+from networks import linear_regressor
+from torch import Tensor, nn
+
+import rmer.attacks.apgd
+import rmer.attacks.base
+from rmer.attacks.apgd import APGD
+from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem, clip_generator
+from rmer.attacks.losses import CorrelationObjective, ErrorObjective
+from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.threat import Threat, steepest
+from rmer.data.dataset import Normalisation
+from rmer.evaluation.evidence import Damage, Evidence, NotMeasuredError
+from rmer.evaluation.metrics import clip_to_scale, regression_scores
+from rmer.evaluation.probes import (
+    Budget,
+    Gradients,
+    Inputs,
+    Repeats,
+    derivative_errors,
+    measure_budget,
+    measure_gradients,
+    measure_inputs,
+)
+from rmer.evaluation.sanity import CHECKS, failed, judge, table
+from rmer.evaluation.sweep import Point, predict
+from rmer.systems.frozen import FrozenNetwork
+
+L1 = (ErrorObjective("l1"),)
+CORRELATION = APGD(TIER.steps, (CorrelationObjective(),))
+Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
+FAULTS: list[Any] = []
+
+
+def caught_by(*checks: str) -> Callable[[Fault], Fault]:
+    """Register a planted fault, with the checks that must notice it."""
+
+    def register(fault: Fault) -> Fault:
+        FAULTS.append(pytest.param(fault, set(checks), id=fault.__name__))
+        return fault
+
+    return register
+
+
+def test_a_sound_evaluation_passes_every_check(tmp_path: Path) -> None:
+    l2 = partial(threat_at, norm="l2")
+    other = Evaluation.sound(tmp_path, threat_at=l2)
+    sound = Evaluation.sound(tmp_path, surrogate=trained(1), other_norm={"l2": curve(other)})
+    for evaluation, unknown in ((sound, set()), (other, {"l2_at_least_linf", "white_box_at_least_transfer"})):
+        checks = evaluation.checks().values()
+        assert [check for check in checks if check.passed is False] == []
+        assert {check.name for check in checks if check.passed is None} == unknown
+
+
+@caught_by("budget_held")
+def unclamped_attack(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacks=(Unclamped(), CORRELATION))
+
+
+@caught_by("budget_held")
+def box_ignored(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacked_within=partial(Threat, "linf"))
+
+
+@caught_by("budget_used")
+def epsilon_taken_for_log10_units(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    std = music()[2].std
+    return Evaluation.sound(folder, attacked_within=lambda epsilon: threat_at(epsilon * std))
+
+
+@caught_by("budget_held")
+def epsilon_in_log10_units_attacked(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    std = music()[2].std
+    return Evaluation.sound(folder, attacked_within=lambda epsilon: threat_at(epsilon / std))
+
+
+@caught_by("l2_at_least_linf")
+def l2_radius_without_the_number_of_cells(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    other = Evaluation.sound(folder, threat_at=lambda epsilon: Threat("l2", epsilon, *box()))
+    return Evaluation.sound(folder, other_norm={"l2": curve(other)})
+
+
+@caught_by("damage_grows_with_epsilon")
+def budgets_reversed(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    def reverse(points: list[Point]) -> list[Point]:
+        return [replace(a, epsilon=b.epsilon) for a, b in zip(points, reversed(points), strict=True)]
+
+    return Evaluation.sound(folder, after_sweep=reverse)
+
+
+@caught_by("saved_adversaries_rescore")
+def last_iterate_reported_and_best_one_saved(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    sound = Evaluation.sound(folder)
+    last = PGD(TIER.steps, keep="last")(sound.network, sound.inputs, sound.labels, threat_at(REPORTED))
+    predictions = predict(sound.network, last.adversaries)
+    return Evaluation.sound(folder, after_sweep=reporting(lambda _: {"mae": predictions}))
+
+
+@caught_by("saved_adversaries_rescore")
+def stale_artefact(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    stale = Evaluation.sound(folder, model=trained(1)).points()[1].adversaries
+    return Evaluation.sound(folder, saved=lambda _: stale)
+
+
+@caught_by("saved_adversaries_rescore")
+def clipped_error_reported_as_raw(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    model = Stretched(trained())  # some of its predictions leave the rating scale
+    return Evaluation.sound(
+        folder,
+        model=model,
+        logged_by_training=scores(model),
+        after_sweep=reporting(lambda point: {"mae": clip_to_scale(point.predictions["mae"])}),
+    )
+
+
+@caught_by("worst_for_its_own_metric")
+def adversaries_of_two_metrics_swapped(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, saved=lambda saved: {**saved, "mae": saved["corr"], "corr": saved["mae"]})
+
+
+@caught_by("clean_score_matches_training")
+def model_of_another_seed(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=trained(1))
+
+
+@caught_by("seed_changes_the_attack")
+def seed_ignored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    monkeypatch.setattr(rmer.attacks.base, "clip_generator", lambda seed, index: clip_generator(0, index))
+    return Evaluation.sound(folder)
+
+
+@caught_by("seed_changes_the_attack")
+def random_numbers_not_seeded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    drawn = itertools.count()
+    monkeypatch.setattr(
+        rmer.attacks.base, "clip_generator", lambda seed, index: clip_generator(next(drawn), index)
+    )
+    return Evaluation.sound(folder)
+
+
+@caught_by("labels_in_order", "clean_score_matches_training")
+def labels_shuffled(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, labels=music()[1].labels.roll(1, 0))
+
+
+@caught_by("share_of_zero_gradients", "clean_score_matches_training")
+def predictions_taken_for_labels(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    sound = Evaluation.sound(folder)
+    return Evaluation.sound(folder, labels=sound.network.predict(sound.inputs)["output"])
+
+
+@caught_by("iterated_at_least_single_step")
+def attack_on_another_clips_labels(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacked_labels=music()[1].labels.roll(1, 0))
+
+
+@caught_by("normalisation_matches", "clean_score_matches_training")
+def inputs_not_standardised(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, inputs=music()[1].inputs(Normalisation(0.0, 1.0)))
+
+
+@caught_by("normalisation_matches")
+def inputs_standardised_twice(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    _, attacked, normalisation = music()
+    again = normalisation.standardise(attacked.inputs(normalisation).numpy())
+    return Evaluation.sound(folder, inputs=torch.from_numpy(again))
+
+
+@caught_by("clean_score_matches_training")
+def normalisation_of_other_clips(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    _, attacked, _ = music()
+    own = Normalisation(float(attacked.raw.mean()), float(attacked.raw.std()))
+    return Evaluation.sound(folder, inputs=attacked.inputs(own))
+
+
+@caught_by("clean_score_matches_training")
+def training_clips_attacked(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    train, _, normalisation = music()
+    inputs, labels = train.inputs(normalisation)[:CLIPS], train.labels[:CLIPS]
+    return Evaluation.sound(folder, inputs=inputs, labels=labels)
+
+
+@caught_by("evaluation_mode")
+def dropout_active(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=AlwaysDropping(trained()))
+
+
+@caught_by("evaluation_mode")
+def exported_in_training_mode(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    network = SmallNetwork()
+    network.load_state_dict(trained().state_dict())
+    network.features[3] = nn.Identity()  # no dropout: batch norm alone
+    example = Evaluation.sound(folder).inputs
+    program = torch.export.export(
+        network.train(), (example,), dynamic_shapes={"inputs": {0: torch.export.Dim("batch")}}
+    )
+    return Evaluation.sound(folder, model=program.module())
+
+
+@caught_by("share_of_zero_gradients", "gradient_matches_finite_differences", "white_box_at_least_black_box")
+def gradients_masked_by_rounding_the_input(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=nn.Sequential(Rounded(), trained()))
+
+
+@caught_by("white_box_at_least_transfer")
+def gradients_masked_and_a_surrogate_at_hand(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=nn.Sequential(Rounded(), trained()), surrogate=trained())
+
+
+@caught_by("share_of_zero_gradients")
+def gradients_stopped_in_half_of_the_bands(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=nn.Sequential(HalfStopped(), trained()))
+
+
+@caught_by(
+    "gradient_matches_finite_differences", "white_box_at_least_black_box", "huge_epsilon_breaks_the_model"
+)
+def gradients_of_the_wrong_sign(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=nn.Sequential(Reversed(), trained()))
+
+
+@caught_by("iterated_at_least_single_step", "white_box_at_least_black_box")
+def attack_descends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    monkeypatch.setattr(rmer.attacks.apgd, "steepest", lambda gradient, norm: -steepest(gradient, norm))
+    return Evaluation.sound(folder)
+
+
+@caught_by("iterated_at_least_single_step", "attack_beats_noise")
+def steps_of_size_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    monkeypatch.setattr(rmer.attacks.apgd, "steepest", lambda gradient, norm: 0 * gradient)
+    return Evaluation.sound(folder)
+
+
+@caught_by("more_steps_change_little", "gradients_spent")
+def too_few_steps(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacks=(PGD(2, 0.1, L1), CORRELATION))
+
+
+@caught_by("gradients_spent")
+def single_step_taken_for_an_iterated_attack(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacks=(SingleStep(L1), CORRELATION))
+
+
+@caught_by("attack_beats_noise", "share_of_zero_gradients")
+def model_that_ignores_its_input(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=Constant())
+
+
+@pytest.mark.parametrize(("fault", "expected"), FAULTS)
+def test_a_planted_fault_is_caught(
+    fault: Fault, expected: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = fault(tmp_path, monkeypatch).checks().values()
+    found = {check.name for check in checks if check.passed is False}
+    assert expected <= found, "\n".join(str(check) for check in checks)
+
+
+def test_an_attack_that_must_hold_its_budget_stops_the_evaluation(tmp_path: Path) -> None:
+    class Forgetful(Unclamped):
+        enforced = True
+
+    with pytest.raises(BudgetError, match="unclamped"):
+        Evaluation.sound(tmp_path, attacks=(Forgetful(), CORRELATION)).checks()
+
+
+def test_what_was_not_measured_is_neither_passed_nor_failed() -> None:
+    checks = judge(Evidence(norm="linf", epsilon=0.01))
+    assert [check.name for check in checks] == list(CHECKS)
+    assert {check.passed for check in checks} == {None}
+    assert all(check.detail and math.isnan(check.value) and math.isnan(check.limit) for check in checks)
+    assert failed(checks) == 0
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name"),
+    [
+        ({"clean": Damage(0.1, 0.1), "trained": {"mae": math.nan}}, "clean_score_matches_training"),
+        ({"huge_epsilon": Damage(1.0, math.nan), "constant_mae": 0.2}, "huge_epsilon_breaks_the_model"),
+        ({"twice_the_steps": Damage(math.nan, 0.5)}, "more_steps_change_little"),
+        ({"slope_errors": np.array([math.nan, 0.0])}, "gradient_matches_finite_differences"),
+        ({"gradients": Gradients(np.zeros(2), np.full(2, math.nan))}, "share_of_zero_gradients"),
+        ({"repeats": Repeats(math.nan, 0.0)}, "evaluation_mode"),
+        ({"inputs": Inputs(math.nan, 1.0, None)}, "normalisation_matches"),
+        ({"budget": Budget(0, math.nan)}, "budget_used"),
+        (
+            {"cold": {"linf": {0.01: Damage(0.2, 0.2), 0.1: Damage(math.nan, 0.3)}}},
+            "damage_grows_with_epsilon",
+        ),
+        ({"damages": {"apgd": Damage(math.nan, 0.2), "sign": Damage(0.2, 0.2)}}, "attack_beats_noise"),
+        ({"reported": {"mae": 0.3}, "rescored": {"mae": {"mae": math.nan}}}, "saved_adversaries_rescore"),
+        ({"reported": {"mae": 0.3}, "rescored": {"corr": {"corr": 0.1}}}, "saved_adversaries_rescore"),
+    ],
+)
+def test_what_is_not_a_number_fails(evidence: dict[str, Any], name: str) -> None:
+    known = {"clean": Damage(0.1, 0.1), "damages": {"apgd": Damage(0.3, 0.3)}}
+    (check,) = [
+        c for c in judge(Evidence(norm="linf", epsilon=0.01, **{**known, **evidence})) if c.name == name
+    ]
+    assert check.passed is False
+
+
+def test_the_table_has_a_line_a_check_and_counts_failures(tmp_path: Path) -> None:
+    checks = judge(Evidence(norm="linf", epsilon=0.01, budget=Budget(2, 1.5), repeats=Repeats(0.0, 1e-7)))
+    assert failed(checks) == 1
+    table(checks).to_csv(tmp_path / "sanity.csv", index=False)
+    read = pd.read_csv(tmp_path / "sanity.csv").set_index("check")
+    assert list(read) == ["value", "limit", "passed", "detail"]
+    assert len(read) == len(CHECKS)
+    assert read.loc["budget_held", ["value", "limit", "passed"]].tolist() == [2.0, 0.0, False]
+    assert read.loc["evaluation_mode", "passed"] is True
+    assert math.isnan(read.loc["labels_in_order", "passed"])
+
+
+@pytest.mark.parametrize(
+    ("weak", "strong", "missed"),
+    [(0.30, 0.30, 0.0), (0.30, 0.40, 0.0), (0.30, 0.292, 0.04), (0.30, 0.20, 0.5), (0.30, 0.10, 1.0)],
+)
+def test_order_is_judged_by_the_share_of_damage_that_is_missed(
+    weak: float, strong: float, missed: float
+) -> None:
+    damages = {"square": Damage(weak, 0.2), "apgd": Damage(strong, 0.2)}
+    evidence = Evidence(norm="linf", epsilon=0.01, clean=Damage(0.1, 0.1), damages=damages)
+    verdict = CHECKS["white_box_at_least_black_box"](evidence)
+    assert verdict.value == pytest.approx(missed, abs=1e-12)
+    assert verdict.passed is (missed <= 0.05)
+
+
+def test_correlations_must_fall_with_epsilon() -> None:
+    curve = {0.0: Damage(0.1, 0.1, 0.7), 0.01: Damage(0.2, 0.2, -0.3), 0.1: Damage(0.3, 0.3, 0.2)}
+    evidence = Evidence(norm="linf", epsilon=0.01, clean=Damage(0.1, 0.1, 0.7), cold={"linf": curve})
+    verdict = CHECKS["damage_grows_with_epsilon"](evidence)
+    assert verdict.value == pytest.approx(0.5)
+    assert not verdict.passed
+    assert "corr: 0.01 against 0.1" in verdict.detail
+
+
+def test_a_model_without_correlation_is_no_proof_of_shuffled_labels() -> None:
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.uniform(size=(20, 8)), rng.uniform(size=(20, 8))
+    evidence = Evidence(norm="linf", epsilon=0.01, labels=labels, predictions=predictions)
+    with pytest.raises(NotMeasuredError, match="permuted labels reach"):
+        CHECKS["labels_in_order"](evidence)
+    assert not CHECKS["labels_in_order"](replace(evidence, trained={"corr": 0.6})).passed
+    assert CHECKS["labels_in_order"](replace(evidence, predictions=labels + predictions)).passed
+
+
+def test_a_model_that_is_broken_already_cannot_be_broken() -> None:
+    known = {"clean": Damage(0.3, 0.3), "huge_epsilon": Damage(0.4, 0.4), "constant_mae": 0.2}
+    with pytest.raises(NotMeasuredError, match="already"):
+        CHECKS["huge_epsilon_breaks_the_model"](Evidence(norm="linf", epsilon=0.01, **known))
+
+
+def test_gradients_and_slopes_of_a_linear_regressor() -> None:
+    model = linear_regressor(targets=3)
+    inputs = torch.randn(4, 1, 6, 10, dtype=torch.float64)
+    labels = torch.zeros(4, 3, dtype=torch.float64)
+    gradients = measure_gradients(FrozenNetwork(model), inputs, labels)
+    found = 2 / 3 * model(inputs)["output"] @ model.weights
+    assert np.allclose(gradients.largest, found.abs().amax(1).detach().numpy())
+    assert (gradients.zero_share == 0).all()
+    # Central differences of a parabola are exact.
+    assert (derivative_errors(FrozenNetwork(model), inputs, labels) < 1e-9).all()
+
+
+def test_measured_budget_and_inputs() -> None:
+    inputs = torch.zeros(3, 1, 2, 2)
+    saved = torch.zeros(3, 1, 2, 2)
+    saved[1, 0, 0, 0], saved[2, 0, 1, 1] = 0.5, -1.5
+    threat = Threat("linf", 1.0, torch.tensor([-2.0, -2.0]))
+    assert measure_budget(inputs, {"mae": inputs, "corr": saved}, threat) == Budget(1, 1.5)
+    assert measure_inputs(saved + 0.25, torch.tensor([-1.0, -2.0])) == Inputs(
+        pytest.approx(0.25 - 1 / 12), pytest.approx(float(saved.std())), pytest.approx(0.75)
+    )
+
+
+def test_every_check_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sanity-checks.md").read_text()
+    assert re.findall(r"^## `(\w+)`", page, re.MULTILINE) == list(CHECKS)
+
+
+def curve(evaluation: Evaluation) -> dict[float, Damage]:
+    """Return the damage of each budget, of the adversaries that are worst for it."""
+    labels = evaluation.labels.numpy()
+
+    def score(point: Point, metric: str) -> float:
+        return regression_scores(labels, point.predictions[metric], TARGETS).mean[metric]
+
+    return {
+        point.epsilon: Damage(score(point, "mae"), score(point, "mae_clipped"), score(point, "corr"))
+        for point in evaluation.points()
+    }
+
+
+def reporting(predictions: Callable[[Point], dict[str, Any]]) -> Callable[[list[Point]], list[Point]]:
+    """Return what replaces some of the predictions of the reported point."""
+
+    def replaced(points: list[Point]) -> list[Point]:
+        return [
+            replace(point, predictions=point.predictions | predictions(point))
+            if point.epsilon == REPORTED
+            else point
+            for point in points
+        ]
+
+    return replaced
+
+
+@dataclass(frozen=True)
+class Unclamped(Attack):
+    """Takes one step over the border; says that it need not hold a budget."""
+
+    name: ClassVar[str] = "unclamped"
+    metric: ClassVar[str] = "mae"
+    enforced: ClassVar[bool] = False
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        adversaries = problem.inputs + 1.01 * problem.threat.radius(problem.inputs)
+        return Crafted(adversaries, {"mae_clipped": adversaries})
+
+    def passes(self, targets: int) -> Passes:
+        return Passes(0, 0)
+
+
+class Rounded(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return (inputs * 8).round() / 8
+
+
+class HalfStopped(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([inputs[..., : BANDS // 2].detach(), inputs[..., BANDS // 2 :]], -1)
+
+
+class Reversed(nn.Module):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 2 * inputs.detach() - inputs
+
+
+class AlwaysDropping(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        return self.network(nn.functional.dropout(inputs, 0.1, training=True))
+
+
+class Stretched(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        return {"output": 1.5 * self.network(inputs)["output"] - 0.25, "c_prob": None}
+
+
+class Constant(nn.Module):
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        return {"output": 0.5 + 0 * inputs.mean((1, 2, 3))[:, None].expand(-1, len(TARGETS)), "c_prob": None}
