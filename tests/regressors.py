@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from itertools import product
 
@@ -52,9 +53,16 @@ class SmallNetwork(nn.Module):
         return {"output": self.head(concepts), "c_prob": concepts}
 
 
-@cache
-def trained(seed: int, targets: int = 8) -> tuple[SmallNetwork, Tensor, Tensor]:
+def trained(
+    seed: int, targets: int = 8, dtype: torch.dtype = torch.float32
+) -> tuple[SmallNetwork, Tensor, Tensor]:
     """Return a network fitted to 64 clips of a non-linear relation, and 32 other clips with their labels."""
+    network, inputs, labels = _fitted(seed, targets)
+    return deepcopy(network).to(dtype), inputs.to(dtype), labels.to(dtype)
+
+
+@cache
+def _fitted(seed: int, targets: int) -> tuple[SmallNetwork, Tensor, Tensor]:
     torch.manual_seed(seed)
     directions = torch.randn(targets, CELLS) / CELLS**0.5
     inputs = torch.randn(96, 1, FRAMES, BANDS)
