@@ -38,10 +38,13 @@ def correlation(outputs: Tensor, labels: Tensor) -> Tensor:
 def correlation_over_clips(outputs: Tensor, labels: Tensor) -> Tensor:
     """Pearson correlation of each target over the clips, averaged over targets (a scalar, in float64).
 
-    Targets with constant labels are left out, as in :mod:`rmer.evaluation.metrics`; a constant output
-    counts as correlation 0, since an attack needs a number to go on from.
+    Targets with constant labels are left out, as in :mod:`rmer.evaluation.metrics`; a constant output, and
+    labels that are constant for every target, count as correlation 0, since an attack needs a number to go
+    on from.
     """
     varies = labels.amax(0) > labels.amin(0)
+    if not bool(varies.any()):
+        return outputs.double().sum() * 0.0
     a, b = (values.double()[:, varies] - values.double()[:, varies].mean(0) for values in (outputs, labels))
     norms = (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
     return ((a * b).sum(0) / norms).mean()

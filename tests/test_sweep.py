@@ -1,0 +1,161 @@
+"""Attacks over several budgets: curves, warm starts, resuming, and what the parameters of attack come to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from regressors import CELLS, LinearBottleneck, spectrograms
+
+from rmer.attacks.apgd import APGD
+from rmer.attacks.losses import CorrelationObjective, ErrorObjective, OutputObjective
+from rmer.attacks.threat import Threat
+from rmer.errors import UserError
+from rmer.evaluation.metrics import clip_errors, regression_scores
+from rmer.evaluation.suite import TIERS, white_box
+from rmer.evaluation.sweep import CURVE_METRICS, curve_clips, curve_table, predict, sweep
+from rmer.stages.assault import build_attacks
+from rmer.stages.attack_params import SETTINGS, AttackParams
+from rmer.systems.frozen import FrozenNetwork
+
+EPSILONS = (0.02, 0.005, 0.01)
+L1 = (ErrorObjective("l1"),)
+# Ascending |error| may end on the wrong side of zero; the direction that a linear model predicts does not.
+ATTACKS = (APGD(30, (OutputObjective(),)), APGD(10, (CorrelationObjective(),)))
+linf = partial(Threat, "linf")
+l2 = partial(Threat.per_cell, "l2", cells=CELLS)
+
+
+@pytest.fixture(scope="module")
+def linear() -> tuple[FrozenNetwork, torch.Tensor, torch.Tensor]:
+    """A linear model of one target with labels in 0-1, whose error grows by epsilon x the L1 norm."""
+    network, inputs = FrozenNetwork(LinearBottleneck(1), batch_size=4), spectrograms(7)
+    outputs = network.predict(inputs)["output"]
+    generator = torch.Generator().manual_seed(1)
+    return network, inputs, outputs + torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
+
+
+def test_the_curve_of_a_linear_model_is_a_straight_line(
+    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+) -> None:
+    network, inputs, labels = linear
+    points = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf)
+    curve = curve_table(labels, predict(network, inputs), points, ["tension"], std=0.4)
+    assert curve["epsilon"].tolist() == [0.0, *sorted(EPSILONS)]
+    assert curve["epsilon_log10"].tolist() == pytest.approx(
+        [0.4 * epsilon for epsilon in (0, *sorted(EPSILONS))]
+    )
+    slope = float(network.model.weights.abs().sum())  # type: ignore[operator, union-attr]
+    expected = curve["mae"][0] + slope * curve["epsilon"]
+    np.testing.assert_allclose(curve["mae"], expected, atol=1e-6)
+    assert curve["corr"].is_monotonic_decreasing
+    assert curve["gradients"].tolist()[1:] == [7 * 41] * 3
+    clips = [f"{index:03d}" for index in range(7)]
+    rows = curve_clips(clips, predict(network, inputs), points, ["tension"])
+    assert len(rows) == 4 * 3 * 7
+    for epsilon, group in rows.groupby("epsilon"):
+        for metric in CURVE_METRICS:
+            found = group[group["metric"] == metric][["tension"]].to_numpy()
+            score = regression_scores(labels, found, ["tension"]).mean[metric]
+            assert score == pytest.approx(float(curve.loc[curve["epsilon"] == epsilon, metric].iloc[0]))
+
+
+def test_warm_starts_are_added_to_cold_ones_and_told_apart(
+    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+) -> None:
+    network, inputs, labels = linear
+    # One step from a random start falls short of the optimum, from where the last budget ended it does not.
+    attacks = (APGD(1, L1),)
+    cold = sweep(network, inputs, labels, attacks, EPSILONS, l2)
+    warm = sweep(network, inputs, labels, attacks, EPSILONS, l2, warm=True)
+    assert np.isnan([point.warm_wins for point in cold]).all()
+    assert np.isnan(warm[0].warm_wins), "the smallest budget has nothing to start from"
+    assert warm[-1].warm_wins > 0
+    for before, after in zip(cold, warm, strict=True):
+        errors = [clip_errors(labels, point.worst("mae")) for point in (before, after)]
+        assert (errors[1] >= errors[0] - 1e-12).all()
+        if "cold_mae" in after.results[0].columns:
+            np.testing.assert_allclose(after.results[0].columns["cold_mae"], errors[0], atol=1e-12)
+
+
+def test_a_sweep_goes_on_where_it_stopped(
+    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    network, inputs, labels = linear
+    done: list[int] = []
+    whole = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf, resume=tmp_path, progress=done.append)
+    assert sum(done) == 3 * 7 * 41
+    spent = network.gradients
+    again = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf, resume=tmp_path)
+    assert network.gradients == spent
+    for before, after in zip(whole, again, strict=True):
+        assert all(
+            torch.equal(before.adversaries[metric], after.adversaries[metric]) for metric in CURVE_METRICS
+        )
+
+
+def test_tiers_are_those_of_the_protocol() -> None:
+    assert TIERS["quick"].norms == ("linf",)
+    assert (len(TIERS["quick"].epsilons), TIERS["quick"].steps, TIERS["quick"].restarts) == (3, 20, 2)
+    paper = TIERS["paper"]
+    assert paper.norms == ("linf", "l2")
+    assert paper.epsilons == (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+    gradients = sum(attack.passes(8).gradients for attack in white_box(paper))
+    assert 450_000 < gradients * len(paper.epsilons) * len(paper.norms) * 36 < 650_000
+
+
+@pytest.mark.parametrize("attack", SETTINGS)
+def test_every_attack_is_built_from_its_defaults(attack: str) -> None:
+    for built in build_attacks(AttackParams(attack=attack), ("tension", "tender"), ("melody",), None):
+        assert built.passes(2).gradients + built.passes(2).forwards > 0
+
+
+def test_losses_are_taken_in_turn_and_name_emotions_or_concepts() -> None:
+    def losses(text: str, restarts: int = 4) -> list[str]:
+        params = AttackParams(attack="apgd", loss=text, restarts=restarts)
+        (attack,) = build_attacks(params, ("tension",), ("melody",), None)
+        assert isinstance(attack, APGD)
+        return [objective.name for objective in attack.losses]
+
+    assert losses("l1,outputs") == ["l1", "outputs", "l1", "outputs"]
+    assert losses("up:melody", 1) == ["up:melody"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"attack": "pgd", "tier": "quick"}, "the pgd attack does not use it"),
+        ({"attack": "suite", "steps": 3}, "the suite attack does not use it"),
+        ({"attack": "published", "epsilons": ".01"}, "does not use it"),
+        ({"attack": "pgd", "loss": "huber"}, "'huber' is no loss"),
+        ({"attack": "pgd", "loss": "up:joy"}, "'up:joy' is no loss"),
+        ({"attack": "apgd", "loss": "l1,corr"}, "cannot be restarts of one attack"),
+        ({"attack": "pgd", "epsilons": ".01,soon"}, "is no list of budgets"),
+        ({"attack": "pgd", "epsilons": "0,.01"}, "is no list of budgets"),
+        ({"attack": "pgd", "epsilons": ".02,.05"}, "does not hold the reported budget 0.01"),
+        ({"attack": "noise", "noise": "pink"}, "'pink' is not one of its values"),
+        ({"attack": "pgd", "norm": "l1"}, "'l1' is not one of its values"),
+    ],
+)
+def test_bad_parameters_are_one_clear_line(values: Mapping[str, Any], message: str) -> None:
+    def build() -> None:
+        params = AttackParams(**values)
+        assert params.budgets
+        build_attacks(params, ("tension",), (), None)
+
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+def test_the_reported_budget_joins_those_of_a_tier() -> None:
+    assert AttackParams(attack="suite").budgets == [0.002, 0.01, 0.05]
+    assert AttackParams(attack="suite", epsilon=0.03).budgets == [0.002, 0.01, 0.03, 0.05]
+    params = AttackParams(attack="apgd", epsilons="0.05, 0.02", epsilon=0.05)
+    assert (params.budgets, params.epsilon_report) == ([0.02, 0.05], 0.05)
+    assert dataclasses.replace(params, attack="pgd").settings["steps"] == 40
