@@ -15,7 +15,7 @@ ORDER_SLACK = 0.05
 # Damage below this is rounding: predictions are float32.
 NO_DAMAGE = 1e-5
 # Noise may do this share of the attack's damage. A gradient adds up over thousands of cells where noise
-# averages out: on networks of the study noise does .02 at most, against an attack without direction .4.
+# averages out: on networks of the study noise does .02 at most.
 NOISE_SHARE = 0.1
 # Relative change of the MAE when the number of steps is doubled.
 MORE_STEPS = 0.02
