@@ -74,41 +74,70 @@ def paper_apgd(
     return f_max
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_same_search_as_the_paper(norm: str) -> None:
-    network, inputs, labels = trained(0, dtype=torch.float64)
-    inputs, labels = inputs[:6], labels[:6]
-    threat = Threat.per_cell(norm, 0.3, CELLS, torch.full((BANDS,), -1.2), torch.full((BANDS,), 1.5))  # type: ignore[arg-type]
-    inputs = inputs.clamp(min=-1.2)
-    frozen = FrozenNetwork(network)
-    steps = 40
-    result = APGD(steps, L1)(frozen, inputs, labels, threat, seed=11)
-    reached = absolute_error(frozen.predict(result.adversaries)["output"], labels)
-    radius = float(threat.radius(inputs))
+def paper_search(
+    network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat, steps: int, seed: int
+) -> list[float]:
+    """Return the largest mean absolute error that the paper's algorithm finds for each clip."""
+    found = []
+    for clip, (x, y) in enumerate(zip(inputs[:, None], labels[:, None], strict=True)):
 
-    for clip in range(len(inputs)):
-        x, y = inputs[clip : clip + 1], labels[clip : clip + 1]
-
-        def tensor(values: Floats, like: Tensor = x) -> Tensor:
-            return torch.from_numpy(values).view_as(like)
-
-        def ascend(values: Floats, y: Tensor = y) -> tuple[float, Floats]:
-            prediction, gradient = frozen.gradient(
-                tensor(values), lambda found: absolute_error(found["output"], y)
-            )
+        def ascend(values: Floats, x: Tensor = x, y: Tensor = y) -> tuple[float, Floats]:
+            at = torch.from_numpy(values).view_as(x)
+            prediction, gradient = network.gradient(at, lambda now: absolute_error(now["output"], y))
             return float(absolute_error(prediction["output"], y)), gradient.numpy().ravel()
 
         def project(values: Floats, x: Tensor = x) -> Floats:
-            return threat.project(x, tensor(values)).numpy().ravel()
+            return threat.project(x, torch.from_numpy(values).view_as(x)).numpy().ravel()
 
         def direction(gradient: Floats) -> Floats:
-            return np.sign(gradient) if norm == "linf" else gradient / np.linalg.norm(gradient)
+            return np.sign(gradient) if threat.norm == "linf" else gradient / np.linalg.norm(gradient)
 
-        noise = torch.rand(x.shape[1:], generator=clip_generator(11, clip)).double()[None] * 2 - 1
-        start = threat.random_start(x, noise).numpy().ravel()
-        expected = paper_apgd(start, steps, 2 * radius, ascend, project, direction)
-        clean = float(absolute_error(frozen.predict(x)["output"], y))
-        assert float(reached[clip]) == pytest.approx(max(expected, clean), abs=1e-9)
+        start = random_start(threat, x, seed, clip).numpy().ravel()
+        radius = float(threat.radius(x))
+        clean = float(absolute_error(network.predict(x)["output"], y))
+        found.append(max(clean, paper_apgd(start, steps, 2 * radius, ascend, project, direction)))
+    return found
+
+
+def random_start(threat: Threat, x: Tensor, seed: int, clip: int) -> Tensor:
+    noise = torch.rand(x.shape[1:], generator=clip_generator(seed, clip))[None].to(x) * 2 - 1
+    return threat.random_start(x, noise)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_same_search_as_the_paper(norm: str) -> None:
+    network, inputs, labels = trained(0, dtype=torch.float64)
+    frozen, inputs, labels = FrozenNetwork(network), inputs[:6].clamp(min=-1.2), labels[:6]
+    threat = Threat.per_cell(norm, 0.3, CELLS, torch.full((BANDS,), -1.2), torch.full((BANDS,), 1.5))  # type: ignore[arg-type]
+    result = APGD(40, L1)(frozen, inputs, labels, threat, seed=11)
+    reached = absolute_error(frozen.predict(result.adversaries)["output"], labels)
+    assert reached.tolist() == pytest.approx(paper_search(frozen, inputs, labels, threat, 40, 11), abs=1e-9)
+
+
+class PeakOnASlope(nn.Module):
+    """A narrow peak where the search starts: the first step falls off it, the next ones climb the slope."""
+
+    def __init__(self, peak: Tensor) -> None:
+        super().__init__()
+        self.peak = nn.Parameter(peak)
+        generator = torch.Generator().manual_seed(6)
+        self.slope = nn.Parameter(torch.randn(CELLS, 1, generator=generator, dtype=torch.float64))
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        distance = (inputs - self.peak).flatten(1).square().sum(1, keepdim=True)
+        return {"output": inputs.flatten(1) @ self.slope + 100 * torch.exp(-20 * distance), "c_prob": None}
+
+
+@pytest.mark.parametrize("steps", [14, 40, 80])
+def test_same_search_as_the_paper_where_only_its_second_condition_holds(steps: int) -> None:
+    inputs, labels, threat = spectrograms(1), torch.full((1, 1), -1e3).double(), Threat("l2", 1.0)
+    peak = random_start(threat, inputs, 5, 0) + 0.03 * spectrograms(1, seed=9)
+    network = FrozenNetwork(PeakOnASlope(peak))
+    result = APGD(steps, L1)(network, inputs, labels, threat, seed=5)
+    reached = absolute_error(network.predict(result.adversaries)["output"], labels)
+    assert reached.tolist() == pytest.approx(
+        paper_search(network, inputs, labels, threat, steps, 5), abs=1e-9
+    )
 
 
 class Peak(nn.Module):
