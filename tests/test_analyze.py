@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
+from attack_runs import attack_run
 
 from rmer.errors import UserError
-from rmer.stages.analyze import AnalyzeParams, analyze
+from rmer.stages.analyze import analyze
+from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.stages.selection import Selected, select_attack_runs
-from rmer.tracking import Run, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Store, Tag, connect
 
 # Section 6 of the study's description: mean and population standard deviation over 10 seeds.
 COLUMNS = (
@@ -96,34 +96,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 @pytest.fixture
 def study(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
-
-
-def attack_run(store: Store, study: str, system: str = "A2E", seed: int = 1, **changes: Any) -> str:
-    """Log one attack run as the attack stage does; ``changes`` are tags (epsilon) and params (cfg_steps)."""
-    values = {
-        "origin": "computed", "train_protocol": "corrected", "attack_protocol": "corrected", "attack": "pgd",
-        "norm": "linf", "epsilon": "0.01", "split": "test", "split_scheme": "album", "dataset": "d1",
-        "attack_seed": "21",
-    }  # fmt: skip
-    params = {"steps": 40, "device": "cpu"}
-    params |= {name.removeprefix("cfg_"): value for name, value in changes.items() if name.startswith("cfg_")}
-    values |= {name: value for name, value in changes.items() if not name.startswith("cfg_")}
-    tags = {f"rmer.{name}": value for name, value in values.items()}
-    tags |= {Tag.SYSTEM: system, Tag.SEED: str(seed), Tag.TRAIN_RUN_ID: f"trained-{system}-{seed}"}
-    rng = np.random.default_rng([seed, *map(ord, system)])
-    table = pd.DataFrame({"clip": ["001", "002", "003"], "album": "", "l2": 1.0, "linf": 0.01})
-    for target in ("tension", "tender", "valence"):
-        table[f"label_{target}"] = [0.2, 0.5, 0.7]
-        table[f"clean_{target}"] = table[f"label_{target}"] + rng.normal(0, 0.1, 3)
-        table[f"adv_{target}"] = table[f"label_{target}"] + rng.normal(0, 0.5, 3)
-
-    def body(run: Run) -> None:
-        run.table(table, "adversaries/clips.csv")
-        run.metrics({"budget/violations": 0, "constant/mae": 0.2})
-
-    config = {"model": study, **values, **params, "system": system, "seed": seed}
-    spec = RunSpec(Stage.ATTACK, f"{system} s{seed}", config, tags, study)
-    return store.perform(spec, body).run_id
 
 
 def test_published_numbers_to_every_digit(imported: Store) -> None:

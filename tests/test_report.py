@@ -16,7 +16,8 @@ from PIL import Image
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report import figures, findings, readable, tables
-from rmer.report.html import Report, ReportFigure, UsedRun, render
+from rmer.report.html import Report, ReportFigure, ReportTable, Section, UsedRun, render
+from rmer.report.latex import latex_table
 
 TARGETS = ("tension", "tender")
 LABELS = np.array([[0.1, 0.8], [0.3, 0.4], [0.5, 0.6], [0.9, 0.2]])
@@ -162,7 +163,7 @@ def test_readable_table_begins_with_the_values_of_2019(models: list[AttackedMode
 
 
 def test_latex_escapes_and_sets_numbers_in_math_mode(models: list[AttackedModel]) -> None:
-    text = readable.latex(readable.readable_table(tables.systems_table(models)), "100 % of a_b")
+    text = latex_table(readable.readable_table(tables.systems_table(models)), "100 % of a_b")
     assert r"\caption{100 \% of a\_b}" in text
     assert r"$2.50 \pm .41$" in text
     assert r"$\Delta$MAE" in text
@@ -319,9 +320,18 @@ def report(models: list[AttackedModel]) -> Report:
         headline=findings.headline(systems, tests),
         selection={"study": "a & b"},
         systems=readable.readable_table(systems),
-        tests=readable.readable_tests(tests),
-        attacks=readable.readable_attacks(attacks),
-        figures={"x": ReportFigure("Loss", "What is lost.", figures.performance_difference(models))},
+        systems_caption="Means.",
+        sections=[
+            Section(
+                "Tests",
+                ["A & B."],
+                [
+                    ReportTable("Two-sided.", readable.readable_tests(tests)),
+                    ReportTable("Norms.", readable.readable_attacks(attacks)),
+                ],
+                {"x": ReportFigure("Loss", "What is lost.", figures.performance_difference(models))},
+            )
+        ],
         caveats=["Mind this."],
         runs=[UsedRun("A2E", "1", "abc", "def", "http://127.0.0.1/#/r/abc"), UsedRun("A2E", "2", "ghi", "")],
     )
@@ -342,5 +352,14 @@ def test_html_escapes_and_holds_every_part(report: Report) -> None:
     page = render(report)
     assert "<h1>Systems &lt;under&gt; attack</h1>" in page
     assert "a &amp; b" in page
-    for part in ("2.50 ± .41", "paired_t_pooled", "Mind this.", "abc", "ghi", 'alt="Loss: What is lost."'):
+    for part in (
+        "2.50 ± .41",
+        "paired_t_pooled",
+        "A &amp; B.",
+        "Norms.",
+        "Mind this.",
+        "abc",
+        "ghi",
+        'alt="Loss: What is lost."',
+    ):
         assert part in page

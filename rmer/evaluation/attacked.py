@@ -14,8 +14,8 @@ from rmer.errors import UserError
 from rmer.evaluation.metrics import Scores, clip_errors, regression_scores
 
 DIFFERENCES = ("corr", "mae", "mae_clipped")
-# Metric -> kind of column (``adv_joint_tension``) of the predictions for the adversaries that are the worst by
-# it, where these are other ones than those of ``adv_*``, the worst by raw MAE.
+# Metric -> kind of column (``adv_joint_tension``) with the predictions for the adversaries that are worst
+# for it, where these are others than those of ``adv_*``, which are worst for raw MAE.
 ADVERSARIES = {"mae_clipped": "adv_clipped", "corr": "adv_joint"}
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ def attack_metrics(
     """Return ``clean/*``, ``adv/*`` (averaged and per target) and ``delta/*`` (adversarial minus clean).
 
     All arrays are ``[clips, targets]``; see :mod:`rmer.evaluation.metrics` for the metrics. ``own`` holds
-    metric -> predictions for the adversaries that are the worst by that metric, from which ``adv/<metric>`` is
+    metric -> predictions for the adversaries that are worst for it, from which ``adv/<metric>`` is
     taken instead.
     """
     before = regression_scores(labels, clean, targets)

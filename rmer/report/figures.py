@@ -5,11 +5,9 @@ Every function returns a figure that no global state holds; sizes are those of a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -21,43 +19,17 @@ from matplotlib.ticker import MultipleLocator
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.metrics import RATING_SCALE
 from rmer.report.readable import REPORTED_2019, mean_and_std, number
+from rmer.report.style import (
+    ADVERSARIAL,
+    BLACK_BOX,
+    CLEAN,
+    DIAGONAL,
+    HATCH,
+    INTERPRETABLE,
+    STYLE,
+    styled,
+)
 from rmer.report.tables import in_order, is_adversarial, is_interpretable
-
-# Okabe and Ito (2008): told apart with any colour vision. Hatching repeats what colour says for grey print.
-BLACK_BOX, INTERPRETABLE = "#E69F00", "#009E73"
-CLEAN, ADVERSARIAL, DIAGONAL = "#0072B2", "#D55E00", "#555555"
-HATCH = "////"
-
-STYLE: Any = {  # matplotlib's own type is a literal of every setting's name
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 8.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "hatch.linewidth": 0.5,
-    "figure.dpi": 100,
-}
-
-Parameters = ParamSpec("Parameters")
-
-
-def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Draw under :data:`STYLE`, whatever the caller's matplotlib settings are."""
-
-    @wraps(draw)
-    def inner(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
-        with mpl.rc_context():
-            mpl.rcdefaults()
-            with mpl.rc_context(STYLE):
-                return draw(*args, **kwargs)
-
-    return inner
 
 
 @styled

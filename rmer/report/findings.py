@@ -16,6 +16,11 @@ from rmer.report.tables import is_adversarial
 METRIC_NAMES = {"adv/mae": "raw MAE", "adv/mae_clipped": "clipped MAE", "adv/corr": "correlation"}
 SIGNIFICANT = 0.05
 MOST_COMPARISONS = 5
+TESTS_CAVEAT = (
+    "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
+    "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p of these "
+    "is corrected for the number of tests; those of the corrected comparison are."
+)
 
 
 def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
@@ -82,11 +87,6 @@ def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str
         notes.append(
             "A dash is a score without a value: a correlation where predictions do not vary over clips."
         )
-    notes.append(
-        "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
-        "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p is "
-        "corrected for the number of tests."
-    )
     return notes
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
+
+from rmer.report.readable import grouped
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +21,24 @@ class ReportFigure:
     title: str
     caption: str
     figure: Figure
+
+
+@dataclass(frozen=True, eq=False)
+class ReportTable:
+    """One table of text as it is to be read, and what its numbers are."""
+
+    caption: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One part of a report: sentences, then figures (artifact name -> figure), then tables."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[ReportTable] = ()
+    figures: Mapping[str, ReportFigure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,19 +57,23 @@ class UsedRun:
 class Report:
     """What the report says.
 
-    Tables are text as it is to be read; ``selection`` maps parameters to values, ``figures`` artifact names
-    to figures.
+    ``selection`` maps parameters to values; ``systems`` is the table that stands first, text as it is to be
+    read.
     """
 
     title: str
     headline: Sequence[str]
     selection: Mapping[str, str]
     systems: pd.DataFrame
-    tests: pd.DataFrame
-    attacks: pd.DataFrame
-    figures: Mapping[str, ReportFigure]
+    systems_caption: str
+    sections: Sequence[Section]
     caveats: Sequence[str]
     runs: Sequence[UsedRun]
+
+    @property
+    def figures(self) -> dict[str, ReportFigure]:
+        """Artifact name -> figure, of all sections."""
+        return {name: drawn for section in self.sections for name, drawn in section.figures.items()}
 
 
 def render(report: Report) -> str:
@@ -61,7 +85,8 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawings = [(figure, _data_uri(figure.figure)) for figure in report.figures.values()]
+    environment.globals["grouped"] = grouped
+    drawings = {name: _data_uri(drawn.figure) for name, drawn in report.figures.items()}
     return environment.get_template("report.html.j2").render(report=report, drawings=drawings)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from rmer.report.figures import ADVERSARIAL, CLEAN, DIAGONAL, INTERPRETABLE, styled
+from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, INTERPRETABLE, styled
 
 
 @styled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -56,6 +56,7 @@ def readable_attacks(attacks: pd.DataFrame) -> pd.DataFrame:
             "System": attacks["system"],
             "Median L2": [number(value) for value in attacks["l2_median"]],
             "Largest L∞": [number(value, 4) for value in attacks["linf_max"]],
+            "Signal to perturbation (dB)": [number(value, 1) for value in attacks["snr_db"]],
             "Budget exceeded": budget,
             "Predictions off scale": [f"{100 * value:.0f} %" for value in attacks["outside_scale"]],
             "MAE of saved adversaries": [number(value) for value in attacks["rescored_mae"]],
@@ -86,22 +87,21 @@ def markdown(table: pd.DataFrame) -> str:
     return f"{text}\n"
 
 
-def latex(table: pd.DataFrame, caption: str) -> str:
-    r"""Return a text table as LaTeX for ``\usepackage{booktabs}``, numbers in math mode."""
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex_text(caption)}}}",
-        rf"\begin{{tabular}}{{l{'c' * (table.shape[1] - 1)}}}",
-        r"\toprule",
-        " & ".join(_latex_text(column) for column in table.columns) + r" \\",
-        r"\midrule",
-        *(" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in table.itertuples(index=False)),
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+def grouped(titles: Sequence[str]) -> tuple[list[tuple[str, int]], list[str]]:
+    """Return the two lines of a table's head whose titles are like ``MAE: clean``: groups, titles below.
+
+    A group is its name, empty for a column without one, and the number of its neighbouring columns.
+    """
+    groups: list[tuple[str, int]] = []
+    below = []
+    for title in titles:
+        group, _, rest = title.rpartition(": ")
+        below.append(rest)
+        if group and groups and groups[-1][0] == group:
+            groups[-1] = (group, groups[-1][1] + 1)
+        else:
+            groups.append((group, 1))
+    return groups, below
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -113,23 +113,18 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def mean_and_std(mean: float, std: float) -> str:
+def mean_and_std(mean: float, std: float, digits: int = 2) -> str:
     """Return ```.73 ± .02```."""
-    return f"{number(mean)} ± {number(std)}" if math.isfinite(mean) else NO_VALUE
+    return f"{number(mean, digits)} ± {number(std, digits)}" if math.isfinite(mean) else NO_VALUE
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """Return ``-.012 to .034``; a dash where it has no value."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NO_VALUE
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def p_value(value: float) -> str:
     """Return a p value with three decimals, or two digits and an exponent below .001."""
     return f"{value:.1e}" if value < 0.001 else number(value, 3)
-
-
-def _latex_cell(text: str) -> str:
-    if text != NO_VALUE and set(text) <= set("0123456789.±- "):
-        return f"${text.replace('±', chr(92) + 'pm')}$"
-    return _latex_text(text)
-
-
-def _latex_text(text: str) -> str:
-    for plain, escaped in (("Δ", r"$\Delta$"), ("±", r"$\pm$"), ("%", r"\%"), ("_", r"\_")):
-        text = text.replace(plain, escaped)
-    return text

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from rmer.report.figures import styled
+from rmer.report.style import styled
 
 
 @styled

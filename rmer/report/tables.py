@@ -30,7 +30,7 @@ SYSTEM_COLUMNS = (
 )  # fmt: skip
 ATTACK_COLUMNS = (
     "system", "runs", "clips", "l2_median", "linf_max", "violations",
-    "outside_scale", "rescored_mae", "constant_mae",
+    "snr_db", "outside_scale", "rescored_mae", "constant_mae",
 )  # fmt: skip
 TEST_COLUMNS = tuple(field.name for field in dataclasses.fields(TestResult))
 WELCH_METRICS = ("adv/mae", "adv/mae_clipped", "adv/corr", "delta/mae", "delta/mae_clipped", "delta/corr")
@@ -38,16 +38,20 @@ WELCH_METRICS = ("adv/mae", "adv/mae_clipped", "adv/corr", "delta/mae", "delta/m
 
 def in_order(models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
     """Return row name -> its models by seed; rows in the order of the catalogue, then by name."""
-    known = list(CATALOGUE)
 
     def rank(model: AttackedModel) -> tuple[int, str, str, int]:
-        position = known.index(model.system) if model.system in known else len(known)
-        return position, model.system, model.name, int(model.seed) if model.seed.isdigit() else -1
+        return *system_rank(model.system), model.name, int(model.seed) if model.seed.isdigit() else -1
 
     rows: dict[str, list[AttackedModel]] = {}
     for model in sorted(models, key=rank):
         rows.setdefault(model.name, []).append(model)
     return rows
+
+
+def system_rank(system: str) -> tuple[int, str]:
+    """Return the place of a system: in the order of the catalogue, others after it by name."""
+    known = list(CATALOGUE)
+    return known.index(system) if system in known else len(known), system
 
 
 def is_adversarial(name: str) -> bool:
@@ -85,14 +89,15 @@ def attacks_table(
 
     ``metrics`` holds run id -> logged metrics. ``clips`` counts attacked clips over all runs, ``violations``
     those whose perturbation exceeds the budget (NaN where a run does not say); ``l2_median`` and ``linf_max``
-    are over these clips, in standardised-spectrogram units; ``outside_scale`` is the share of adversarial
+    are over these clips, in standardised-spectrogram units; ``snr_db`` is the mean power of the log
+    spectrograms over that of the perturbations; ``outside_scale`` is the share of adversarial
     predictions outside 0-1; ``rescored_mae`` is the MAE of the saved adversaries where ``adv_*`` is not
     theirs; ``constant_mae`` that of a model that always predicts the mean label.
     """
     rows = []
     for name, members in in_order(models).items():
         logged = pd.DataFrame([metrics[model.run_id] for model in members])
-        logged = logged.reindex(columns=["budget/violations", "constant/mae"])
+        logged = logged.reindex(columns=["budget/violations", "constant/mae", "perturbation/snr_db"])
         predictions = np.concatenate([model.adversarial for model in members])
         low, high = RATING_SCALE
         rescored = [
@@ -106,6 +111,7 @@ def attacks_table(
                 "l2_median": np.median(np.concatenate([model.l2 for model in members])),
                 "linf_max": np.max(np.concatenate([model.linf for model in members])),
                 "violations": logged["budget/violations"].sum(skipna=False),
+                "snr_db": logged["perturbation/snr_db"].mean(skipna=False),
                 "outside_scale": ((predictions < low) | (predictions > high)).mean(),
                 "rescored_mae": np.mean(rescored) if len(rescored) == len(members) else np.nan,
                 "constant_mae": logged["constant/mae"].mean(skipna=False),

@@ -28,12 +28,12 @@ NOT_SETTINGS = frozenset(
     f"cfg.{name}"
     for name in (
         "model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log",
-        "device", "threads", "clips",
+        "device", "threads", "clips", "source_model",
         *DIMENSIONS.values(),
     )
 )  # fmt: skip
 ABSENT = "(none)"
-# Tags that say nothing by being absent: an attack without random numbers has no seed, a single attack no tier.
+# Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier.
 OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
 # The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
 SUITE = "suite"
@@ -66,8 +66,13 @@ class Selected:
 
     @property
     def is_suite(self) -> bool:
-        """Whether the run attacked at several budgets, with adversaries of their own for every metric."""
+        """Whether the run is a whole evaluation: several attacks and budgets, and checks of them."""
         return self.record.tags.get(Tag.ATTACK) == SUITE
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether the run attacked at several budgets."""
+        return "curve/mae" in self.record.metrics
 
 
 def select_attack_runs(
@@ -106,6 +111,8 @@ def differing(records: Sequence[RunRecord]) -> dict[str, Counter[str]]:
         if len(values) > 1:
             differences[parameter] = values
     settings = {key for record in records for key in record.params if key.startswith("cfg.")} - NOT_SETTINGS
+    if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
+        settings.discard("cfg.source_system")  # of a control, which takes what other system there is
     for key in sorted(settings):
         values = Counter(record.params[key] for record in records if key in record.params)
         # Attacks of different kind have different settings; that they differ is said once, by the attack.

@@ -1,0 +1,214 @@
+"""The answer of a corrected comparison in plain sentences, never more than its tests can carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
+from rmer.report.comparison import ENDPOINT_NAMES
+from rmer.report.readable import interval, number, p_value
+from rmer.report.tables import is_adversarial, is_interpretable
+
+PLACEBO = "placebo"
+# What a comparison may find of the reference against another system.
+MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"
+LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
+ALIKE, UNKNOWN = "as robust as", "not distinguishable from"
+FEW_SEEDS = 5
+
+
+def verdict(row: Comparison) -> str:
+    """Return how robust the reference ``b`` is, compared with ``a``, as :mod:`docs/statistics` says it."""
+    if not row.p_holm < ALPHA:
+        return ALIKE if row.equivalent else UNKNOWN
+    # A larger gain of MAE, or a larger loss of correlation, of ``a`` speaks for the reference.
+    better = (row.difference > 0) == (row.endpoint == PRIMARY)
+    if row.equivalent:
+        return SLIGHTLY_MORE if better else SLIGHTLY_LESS
+    return MORE if better else LESS
+
+
+def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int) -> list[str]:
+    """Return the sentences that stand first: the answer, both endpoints, the control, the other systems.
+
+    Parameters
+    ----------
+    rows
+        The comparison of ``reference`` with every other system; without it there is no answer.
+    budget
+        The reported budget in words (``L-inf .01``).
+    seeds
+        The smallest number of seeds of a system.
+    """
+    rows = [row for row in rows if row.b == reference]
+    black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]
+    sentences = []
+    if black_boxes:
+        sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
+        sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in (PRIMARY, SECONDARY)]
+    sentences += _control([row for row in rows if row.a == PLACEBO], reference)
+    others = [row for row in rows if row not in black_boxes and row.a != PLACEBO]
+    if others:
+        listed = _verdicts(others)
+        sentences.append(f"Against the other systems, {reference} is, {listed}.")
+    if sentences and seeds < FEW_SEEDS:
+        sentences.append(
+            f"These are {seeds} training seeds a system: a difference that was not found may well be there."
+        )
+    return sentences
+
+
+def without_answer(rows: Sequence[Comparison], systems: Sequence[str], reference: str) -> list[str]:
+    """Return why there is no comparison, or none of the reference with a black box; empty where there is."""
+    if len(systems) < 2:
+        return [f"Only {systems[0]} was attacked: there is nothing to compare it with."]
+    if not rows:
+        return ["The systems were attacked on different clips: they are not compared."]
+    if reference not in systems:
+        return [f"{reference} is not among the systems: every pair is compared, and no question answered."]
+    if not any(_is_black_box(row.a) and _trained_alike(row.a, reference) for row in rows):
+        return [f"No black box that is trained like {reference} is among the systems."]
+    return []
+
+
+def comparison_caveats(
+    robustness: pd.DataFrame, rows: Sequence[Comparison], reference: str, systems: Sequence[str]
+) -> list[str]:
+    """Return what limits the answer.
+
+    ``robustness`` is the table of :func:`rmer.report.robustness.robustness_table` of the endpoints' norm.
+    """
+    clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
+    notes = []
+    if any(row.b == reference for row in rows) and PLACEBO not in systems:
+        notes.append(
+            "No placebo (concept labels permuted) is among the systems: a difference between "
+            f"{reference} and a black box may come from the second task as well as from interpretability."
+        )
+    known = clipped["constant"].notna()
+    idle = clipped.index[known & (clipped["clean"] > 0.9 * clipped["constant"])]
+    if len(idle):
+        notes.append(
+            f"Already before the attack hardly better than always predicting the mean: {', '.join(idle)}. "
+            "A model that has learnt little has little to lose, which is not robustness."
+        )
+    broken = clipped.index[known & (clipped["adv"] > clipped["constant"])]
+    if len(broken) and len(broken) == len(clipped):
+        notes.append(
+            "At the reported budget every system is worse than always predicting the mean: to be more robust "
+            "here is to be less broken. The curves show smaller budgets."
+        )
+    return notes
+
+
+def budget_in_words(norm: str, epsilon: str) -> str:
+    """Return ``L-inf .01``."""
+    size = f"{float(epsilon):g}".removeprefix("0") if epsilon else ""
+    return f"{ {'linf': 'L-inf', 'l2': 'L2'}.get(norm, norm) } {size}".strip()
+
+
+def _overall(rows: Sequence[Comparison], reference: str) -> str:
+    names = list(dict.fromkeys(row.a for row in rows))
+    plural = "es" if len(names) > 1 else ""
+    subject = "the interpretable system" if is_interpretable(reference) else "the reference"
+    question = f"Is {subject} ({reference}) more robust than the black box{plural} {_and(names)}? "
+    found = {verdict(row) for row in rows}
+    listed = _verdicts(rows)
+    return f"{question}{_short(found)} It is, {listed}."
+
+
+def _short(found: set[str]) -> str:
+    more, less = found & {MORE, SLIGHTLY_MORE}, found & {LESS, SLIGHTLY_LESS}
+    if found == {MORE}:
+        return "Yes, by both endpoints."
+    if found == {UNKNOWN}:
+        return "These runs cannot tell."
+    if more and less:
+        return "It depends on the endpoint or on the black box."
+    if more:
+        return "Only in part."
+    if UNKNOWN in found:
+        return "That is not shown."
+    return "No."
+
+
+def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison]) -> str:
+    """Qualify an answer in favour of the reference that the control does not share."""
+    favours = {row.endpoint for row in black_boxes if verdict(row) in (MORE, SLIGHTLY_MORE)}
+    shared = {row.endpoint for row in rows if row.a == PLACEBO and verdict(row) in (MORE, SLIGHTLY_MORE)}
+    if not any(row.a == PLACEBO for row in rows) or favours <= shared:
+        return ""
+    by = _and([ENDPOINT_NAMES[endpoint] for endpoint in ENDPOINT_NAMES if endpoint in favours - shared])
+    return f" But by {by} it is not shown to be more robust than its placebo."
+
+
+def _verdicts(rows: Sequence[Comparison]) -> str:
+    """Return ``by clipped MAE, more robust than A2E and as robust as A2B2E; by correlation, ...``."""
+    parts = {endpoint: _listed(rows, endpoint) for endpoint in ENDPOINT_NAMES}
+    if parts[PRIMARY] == parts[SECONDARY]:
+        return f"by both endpoints, {parts[PRIMARY]}"
+    return "; ".join(f"by {ENDPOINT_NAMES[endpoint]}, {part}" for endpoint, part in parts.items())
+
+
+def _listed(rows: Sequence[Comparison], endpoint: str) -> str:
+    by_verdict: dict[str, list[str]] = {}
+    for row in rows:
+        if row.endpoint == endpoint:
+            by_verdict.setdefault(verdict(row), []).append(row.a)
+    return _and([f"{found} {_and(names)}" for found, names in by_verdict.items()])
+
+
+def _numbers(rows: Sequence[Comparison], endpoint: str, budget: str) -> str:
+    rank = "Primary" if endpoint == PRIMARY else "Secondary"
+    change = "gain of clipped MAE" if endpoint == PRIMARY else "change of correlation (attacked for itself)"
+    parts = [
+        f"{row.a} - {row.b} {number(row.difference, 3)} ({_tests(row)})"
+        for row in rows
+        if row.endpoint == endpoint
+    ]
+    margin = next(row.margin for row in rows if row.endpoint == endpoint)
+    return (
+        f"{rank} endpoint, {change} at {budget}: {'; '.join(parts)}. As robust as: within "
+        f"±{number(margin, 3).rstrip('0')}."
+    )
+
+
+def _tests(row: Comparison) -> str:
+    if math.isnan(row.p_holm):
+        return "no test: it needs two seeds of each system and two albums"
+    p = f"Holm p = {p_value(row.p_holm)}" if row.p_holm >= 0.001 else "Holm p < .001"
+    return f"95 % interval {interval(row.low, row.high)}, {p}, Hedges' g = {number(row.hedges_g)}"
+
+
+def _control(rows: Sequence[Comparison], reference: str) -> list[str]:
+    if not rows:
+        return []
+    found = {row.endpoint: verdict(row) for row in rows}
+    listed = _verdicts(rows)
+    meaning = {
+        MORE: "concept labels that mean something add to the robustness",
+        SLIGHTLY_MORE: "concept labels that mean something add to the robustness, but less than matters",
+        LESS: "concept labels that mean something do not help",
+        SLIGHTLY_LESS: "concept labels that mean something do not help",
+        ALIKE: "whatever the second task does for the robustness, interpretable concepts are not what helps",
+        UNKNOWN: "it is not shown that interpretability, rather than a second task, makes a difference",
+    }
+    return [
+        f"Control: {reference} is, {listed} (permuted concept labels). By the primary endpoint, "
+        f"{meaning[found[PRIMARY]]}."
+    ]
+
+
+def _is_black_box(name: str) -> bool:
+    return not is_interpretable(name) and name != PLACEBO
+
+
+def _trained_alike(a: str, b: str) -> bool:
+    return is_adversarial(a) == is_adversarial(b)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"

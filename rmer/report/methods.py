@@ -1,0 +1,141 @@
+"""The methods paragraph of a paper, filled from what runs say of themselves; what they do not is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rmer.evaluation.bootstrap import DRAWS
+from rmer.evaluation.comparison import PRIMARY, SECONDARY
+from rmer.report.readable import number
+
+SPLITS = {
+    "published": "clips were split one by one, so that parts share albums",
+    "album": "albums were kept together in one part of the split",
+}
+NORMS = {"linf": "L-inf", "l2": "L2"}
+_SCORES = (
+    "Reported are the mean absolute error over clips and emotions, raw and with predictions clipped to "
+    "the rating scale, and the Pearson correlation over clips averaged over emotions, beside the error "
+    "of a constant prediction of the mean training label."
+)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What the paragraph is made of; empty texts and None are left out.
+
+    Attributes
+    ----------
+    clips, albums
+        Attacked clips and their albums.
+    data
+        What preprocess said of the data set: ``clips``, ``frames``, ``targets``, ``frontend``.
+    training
+        What train runs said: ``epochs``, ``lr``, ``batch_size``, ``patience``; of adversarially trained
+        systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
+    attack
+        What attack runs said: ``attack``, ``norms``, ``epsilon`` (the reported one); of a suite ``tier``,
+        ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``.
+    margins
+        Endpoint -> margin of equivalence.
+    comparisons
+        How many rows the family of comparisons has.
+    """
+
+    clips: int
+    albums: int
+    split: str
+    split_scheme: str
+    systems: Mapping[str, Sequence[str]]
+    train_protocol: str
+    attack_protocol: str
+    reference: str
+    bootstrap_seed: int
+    comparisons: int
+    budget_held: bool
+    margins: Mapping[str, float]
+    data: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, str] = field(default_factory=dict)
+    attack: Mapping[str, str] = field(default_factory=dict)
+
+
+def methods_sentences(facts: Methods) -> list[str]:
+    """Return the paragraph, one text a subject: data, training, attack, scores, statistics."""
+    texts = [_data(facts), _training(facts), _attack(facts), _SCORES]
+    return [*texts, _statistics(facts)] if facts.comparisons else texts
+
+
+def _data(facts: Methods) -> str:
+    data = facts.data
+    what = f"The data set has {data['clips']} clips" if "clips" in data else ""
+    if "frames" in data:
+        what += f", excerpts of {data['frames']} spectrogram frames"
+    if "targets" in data:
+        what += f", rated for {', '.join(data['targets'].split(','))}"
+    scheme = f"; {SPLITS[facts.split_scheme]}" if facts.split_scheme in SPLITS else ""
+    albums = f" of {facts.albums} albums" if facts.albums < facts.clips else ""
+    scored = f"Scores are over the {facts.clips} {facts.split or 'attacked'} clips{albums}{scheme}."
+    return f"{what}. {scored}" if what else scored
+
+
+def _training(facts: Methods) -> str:
+    training = facts.training
+    seeds = {tuple(seeds) for seeds in facts.systems.values()}
+    if len(seeds) == 1:
+        trained = ", ".join(facts.systems)
+        each = f"each with the training seeds {', '.join(next(iter(seeds)))}"
+    else:
+        trained = "; ".join(f"{name} (seeds {', '.join(own)})" for name, own in facts.systems.items())
+        each = "with the training seeds given"
+    text = f"The systems {trained} were trained under the {facts.train_protocol} protocol, {each}"
+    if "epochs" in training:
+        text += (
+            f" (Adam, learning rate {training['lr']}, batches of {training['batch_size']}, at most "
+            f"{training['epochs']} epochs, patience {training['patience']})"
+        )
+    if "adversarial_epsilon" in training:
+        text += (
+            f". Adversarial training attacked a share of {training['adversarial_share']} of each batch by "
+            f"PGD of {training['adversarial_iterations']} steps within {NORMS[training['adversarial_norm']]} "
+            f"{training['adversarial_epsilon']}"
+        )
+    return f"{text}."
+
+
+def _attack(facts: Methods) -> str:
+    attack = facts.attack
+    norms = " and ".join(NORMS.get(norm, norm) for norm in attack["norms"].split(","))
+    if "steps" not in attack:
+        budget = f"with a budget of epsilon {attack['epsilon']} ({norms}) in standardised units"
+        held = "" if facts.budget_held else ", which was not enforced: perturbations exceed it"
+        return f"They were attacked by {attack['attack']} ({facts.attack_protocol} protocol) {budget}{held}."
+    return (
+        f"They were attacked within {norms} balls of epsilon {_listed(attack['epsilons'])} a cell of the "
+        "standardised spectrogram (L2 radius: epsilon times the root of the number of cells) and within the "
+        f"box of valid spectrograms, by APGD (Croce and Hein 2020) of {attack['steps']} steps: from "
+        f"{attack['restarts']} starts on the error of each clip (L1 and squared error to the ratings, then "
+        f"single outputs), and from {attack['joint_restarts']} on the mean correlation over all clips "
+        "jointly. The worst iterate of each clip was kept for raw and for clipped MAE, the worst of all "
+        f"clips together for correlation (tier {attack['tier']}). Gradients were computed in "
+        f"{attack['precision']}, perturbations, comparisons and scores in float32. Budgets were asserted on "
+        "the stored adversaries, which were read back to be scored. Results are reported at epsilon "
+        f"{attack['epsilon']}."
+    )
+
+
+def _statistics(facts: Methods) -> str:
+    mae, corr = (number(facts.margins[endpoint], 4).rstrip("0") for endpoint in (PRIMARY, SECONDARY))
+    return (
+        "Primary endpoint is what the attack adds to clipped MAE, secondary endpoint what it takes from the "
+        f"correlation. {facts.reference} was compared with every other system by t tests whose variance is "
+        "that over training seeds and over albums (delete-one jackknife), with Holm's correction over all "
+        f"{facts.comparisons} comparisons; equivalence was tested by two one-sided tests within {mae} (MAE) "
+        f"and {corr} (correlation). Percentile intervals are of a bootstrap that draws seeds and albums "
+        f"({DRAWS} draws, seed {facts.bootstrap_seed})."
+    )
+
+
+def _listed(values: str) -> str:
+    parts = values.split(",")
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,115 @@
+"""Scores before and under attack, side by side, with the constant predictor's: what every report shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rmer.evaluation.attacked import AttackedModel
+from rmer.report.readable import NO_VALUE, mean_and_std, number
+from rmer.report.tables import in_order
+
+METRICS = {"mae_clipped": "MAE, clipped", "mae": "MAE", "corr": "Correlation"}
+COLUMNS = (
+    "system", "seeds", "metric",
+    "clean", "clean_std", "adv", "adv_std", "delta", "delta_std",
+    "constant", "auc", "auc_std",
+    "breakeven", "breakeven_low", "breakeven_high",
+)  # fmt: skip
+
+
+def robustness_table(
+    models: Sequence[AttackedModel], metrics: Mapping[str, Mapping[str, float]]
+) -> pd.DataFrame:
+    """Return one row for each system and metric of :data:`METRICS`, in full precision.
+
+    ``metrics`` holds run id -> logged metrics. Means and population standard deviations are over seeds.
+    ``constant`` is the score of the constant predictor (it has no correlation), ``auc`` the mean over log
+    epsilon, ``breakeven`` the median over seeds, with the smallest and largest, of the epsilon at which the
+    attacked MAE passes the constant predictor's (infinity: at none that was tried). What runs do not say is
+    NaN.
+    """
+    rows = []
+    for name, members in in_order(models).items():
+        logged = pd.DataFrame([metrics[model.run_id] for model in members])
+        for metric in METRICS:
+            row: dict[str, object] = {"system": name, "seeds": len(members), "metric": metric}
+            for kind in ("clean", "adv", "delta"):
+                values = np.array([model.scores[f"{kind}/{metric}"] for model in members])
+                row |= {kind: values.mean(), f"{kind}_std": values.std()}
+            area = _logged(logged, f"auc/{metric}")
+            row |= {"auc": area.mean(), "auc_std": area.std()}
+            if metric != "corr":
+                row["constant"] = _logged(logged, "constant/mae").mean()
+            if metric == "mae_clipped":
+                row |= _break_even(logged)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Return one row a system: clean, attacked and difference of every metric, as text.
+
+    The constant predictor stands first; ``reported`` clean correlations of 2019, if any, follow.
+    """
+    rows = []
+    constant = table["constant"].mean()
+    if math.isfinite(constant):
+        cells = {
+            f"{METRICS[metric]}: {kind}": number(constant, 3)
+            for metric in ("mae_clipped", "mae")
+            for kind in ("clean", "attacked")
+        }
+        rows.append({"System": "constant predictor", **cells})
+    for system, value in (reported or {}).items():
+        rows.append({"System": f"{system} (2019)", f"{METRICS['corr']}: clean": number(value)})
+    for name, group in table.groupby("system", sort=False):
+        cells = {"System": str(name), "Seeds": str(group["seeds"].iloc[0])}
+        for row in group.to_dict("records"):
+            for kind, title in (("clean", "clean"), ("adv", "attacked"), ("delta", "Δ")):
+                cells[f"{METRICS[row['metric']]}: {title}"] = mean_and_std(row[kind], row[f"{kind}_std"], 3)
+        rows.append(cells)
+    columns = ["System", "Seeds"]
+    columns += [f"{title}: {kind}" for title in METRICS.values() for kind in ("clean", "attacked", "Δ")]
+    return pd.DataFrame(rows, columns=columns).fillna(NO_VALUE)
+
+
+def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:
+    """Return area over log epsilon and break-even as text; ``largest`` is the largest epsilon tried."""
+    rows = []
+    for name, group in table.groupby("system", sort=False):
+        cells = {"System": str(name)}
+        for row in group.to_dict("records"):
+            title = METRICS[row["metric"]]
+            cells[f"Mean over log ε: {title}"] = mean_and_std(row["auc"], row["auc_std"], 3)
+            if row["metric"] == "mae_clipped":
+                ends = [_epsilon(row[f"breakeven{end}"], largest) for end in ("", "_low", "_high")]
+        cells["Break-even ε"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _logged(logged: pd.DataFrame, name: str) -> np.ndarray:
+    column = logged[name] if name in logged else pd.Series(np.nan, index=logged.index)
+    return column.to_numpy(np.float64)
+
+
+def _break_even(logged: pd.DataFrame) -> dict[str, float]:
+    values = _logged(logged, "breakeven/epsilon").copy()
+    # A run with a curve that no budget breaks logs no break-even.
+    values[np.isnan(values) & ~np.isnan(_logged(logged, "curve/mae"))] = np.inf
+    # Of an even number the upper middle one: a mean with infinity says nothing.
+    ordered = np.sort(values)
+    middle = ordered[len(ordered) // 2]
+    return {"breakeven": middle, "breakeven_low": ordered[0], "breakeven_high": ordered[-1]}
+
+
+def _epsilon(value: float, largest: float) -> str:
+    if math.isnan(value):
+        return NO_VALUE
+    if math.isinf(value):
+        return f"> {f'{largest:g}'.removeprefix('0')}"
+    return f"{value:.2g}".removeprefix("0") if value > 0 else "0"
