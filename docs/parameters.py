@@ -12,7 +12,7 @@ import click
 
 from entrypoints.server import cli as server
 from rmer.parameters import Parameters
-from rmer.stages.analyze import AnalyzeParams
+from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams
 from rmer.stages.import_published import ImportParams

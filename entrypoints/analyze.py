@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command
-from rmer.stages.analyze import AnalyzeParams, analyze
+from rmer.stages.analyze import analyze
+from rmer.stages.analyze_params import AnalyzeParams
 from rmer.tracking import connect
 
 

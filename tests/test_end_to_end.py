@@ -23,10 +23,15 @@ from servers import mlflow_server
 
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
-from rmer.stages.analyze import AnalyzeParams, analyze
-from rmer.stages.attack import attack
+from rmer.evaluation.attacked import ADVERSARIES
+from rmer.evaluation.metrics import regression_scores
+from rmer.stages.analyze import analyze
+from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.assault import build_attacks, gradients_a_clip
+from rmer.stages.attack import attack, victims_of
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.estimate import describe_attack
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.stages.study import run_study
@@ -122,11 +127,11 @@ def test_the_study_is_flat_runs_found_by_tags(study: tuple[Store, str]) -> None:
         search_all_experiments=True,
         filter_string="tags.`rmer.stage` = 'attack' and tags.`rmer.system` = 'A2M2E'",
     )
-    assert sorted(runs["tags.rmer.attack"]) == ["pgd", "published"]
+    assert sorted(runs["tags.rmer.attack"]) == ["bridge", "published", "suite"]
     assert "tags.mlflow.parentRunId" not in runs
 
 
-STAGES = {"preprocess": 1, "train": 3, "attack": 6, "analyze": 2, "study": 1}
+STAGES = {"preprocess": 1, "train": 3, "attack": 9, "analyze": 3, "study": 1}
 
 
 def test_a_second_call_repeats_nothing_and_points_to_the_first(study: tuple[Store, str]) -> None:
@@ -152,18 +157,42 @@ def test_lineage_leads_from_attack_to_data_and_back(study: tuple[Store, str]) ->
 @pytest.mark.parametrize("system", ["A2E", "A2M2E", "aA2E"])
 def test_stored_adversaries_and_model_give_the_logged_numbers(study: tuple[Store, str], system: str) -> None:
     store, _ = study
-    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: system, Tag.ATTACK: "pgd"})
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: system, Tag.ATTACK: "suite"})
     table = store.read_table(run.run_id, Artifact.ADVERSARY_CLIPS)
-    saved = np.load(store.download(run.run_id, Artifact.ADVERSARIES), allow_pickle=False)
-    model = store.load_model(f"runs:/{run.tags[Tag.TRAIN_RUN_ID]}/model")
-    scored, _ = predict(model, torch.from_numpy(saved)[:, None])
-    adversarial = table[[f"adv_{emotion}" for emotion in EMOTIONS]].to_numpy()
     labels = table[[f"label_{emotion}" for emotion in EMOTIONS]].to_numpy()
-    np.testing.assert_allclose(adversarial, scored, atol=1e-5)
-    assert run.metrics["adv/mae"] == pytest.approx(np.abs(adversarial - labels).mean())
+    model = store.load_model(f"runs:/{run.tags[Tag.TRAIN_RUN_ID]}/model")
+    kinds = {"mae": ("adversaries", "adv")}
+    kinds |= {metric: (metric, kind) for metric, kind in ADVERSARIES.items()}
+    for metric, (array, kind) in kinds.items():
+        saved = np.load(store.download(run.run_id, f"adversaries/{array}.npy"), allow_pickle=False)
+        scored, _ = predict(model, torch.from_numpy(saved)[:, None])
+        found = table[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy()
+        np.testing.assert_allclose(found, scored, atol=1e-5)
+        expected = regression_scores(labels, found, EMOTIONS).mean[metric]
+        assert run.metrics[f"adv/{metric}"] == pytest.approx(expected)
+        curve = dict(store.metric_history(run.run_id, f"curve/{metric}"))
+        assert curve[100] == pytest.approx(expected, abs=1e-5)
     assert run.metrics["budget/violations"] == 0
     assert table["linf"].max() <= 0.01 + 1e-6
     assert run.metrics["adv/mae"] >= run.metrics["clean/mae"], "the clean clip is a candidate"
+
+
+def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tuple[Store, str]) -> None:
+    store, _ = study
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "suite"})
+    assert run.tags[Tag.TIER] == "quick"
+    assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon_report"]) == ("0.01", "0.01")
+    assert [step for step, _ in store.metric_history(run.run_id, "curve/mae")] == [0, 20, 100, 500]
+    checks = store.read_table(run.run_id, Artifact.SANITY)
+    assert run.metrics["sanity/failed"] == (checks["passed"].astype(str) == "False").sum()
+    assert run.params["cfg.source_system"] == "A2E"
+    params = AttackParams(attack="suite", train_run_id=run.tags[Tag.TRAIN_RUN_ID], device="cpu")
+    (victim,) = victims_of(store, params)
+    attacks = build_attacks(params, EMOTIONS, victim.concepts, None)
+    planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.budgets)
+    assert run.metrics["cost/gradients"] == planned * len(victim.data.test)
+    price = gradients_a_clip(params, attacks, len(EMOTIONS), transfer=True) * len(victim.data.test)
+    assert f"{price:,} attack gradients" in describe_attack(store, params)
 
 
 def test_published_runs_report_the_last_iterate_and_rescore_the_saved_one(study: tuple[Store, str]) -> None:

@@ -17,7 +17,7 @@ from conftest import ROOT
 from entrypoints.cli import COMMANDS, main
 from rmer.errors import UserError
 from rmer.parameters import Parameters
-from rmer.stages.analyze import AnalyzeParams
+from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.attack_params import SETTINGS, AttackParams
 from rmer.stages.demo_data import DemoParams
 from rmer.stages.import_published import ImportParams

@@ -13,7 +13,8 @@ from rmer.execution.jobs import Job
 from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
-from rmer.stages.analyze import Analysis, AnalyzeParams, analyze
+from rmer.stages.analyze import Analysis, analyze
+from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.attack_params import SETTINGS
 from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.jobs import attack_job, train_job
