@@ -146,11 +146,15 @@ def attack_beats_noise(evidence: Evidence) -> Verdict:
 
 def more_steps_change_little(evidence: Evidence) -> Verdict:
     """Relative change of the MAE when APGD takes twice the steps."""
+    clean = measured(evidence.clean, "the clean score")
     once, twice = _of(evidence, "apgd"), measured(evidence.twice_the_steps, "twice the steps")
     changes = {}
     for metric in ERRORS:
         before, after = getattr(once, metric), getattr(twice, metric)
-        changes[f"{metric} {before:.4f}, then {after:.4f}"] = abs(after - before) / max(before, NO_DAMAGE)
+        # Where damage is small beside the clean MAE, its own change says more.
+        share = abs(after - before) / max(_damage(metric, before, clean), NO_DAMAGE)
+        name = f"{metric} {before:.4f}, then {after:.4f}, {100 * share:.2g} % of the damage"
+        changes[name] = abs(after - before) / max(before, NO_DAMAGE)
     return _at_most(changes, MORE_STEPS)
 
 
