@@ -42,12 +42,13 @@ def correlation_over_clips(outputs: Tensor, labels: Tensor) -> Tensor:
     labels that are constant for every target, count as correlation 0, since an attack needs a number to go
     on from.
     """
-    varies = labels.amax(0) > labels.amin(0)
-    if not bool(varies.any()):
-        return outputs.double().sum() * 0.0
-    a, b = (values.double()[:, varies] - values.double()[:, varies].mean(0) for values in (outputs, labels))
-    norms = (a.square().sum(0) * b.square().sum(0)).sqrt().clamp_min(torch.finfo(torch.float64).tiny)
-    return ((a * b).sum(0) / norms).mean()
+    rated = labels.amax(0) > labels.amin(0)
+    a, b = (values.double() - values.double().mean(0) for values in (outputs, labels))
+    squares = a.square().sum(0) * b.square().sum(0)
+    # Masks, as a GPU would have to wait for indices; and no root of 0, whose slope is infinite.
+    varies = rated & (outputs.amax(0) > outputs.amin(0)) & (squares > 0)
+    values = (a * b).sum(0) / torch.where(varies, squares, 1.0).sqrt()
+    return torch.where(varies, values, 0.0).sum() / rated.sum().clamp_min(1)
 
 
 class Ascent(NamedTuple):
