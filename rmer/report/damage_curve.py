@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rmer.report.figures import ADVERSARIAL, CLEAN, DIAGONAL, styled
+from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, styled
 
 LINES = {"mae": ("MAE", ADVERSARIAL), "mae_clipped": ("MAE, predictions clipped to 0-1", CLEAN)}
 

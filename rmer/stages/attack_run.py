@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,13 @@ def _report(
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
-    run.metrics(clip_metrics(victim, table) | _cost(points))
+    metrics = clip_metrics(victim, table) | _cost(points)
+    run.metrics(metrics)
     if len(points) > 1 or params.attack == "suite":
         _log_curve(run, assault, points, predict(network, part.inputs))
     if params.attack == "suite":
-        _log_sanity(run, assault, network, points, saved, progress)
+        logged = {metric: metrics[f"adv/{metric}"] for metric in saved}
+        _log_sanity(run, assault, network, points, saved, logged, progress)
         log_explanation(run, victim, table)
     _log_spectrograms(run, assault, table["clip"].tolist(), next(iter(saved.values())))
 
@@ -127,8 +130,10 @@ def _log_sanity(
     network: FrozenNetwork,
     points: Sequence[Point],
     saved: dict[str, torch.Tensor],
+    logged: dict[str, float],
     progress: Progress,
 ) -> None:
+    """Run the controls and log the checks, which judge the numbers of the run itself (``logged``)."""
     victim, params, part = assault.victim, assault.params, assault.part
     subject = Subject(
         network=network,
@@ -152,7 +157,7 @@ def _log_sanity(
         progress=progress,
         resume=run.work_dir / "controls",
     )
-    checks = judge(evidence)
+    checks = judge(replace(evidence, reported=logged))
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
