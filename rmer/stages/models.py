@@ -98,10 +98,18 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 
     Of several systems, the first of the catalogue that is not the victim's (nor the placebo). None where no
-    such model was trained on the same data, split and normalisation.
+    such model was trained on the same data, split and protocol. Raises UserError where the run given sees
+    the clips standardised otherwise.
     """
     if run_id:
-        return victim_of_run(store, store.get(run_id), victim.dataset_run_id)
+        found = victim_of_run(store, store.get(run_id), victim.dataset_run_id)
+        if found.data.normalisation != victim.data.normalisation:
+            raise UserError(
+                f"{found.system} sees the clips standardised otherwise than {victim.system} does",
+                where=f"run {run_id}",
+                mend="Transfer from a model of the same training protocol and split",
+            )
+        return found
     shared = {
         Tag.SEED: victim.seed,
         Tag.DATASET: victim.dataset.digest,
@@ -109,15 +117,15 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         Tag.TRAIN_PROTOCOL: victim.train_protocol,
     }
     study = victim.run.tags.get(Tag.STUDY) if victim.run else None
-    found = {
+    trained = {
         record.tags.get(Tag.SYSTEM, ""): record
         for record in reversed(store.find(Stage.TRAIN, shared, study))
         if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
     }
     others = [name for name in CATALOGUE if name not in (victim.system, "placebo")]
     for name in [system] if system else others:
-        if name in found:
-            return victim_of_run(store, found[name], victim.dataset_run_id)
+        if name in trained:
+            return victim_of_run(store, trained[name], victim.dataset_run_id)
     return None
 
 
