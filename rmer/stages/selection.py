@@ -37,6 +37,8 @@ ABSENT = "(none)"
 OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
 # The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
 SUITE = "suite"
+# Runs of a large store that are looked at to say what there is.
+MOST_LISTED = 200
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     wanted = [f"{DIMENSIONS[tag]}={value}" for tag, value in tags.items()]
     wanted += [f"study={study}"] if study else []
     wanted += [f"systems={','.join(systems)}"] if systems else []
-    existing = store.find(stage=Stage.ATTACK)
+    existing = store.search({Tag.STAGE: Stage.ATTACK}, status="FINISHED", most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
     has = "; ".join(
         f"{name}: {', '.join(sorted(values))}"
@@ -193,5 +195,5 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     return UserError(
         "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else ""),
         where=store.name,
-        mend=f"The store has {len(existing)} ({has})" if existing else "Run attack or import_published first",
+        mend=f"Among its newest are {has}" if existing else "Run attack or import_published first",
     )

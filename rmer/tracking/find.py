@@ -30,8 +30,10 @@ class RunRecord:
     metrics: dict[str, float]
 
 
-def search(client: MlflowClient, tags: Mapping[str, str], *, status: str | None = None) -> list[RunRecord]:
-    """Return every run with these tags, over all experiments, newest first."""
+def search(
+    client: MlflowClient, tags: Mapping[str, str], *, status: str | None = None, most: int | None = None
+) -> list[RunRecord]:
+    """Return every run with these tags, or the newest ``most``, over all experiments, newest first."""
     clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
     if status:
         clauses.append(f"attributes.status = '{status}'")
@@ -39,10 +41,11 @@ def search(client: MlflowClient, tags: Mapping[str, str], *, status: str | None 
     records: list[RunRecord] = []
     token: str | None = None
     while experiments:
-        page = client.search_runs(experiments, " and ".join(clauses), max_results=PAGE, page_token=token)
+        size = PAGE if most is None else min(PAGE, most - len(records))
+        page = client.search_runs(experiments, " and ".join(clauses), max_results=size, page_token=token)
         records += [as_record(run) for run in page]
         token = page.token
-        if not token:
+        if not token or len(records) == most:
             break
     return records
 

@@ -93,9 +93,11 @@ class Store:
             wanted[Tag.STUDY] = study
         return newest_per_config(self.search(wanted, status=FINISHED))
 
-    def search(self, tags: Mapping[str, str], *, status: str | None = None) -> list[RunRecord]:
-        """Return every run with these tags, whatever its status, newest first."""
-        return self.patiently(lambda: search(self.client, tags, status=status))
+    def search(
+        self, tags: Mapping[str, str], *, status: str | None = None, most: int | None = None
+    ) -> list[RunRecord]:
+        """Return every run with these tags, whatever its status, or the newest ``most``, newest first."""
+        return self.patiently(lambda: search(self.client, tags, status=status, most=most))
 
     def get(self, run_id: str) -> RunRecord:
         """Return one run; raises :class:`UserError` when there is none with this id."""
