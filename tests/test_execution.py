@@ -15,7 +15,7 @@ import psutil
 import pytest
 from conftest import ROOT
 from light_jobs import STEPS, light
-from servers import copy_fresh_sqlite, start_python, wait_for
+from servers import copy_fresh_sqlite, free_port, start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.execution.jobs import Failure, Job
@@ -121,6 +121,14 @@ def test_bad_engines(params: dict[str, Any], message: str) -> None:
 def test_more_gpus_than_there_are() -> None:
     with pytest.raises(UserError, match="there are 1 GPUs here"):
         worker_gpus(EngineParams(engine="local", job_gpus=2), 1, ["0"])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "nonsense"])
+def test_a_ray_cluster_that_does_not_answer(store: Store, address: str) -> None:
+    pytest.importorskip("ray")
+    params = EngineParams(engine="ray", ray_address=address.format(port=free_port()))
+    with pytest.raises(UserError, match="no Ray cluster answers"):
+        run(store, [light(1)], params)
 
 
 def test_a_grid_is_every_combination_once() -> None:

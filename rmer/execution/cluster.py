@@ -6,15 +6,25 @@ import os
 import socket
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
+import rmer
 from rmer.errors import UserError
 from rmer.execution.jobs import Failure, Job, Site, do_quietly
 
 # What other nodes must know of the tracking server (login, options), but not what is of one run.
 HANDED_ON = "MLFLOW_"
 OF_ONE_RUN = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+ANSWER_SECONDS = 4.0  # Ray itself tries for minutes
 END_SECONDS = 30.0
+
+
+class Code(NamedTuple):
+    """Which rmer a process runs: a Ray worker looks for it on a path of its own."""
+
+    version: str
+    file: str
+    host: str
 
 
 class RayCluster:
@@ -30,13 +40,14 @@ class RayCluster:
             for name, value in os.environ.items()
             if name.startswith(HANDED_ON) and name not in OF_ONE_RUN
         }
+        self._code = _code()
         # max_retries=0: the scheduler tries again, once it has closed the run of the worker that died.
         self._work = ray.remote(_work).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
         self._refs: dict[Future[str | Failure], Any] = {}
 
     def submit(self, job: Job) -> Future[str | Failure]:
         """Hand a job to Ray."""
-        ref = self._work.remote(job, self._site, self._environment)
+        ref = self._work.remote(job, self._site, self._environment, self._code)
         future: Future[str | Failure] = ref.future()
         self._refs[future] = ref
         return future
@@ -62,21 +73,24 @@ def connect_ray(address: str, site: Site) -> Any:
     except ModuleNotFoundError as error:
         mend = "Install it (pip install 'rmer[ray]'), or choose engine local"
         raise UserError("Ray is not installed", where="engine ray", mend=mend) from error
+    # Without "local" Ray would look for the cluster that was last made here, and wait long if it is no more.
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
+        if address not in ("auto", "local"):
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
         ray.init(
-            address or None,
+            address,
             ignore_reinit_error=True,
-            include_dashboard=False if not address else None,
+            include_dashboard=False if address == "local" else None,
             log_to_driver=False,
             logging_level="error",
         )
-    except ConnectionError as error:
-        mend = "Start it (ray start --head), or leave ray_address out"
-        raise UserError(f"no Ray cluster answers ({error})", where=address, mend=mend) from error
-    elsewhere = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]} - {
-        socket.gethostname()
-    }
-    if elsewhere and site.uri.startswith("sqlite"):
+    except (OSError, ValueError) as error:
+        mend = "Start it (ray start --head) and give auto or host:port, or leave ray_address out"
+        raise UserError(f"no Ray cluster answers ({error})", where=f"ray {address}", mend=mend) from error
+    hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+    if (elsewhere := hosts - {socket.gethostname()}) and site.uri.startswith("sqlite"):
         ray.shutdown()
         raise UserError(
             f"{', '.join(sorted(elsewhere))} cannot write to a file of this machine",
@@ -86,6 +100,14 @@ def connect_ray(address: str, site: Site) -> Any:
     return ray
 
 
-def _work(job: Job, site: Site, environment: Mapping[str, str]) -> str | Failure:
+def _work(job: Job, site: Site, environment: Mapping[str, str], code: Code) -> str | Failure:
+    own = _code()
+    if own.version != code.version or (own.host == code.host and own.file != code.file):
+        mine, sent = (f"rmer {one.version} in {one.file}" for one in (own, code))
+        return Failure(job.name, f"{own.host} would run {mine}, not {sent}")
     os.environ.update(environment)
     return do_quietly(job, site)
+
+
+def _code() -> Code:
+    return Code(rmer.__version__, str(rmer.__file__), socket.gethostname())

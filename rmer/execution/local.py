@@ -10,6 +10,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 
+from tqdm import tqdm
+
 from rmer.execution.jobs import Failure, Job, Site, do_quietly
 
 TERMINATED = 128 + signal.SIGTERM
@@ -65,6 +67,7 @@ def _begin(alarm: Connection, environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says what becomes of it
+    tqdm.set_lock(threading.RLock())  # its own one is for several processes, and leaks where one is killed
     threading.Thread(target=_end_with_parent, args=(alarm,), daemon=True).start()
 
 
