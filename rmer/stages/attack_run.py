@@ -67,7 +67,7 @@ def _report(
     reported = next(point for point in points if point.epsilon == params.epsilon_report)
     saved = _save(run, reported)
     attack = assault.attacks[0]
-    table = clip_table(victim, part, attack, reported.results[0], saved, assault.device)
+    table = clip_table(victim, part, attack, reported, saved, assault.device)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})

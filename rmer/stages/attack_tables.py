@@ -8,32 +8,34 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rmer.attacks.base import Attack, AttackResult
+from rmer.attacks.base import Attack
 from rmer.data.standardised import Part
 from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
 from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.evaluation.sweep import Point
 from rmer.stages.models import Victim
 from rmer.systems.prediction import predict
 
 # Per-clip columns of attacks that are logged as they are.
-COLUMNS = ("iterations", "converged", "threshold", "minimal_epsilon")
+COLUMNS = ("iterations", "converged", "threshold")
 
 
 def clip_table(
     victim: Victim,
     part: Part,
     attack: Attack,
-    result: AttackResult,
+    point: Point,
     adversaries: dict[str, torch.Tensor],
     device: torch.device,
 ) -> pd.DataFrame:
     """Return the per-clip table of a run (see docs/tracking.md).
 
-    ``adversaries`` holds metric -> the arrays as they were saved [clips, 1, frames, bands], the attack's
-    main metric first; predictions are made here, from these arrays.
+    ``point`` is what ``attack`` found at the reported budget; ``adversaries`` holds metric -> the arrays as
+    they were saved [clips, 1, frames, bands], the attack's main metric first; predictions are made here,
+    from these arrays.
     """
-    emotions = victim.dataset.emotions
+    emotions, result = victim.dataset.emotions, point.results[0]
     main, *others = adversaries
     clean, clean_units = predict(victim.model, part.inputs.to(device))
     rescored, units = predict(victim.model, adversaries[main].to(device))
@@ -46,6 +48,9 @@ def clip_table(
         "snr_db": _signal_to_perturbation(victim, part.inputs, adversaries[main]),
     }
     columns |= {name: result.columns[name].numpy() for name in COLUMNS if name in result.columns}
+    if "minimal_epsilon" in result.columns:  # a radius; all budgets are named a cell
+        cells = point.epsilon / float(point.threat.epsilon)
+        columns["minimal_epsilon"] = result.columns["minimal_epsilon"].numpy() * cells
     last = result.columns.get("last_prediction")
     # The published protocol reports the last iterate; every other one what the saved adversary does.
     as_published = last is not None and not attack.enforced
