@@ -18,6 +18,8 @@ MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin,
 LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
 ALIKE, UNKNOWN = "as robust as", "not distinguishable from"
 FEW_SEEDS = 5
+# A clean MAE above this share of the constant predictor's is hardly better.
+NO_BETTER = 0.9
 
 
 def verdict(row: Comparison) -> str:
@@ -56,9 +58,37 @@ def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int)
         sentences.append(f"Against the other systems, {reference} is, {listed}.")
     if sentences and seeds < FEW_SEEDS:
         sentences.append(
-            f"These are {seeds} training seeds a system: a difference that was not found may well be there."
+            f"These are {seeds} training seed{'s' if seeds > 1 else ''} a system: a difference that was not "
+            "found may well be there."
         )
     return sentences
+
+
+def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference: str) -> list[str]:
+    """Return what takes the sense out of the answer: little damage, or systems that have learnt nothing.
+
+    ``robustness`` is the table of :func:`rmer.report.robustness.robustness_table` of the endpoints' norm.
+    """
+    by_metric = {metric: table.set_index("system") for metric, table in robustness.groupby("metric")}
+    notes = []
+    margins = {row.endpoint: row.margin for row in rows}
+    for endpoint, metric in ((PRIMARY, "mae_clipped"), (SECONDARY, "corr")):
+        most = by_metric[metric]["delta"].abs().max()
+        if endpoint in margins and most < margins[endpoint]:
+            notes.append(
+                f"At this budget the attack changes the {ENDPOINT_NAMES[endpoint]} of no system by more than "
+                f"{number(most, 3)}, less than the margin of equivalence ({number(margins[endpoint], 3)}): "
+                "systems can hardly differ here. Look at larger budgets."
+            )
+    clipped = by_metric["mae_clipped"]
+    idle = clipped.index[clipped["clean"] > NO_BETTER * clipped["constant"]]
+    compared = [name for name in idle if name == reference or _is_black_box(name)]
+    if rows and compared:
+        notes.append(
+            "Before the attack hardly better than always predicting the mean, or worse: "
+            f"{', '.join(compared)}. A model that has learnt little has little to lose, which is not robustness."
+        )
+    return notes
 
 
 def without_answer(rows: Sequence[Comparison], systems: Sequence[str], reference: str) -> list[str]:
@@ -89,12 +119,6 @@ def comparison_caveats(
             f"{reference} and a black box may come from the second task as well as from interpretability."
         )
     known = clipped["constant"].notna()
-    idle = clipped.index[known & (clipped["clean"] > 0.9 * clipped["constant"])]
-    if len(idle):
-        notes.append(
-            f"Already before the attack hardly better than always predicting the mean: {', '.join(idle)}. "
-            "A model that has learnt little has little to lose, which is not robustness."
-        )
     broken = clipped.index[known & (clipped["adv"] > clipped["constant"])]
     if len(broken) and len(broken) == len(clipped):
         notes.append(

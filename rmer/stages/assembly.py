@@ -10,7 +10,7 @@ import pandas as pd
 from rmer.data.published_logs import are_published_labels
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.comparison import Comparison
-from rmer.report.answers import answers, budget_in_words, comparison_caveats, without_answer
+from rmer.report.answers import answers, budget_in_words, comparison_caveats, reservations, without_answer
 from rmer.report.comparison import compare_models, comparisons_table
 from rmer.report.concepts import concept_section, concept_tables
 from rmer.report.curves import curves_table
@@ -154,6 +154,8 @@ def _headline(
         return headline(systems, tables["tests"])
     budget = budget_in_words(evidence.norm, selection.get("epsilon", ""))
     sentences = answers(rows, reference, budget, int(systems["seeds"].min()))
+    if sentences:
+        sentences += reservations(tables["robustness"].query("norm == @evidence.norm"), rows, reference)
     if not sentences:
         sentences = headline(systems, tables["tests"])
         sentences[:0] = without_answer(rows, systems["system"].tolist(), reference)
