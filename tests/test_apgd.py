@@ -15,13 +15,8 @@ from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD, checkpoints
 from rmer.attacks.base import clip_generator
-from rmer.attacks.losses import (
-    CorrelationObjective,
-    ErrorObjective,
-    SteeringObjective,
-    absolute_error,
-    correlation_over_clips,
-)
+from rmer.attacks.losses import absolute_error, correlation_over_clips
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, SteeringObjective
 from rmer.attacks.pgd import PGD
 from rmer.attacks.threat import Threat, l2_norms
 from rmer.systems.frozen import FrozenNetwork

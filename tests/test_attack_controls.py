@@ -9,8 +9,9 @@ from regressors import BANDS, CELLS, spectrograms, trained
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.losses import CorrelationObjective, ErrorObjective, absolute_error, correlation_over_clips
+from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.noise import KINDS, Noise, NoiseKind
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.published import PublishedAttack
 from rmer.attacks.threat import Threat

@@ -14,17 +14,16 @@ from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.losses import (
+from rmer.attacks.losses import absolute_error, correlation_over_clips
+from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.objectives import (
     CorrelationObjective,
     ErrorObjective,
     Objective,
     OutputObjective,
     SignsObjective,
     SteeringObjective,
-    absolute_error,
-    correlation_over_clips,
 )
-from rmer.attacks.minimal import MinimalPerturbation
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.threat import Threat, steepest
 from rmer.errors import UserError

@@ -14,19 +14,16 @@ from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem
-from rmer.attacks.losses import (
+from rmer.attacks.losses import absolute_error, correlation, correlation_over_clips, squared_error
+from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.noise import KINDS, Noise
+from rmer.attacks.objectives import (
     CorrelationObjective,
     ErrorObjective,
     OutputObjective,
     SignsObjective,
-    absolute_error,
-    correlation,
-    correlation_over_clips,
     objectives,
-    squared_error,
 )
-from rmer.attacks.minimal import MinimalPerturbation
-from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square

@@ -36,7 +36,7 @@ import rmer.attacks.apgd
 import rmer.attacks.base
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem, clip_generator
-from rmer.attacks.losses import CorrelationObjective, ErrorObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.threat import Threat, steepest
 from rmer.data.dataset import Normalisation

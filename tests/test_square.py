@@ -9,8 +9,9 @@ from regressors import BANDS, CELLS, spectrograms, trained
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.losses import CorrelationObjective, SteeringObjective, absolute_error
+from rmer.attacks.losses import absolute_error
 from rmer.attacks.noise import Noise
+from rmer.attacks.objectives import CorrelationObjective, SteeringObjective
 from rmer.attacks.pgd import PGD
 from rmer.attacks.square import Square, bump, covered
 from rmer.attacks.threat import Threat, l2_norms

@@ -14,7 +14,7 @@ import torch
 from regressors import CELLS, LinearBottleneck, spectrograms
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.losses import CorrelationObjective, ErrorObjective, OutputObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
 from rmer.evaluation.metrics import clip_errors, regression_scores

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rmer.attacks.losses import Objective
+from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.systems.frozen import FrozenNetwork
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
-from rmer.attacks.losses import ErrorObjective, Objective
+from rmer.attacks.objectives import ErrorObjective, Objective
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
-from rmer.attacks.losses import Objective
+from rmer.attacks.objectives import Objective
 from rmer.attacks.pgd import ERROR
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError

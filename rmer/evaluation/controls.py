@@ -11,8 +11,8 @@ from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.losses import ErrorObjective
 from rmer.attacks.noise import KINDS, Noise
+from rmer.attacks.objectives import ErrorObjective
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat

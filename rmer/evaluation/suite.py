@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.losses import CorrelationObjective, ErrorObjective, Objective, OutputObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, OutputObjective
 
 # Budget a cell whose adversaries are stored and scored (the primary endpoint), in standardised units.
 REPORTED = 0.01

@@ -11,9 +11,9 @@ import torch
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.losses import objectives
 from rmer.attacks.minimal import MinimalPerturbation
 from rmer.attacks.noise import Noise
+from rmer.attacks.objectives import objectives
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square

@@ -97,8 +97,8 @@ class AttackParams(Parameters):
     restarts: int | None = param(None, "random starts (apgd 2, pgd 1)", low=1, high=10_000)
     loss: str = param(
         "",
-        "losses of the starts, in turn (apgd l1,mse, pgd mse, single_step l1): l1, mse, outputs; or one of "
-        "corr, up:<emotion or concept>, down:<...>",
+        "losses of the starts, in turn (apgd l1,mse, pgd mse, single_step l1): l1, mse, outputs, signs; "
+        "or one of corr, up:<emotion or concept>, down:<...>",
     )
     warm: bool | None = param(
         None, "start also from the adversaries of the next smaller budget (suite, apgd)"

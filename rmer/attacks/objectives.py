@@ -1,0 +1,324 @@
+"""What an attack ascends, and by which values it chooses the iterate that it keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.losses import LOSSES, absolute_error, correlation_over_clips
+from rmer.attacks.threat import Threat
+from rmer.errors import UserError
+from rmer.evaluation.metrics import RATING_SCALE
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import Prediction
+
+
+class Ascent(NamedTuple):
+    """What an attack learns at an iterate: prediction, loss to be raised [batch], and its gradient."""
+
+    prediction: Prediction
+    loss: Tensor
+    gradient: Tensor
+
+
+class Objective(ABC):
+    """A loss, and the values by which the best iterate of each clip is kept.
+
+    ``joint`` objectives are functions of all clips of a split together; the others of each clip alone.
+    """
+
+    joint: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name by which users ask for it."""
+
+    @property
+    def metric(self) -> str:
+        """The main metric, by which the best iterate is kept."""
+        return "mae"
+
+    def preparation(self, targets: int) -> int:
+        """Return the gradients a clip that :meth:`started` takes for a model of ``targets`` outputs."""
+        return 0
+
+    @abstractmethod
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        """Return prediction, loss and gradient at ``iterates`` [batch, 1, frames, bands]."""
+
+    @abstractmethod
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return metric -> value of each clip [batch], the larger the stronger; the main one comes first."""
+
+    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient alone, for attacks that compare nothing on their way."""
+        return self.ascend(network, iterates, labels).gradient
+
+    def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
+        """Return the objective for one batch; most need no preparation."""
+        return self
+
+
+class _ClipObjective(Objective):
+    """An objective whose loss is a function of each clip alone."""
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        """Return the loss to be raised, [batch]."""
+
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        prediction, gradient = network.gradient(iterates, lambda found: self.loss(found, labels))
+        return Ascent(prediction, self.loss(prediction, labels), gradient)
+
+    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
+        return network.gradient_alone(iterates, lambda found: self.loss(found, labels))
+
+
+def errors(prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+    """Return the absolute error of each clip, raw and after clipping predictions to the rating scale."""
+    outputs = prediction["output"]
+    return {
+        "mae": absolute_error(outputs, labels),
+        "mae_clipped": absolute_error(outputs.clamp(*RATING_SCALE), labels),
+    }
+
+
+@dataclass(frozen=True)
+class ErrorObjective(_ClipObjective):
+    """Raise the error of each clip; ``kind`` names the loss that supplies gradients."""
+
+    kind: Literal["l1", "mse"]
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return LOSSES[self.kind](prediction["output"], labels)
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+class _RankedObjective(_ClipObjective):
+    """Raise the error of each clip along one direction in the space of its outputs: the one of ``rank``.
+
+    Directions are ranked per clip by the error that a linear model predicts for them: the error now, plus
+    epsilon times the dual norm of the gradient at the clean clip.
+    """
+
+    rank: int
+
+    @abstractmethod
+    def directions(self, targets: int) -> Tensor:
+        """Return all directions to choose from, [directions, targets]."""
+
+    def preparation(self, targets: int) -> int:
+        return targets
+
+    def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
+        directions = self.directions(labels.shape[1]).to(inputs)
+        prediction, first = network.gradient(inputs, lambda found: found["output"][:, 0])
+        others = [
+            network.gradient_alone(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
+            for target in range(1, labels.shape[1])
+        ]
+        slopes = torch.stack([gradient.flatten(1) for gradient in (first, *others)], 1)
+        errors = (prediction["output"] - labels) @ directions.T
+        potentials = errors + threat.radius(inputs).view(-1, 1) * _dual_norms(directions, slopes, threat.norm)
+        ranked = potentials.argsort(stable=True, dim=1, descending=True)
+        return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        raise AssertionError("directions are chosen at the start of an attack")
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+@dataclass(frozen=True)
+class OutputObjective(_RankedObjective):
+    """Raise the error of each clip along one output, up or down."""
+
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        return "outputs"
+
+    def directions(self, targets: int) -> Tensor:
+        # Up and down of each output in turn.
+        return torch.stack([torch.eye(targets), -torch.eye(targets)], 1).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class SignsObjective(_RankedObjective):
+    """Raise the error of each clip with a chosen sign of the error of every output.
+
+    The absolute error is the largest of its signed sums, one for each choice of signs, and gradient ascent
+    on it gets stuck with the signs that it begins with. On a linear model the choice of rank 0 is the one
+    of the global optimum.
+    """
+
+    rank: int = 0
+
+    @property
+    def name(self) -> str:
+        return "signs"
+
+    def directions(self, targets: int) -> Tensor:
+        if targets > MOST_SIGNED:
+            raise UserError(
+                f"{targets} targets have too many combinations of signs (at most {MOST_SIGNED} targets)",
+                where="loss signs",
+                mend="Use l1 or outputs",
+            )
+        return torch.cartesian_prod(*[torch.tensor([1.0, -1.0])] * targets).view(-1, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class _DirectedObjective(_ClipObjective):
+    """Raise the signed sum of each clip's outputs along its ``directions`` [batch, targets]."""
+
+    directions: Tensor
+
+    @property
+    def name(self) -> str:
+        return "directed"
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return (self.directions * (prediction["output"] - labels)).sum(1)
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return errors(prediction, labels)
+
+
+def _dual_norms(directions: Tensor, slopes: Tensor, norm: str) -> Tensor:
+    """Return how far a unit ball moves outputs along each direction, [batch, directions].
+
+    ``slopes`` [batch, targets, cells] are the gradients of the outputs. A few directions at a time, as
+    their gradients would fill the memory together.
+    """
+    dual = 1 if norm == "linf" else 2
+    parts = [torch.linalg.vector_norm(some @ slopes, dual, dim=2) for some in torch.split(directions, 16)]
+    return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class SteeringObjective(_ClipObjective):
+    """Push one emotion or concept up or down, whatever the labels say (a targeted attack)."""
+
+    unit: Literal["output", "c_prob"]
+    index: int
+    way: Literal["up", "down"]
+    target: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.way}:{self.target}"
+
+    @property
+    def metric(self) -> str:
+        return self.name
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        units = prediction["c_prob"] if self.unit == "c_prob" else prediction["output"]
+        if units is None:
+            raise UserError(
+                "this model has no concept units", where=f"loss {self.name}", mend="Attack a bottleneck"
+            )
+        return units[:, self.index] * (1.0 if self.way == "up" else -1.0)
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return {self.name: self.loss(prediction, labels)}
+
+
+@dataclass(frozen=True)
+class CorrelationObjective(Objective):
+    """Lower the correlation over the clips of a split, averaged over targets: all clips pull together.
+
+    The reported correlation is over clips, so no attack on one clip alone can aim at it.
+    """
+
+    joint: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "corr"
+
+    @property
+    def metric(self) -> str:
+        return "corr"
+
+    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+        prediction = network.predict_in_batches(iterates)
+        outputs = prediction["output"].detach().requires_grad_(True)
+        with torch.enable_grad():
+            loss = -correlation_over_clips(outputs, labels)
+        (weights,) = torch.autograd.grad(loss, outputs)
+        size = network.batch_size
+        gradients = [
+            network.gradient_alone(batch, lambda found, w=weight: (found["output"] * w).sum(1))  # type: ignore[misc]
+            for batch, weight in zip(torch.split(iterates, size), torch.split(weights, size), strict=True)
+        ]
+        return Ascent(prediction, loss.detach().expand(len(iterates)), torch.cat(gradients))
+
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        return {"corr": -correlation_over_clips(prediction["output"], labels).expand(len(labels))}
+
+
+def objectives(
+    names: list[str], targets: tuple[str, ...], concepts: tuple[str, ...] = ()
+) -> tuple[Objective, ...]:
+    """Return the objectives called ``names``: l1, mse, outputs, signs, corr, up:<name> or down:<name>.
+
+    ``up`` and ``down`` take an emotion of ``targets`` or a concept of ``concepts``. The n-th ``outputs`` or
+    ``signs`` is the direction of rank n. Raises UserError for an unknown name, and for objectives that keep
+    different iterates and so cannot be restarts of one attack.
+    """
+    found = [
+        _objective(name, names[:place].count(name), targets, concepts) for place, name in enumerate(names)
+    ]
+    kinds = {objective.name if objective.name not in ERROR_LOSSES else "error" for objective in found}
+    if len(kinds) != 1:
+        raise UserError(
+            f"{', '.join(names) or 'nothing'} cannot be restarts of one attack: each keeps another iterate",
+            where="parameter loss",
+            mend=f"Give one of them, or several of {', '.join(ERROR_LOSSES)}",
+        )
+    return tuple(found)
+
+
+ERROR_LOSSES = ("l1", "mse", "outputs", "signs")
+# More outputs have more combinations of signs than are worth comparing (2 ^ 12 = 4096).
+MOST_SIGNED = 12
+
+
+def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[str, ...]) -> Objective:
+    if name == "corr":
+        return CorrelationObjective()
+    if name == "outputs":
+        return OutputObjective(rank)
+    if name == "signs":
+        return SignsObjective(rank)
+    if name in LOSSES:
+        return ErrorObjective(cast(Literal["l1", "mse"], name))
+    way, _, target = name.partition(":")
+    if way in ("up", "down"):
+        steer = partial(SteeringObjective, way=cast(Literal["up", "down"], way), target=target)
+        if target in targets:
+            return steer("output", targets.index(target))
+        if target in concepts:
+            return steer("c_prob", concepts.index(target))
+    raise UserError(
+        f"{name!r} is no loss",
+        where="parameter loss",
+        mend=f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before one of "
+        f"{', '.join((*targets, *concepts))}",
+    )
