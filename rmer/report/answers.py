@@ -17,6 +17,7 @@ PLACEBO = "placebo"
 MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"
 LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
 ALIKE, UNKNOWN = "as robust as", "not distinguishable from"
+NO_TEST = "no test: it needs two seeds of each system and two albums"
 FEW_SEEDS = 5
 # A clean MAE above this share of the constant predictor's is hardly better.
 NO_BETTER = 0.9
@@ -86,7 +87,8 @@ def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference
     if rows and compared:
         notes.append(
             "Before the attack hardly better than always predicting the mean, or worse: "
-            f"{', '.join(compared)}. A model that has learnt little has little to lose, which is not robustness."
+            f"{', '.join(compared)}. A model that has learnt little has little to lose, which is not "
+            "robustness."
         )
     return notes
 
@@ -188,21 +190,20 @@ def _listed(rows: Sequence[Comparison], endpoint: str) -> str:
 def _numbers(rows: Sequence[Comparison], endpoint: str, budget: str) -> str:
     rank = "Primary" if endpoint == PRIMARY else "Secondary"
     change = "gain of clipped MAE" if endpoint == PRIMARY else "change of correlation (attacked for itself)"
+    shown = [row for row in rows if row.endpoint == endpoint]
+    untested = all(math.isnan(row.p_holm) for row in shown)
     parts = [
-        f"{row.a} - {row.b} {number(row.difference, 3)} ({_tests(row)})"
-        for row in rows
-        if row.endpoint == endpoint
+        f"{row.a} - {row.b} {number(row.difference, 3)}" + ("" if untested else f" ({_tests(row)})")
+        for row in shown
     ]
-    margin = next(row.margin for row in rows if row.endpoint == endpoint)
-    return (
-        f"{rank} endpoint, {change} at {budget}: {'; '.join(parts)}. As robust as: within "
-        f"±{number(margin, 3).rstrip('0')}."
-    )
+    note = f" ({NO_TEST})" if untested else ""
+    within = number(shown[0].margin, 3).rstrip("0")
+    return f"{rank} endpoint, {change} at {budget}: {'; '.join(parts)}{note}. As robust as: within ±{within}."
 
 
 def _tests(row: Comparison) -> str:
     if math.isnan(row.p_holm):
-        return "no test: it needs two seeds of each system and two albums"
+        return NO_TEST
     p = f"Holm p = {p_value(row.p_holm)}" if row.p_holm >= 0.001 else "Holm p < .001"
     return f"95 % interval {interval(row.low, row.high)}, {p}, Hedges' g = {number(row.hedges_g)}"
 

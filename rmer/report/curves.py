@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, Endpoint, correlation_endpoint, estimate, mean_endpoint
 from rmer.evaluation.metrics import clip_to_scale
-from rmer.report.readable import number
+from rmer.report.readable import tick
 from rmer.report.robustness import METRICS
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.tables import in_order
@@ -99,13 +99,13 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) 
         style = {**lines[name], "ms": 3.5, "lw": 1.1, "mew": 0.8}
         axes.plot(x[later], rows["mean"][later], zorder=2, label=name, **style)
     axes.set_xscale("log")
-    axes.set_xticks([clean_at, *attacked], ["0", *(f"{value:g}".removeprefix("0") for value in attacked)])
+    axes.set_xticks([clean_at, *attacked], ["0", *map(tick, attacked)])
     axes.tick_params(axis="x", labelsize=7)
     axes.minorticks_off()
     axes.axvline((clean_at * attacked[0]) ** 0.5, color="#999999", lw=0.6, ls=(0, (1, 3)))
     if table["metric"].iloc[0] != "corr":
         _scale_errors(axes, table)
-    axes.yaxis.set_major_formatter(lambda value, _: number(value, 2 if abs(value) < 1 else 1))
+    axes.yaxis.set_major_formatter(tick)
     axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NO_VALUE, mean_and_std, number
+from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.robustness import METRICS
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.tables import is_adversarial
@@ -152,7 +152,9 @@ def readable_scores(steps: Sequence[Step]) -> pd.DataFrame:
             }
             for row in group.to_dict("records"):
                 for kind, title in (("clean", "clean"), ("adv", "attacked"), ("delta", "Δ")):
-                    cells[f"{METRICS[row['metric']]}: {title}"] = mean_and_std(row[kind], row[f"{kind}_std"])
+                    cells[f"{METRICS[row['metric']]}: {title}"] = over_seeds(
+                        row[kind], row[f"{kind}_std"], row["seeds"]
+                    )
             rows.append(cells)
     return pd.DataFrame(rows).fillna(NO_VALUE)
 
@@ -199,7 +201,7 @@ def ladder_figure(steps: Sequence[Step]) -> Figure:
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_xticks(range(len(steps)), [_tick(step) for step in steps])
         axes.tick_params(axis="x", labelsize=6.5)
-        axes.yaxis.set_major_formatter(lambda value, _: number(value, 2 if abs(value) < 1 else 1))
+        axes.yaxis.set_major_formatter(tick)
         axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
@@ -245,7 +247,7 @@ def _tick(step: Step) -> str:
 
 
 def _epsilon(step: Step) -> str:
-    return NO_VALUE if math.isnan(step.epsilon) else f"{step.epsilon:g}".removeprefix("0")
+    return NO_VALUE if math.isnan(step.epsilon) else tick(step.epsilon)
 
 
 def _lower(title: str) -> str:

@@ -30,6 +30,7 @@ ESCAPES = {
     "δ": r"$\delta$",
     "∞": r"$\infty$",
     "≤": r"$\le$",
+    "→": r"$\rightarrow$",
 }
 _NUMBERS = re.compile(r"[0-9.±\- ]+|-?[0-9.]+e[+-]?[0-9]+")
 

@@ -118,6 +118,17 @@ def mean_and_std(mean: float, std: float, digits: int = 2) -> str:
     return f"{number(mean, digits)} ± {number(std, digits)}" if math.isfinite(mean) else NO_VALUE
 
 
+def over_seeds(mean: float, std: float, seeds: int, digits: int = 2) -> str:
+    """Return ```.73 ± .02```, or the mean alone where a single seed has no spread."""
+    return mean_and_std(mean, std, digits) if seeds > 1 else number(mean, digits)
+
+
+def tick(value: float, _: object = None) -> str:
+    """Return the label of an axis' tick: ```.175```, ```.1```, ```2```."""
+    text = f"{value:.3g}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
 def interval(low: float, high: float, digits: int = 3) -> str:
     """Return ``-.012 to .034``; a dash where it has no value."""
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
-from rmer.report.readable import NO_VALUE, mean_and_std, number
+from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.tables import in_order
 
 METRICS = {"mae_clipped": "MAE, clipped", "mae": "MAE", "corr": "Correlation"}
@@ -70,7 +70,9 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
         cells = {"System": str(name), "Seeds": str(group["seeds"].iloc[0])}
         for row in group.to_dict("records"):
             for kind, title in (("clean", "clean"), ("adv", "attacked"), ("delta", "Δ")):
-                cells[f"{METRICS[row['metric']]}: {title}"] = mean_and_std(row[kind], row[f"{kind}_std"], 3)
+                cells[f"{METRICS[row['metric']]}: {title}"] = over_seeds(
+                    row[kind], row[f"{kind}_std"], row["seeds"], 3
+                )
         rows.append(cells)
     columns = ["System", "Seeds"]
     columns += [f"{title}: {kind}" for title in METRICS.values() for kind in ("clean", "attacked", "Δ")]
@@ -84,7 +86,7 @@ def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:
         cells = {"System": str(name)}
         for row in group.to_dict("records"):
             title = METRICS[row["metric"]]
-            cells[f"Mean over log ε: {title}"] = mean_and_std(row["auc"], row["auc_std"], 3)
+            cells[f"Mean over log ε: {title}"] = over_seeds(row["auc"], row["auc_std"], row["seeds"], 3)
             if row["metric"] == "mae_clipped":
                 ends = [_epsilon(row[f"breakeven{end}"], largest) for end in ("", "_low", "_high")]
         cells["Break-even ε"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
@@ -111,5 +113,5 @@ def _epsilon(value: float, largest: float) -> str:
     if math.isnan(value):
         return NO_VALUE
     if math.isinf(value):
-        return f"> {f'{largest:g}'.removeprefix('0')}"
-    return f"{value:.2g}".removeprefix("0") if value > 0 else "0"
+        return f"> {tick(largest)}"
+    return tick(float(f"{value:.2g}"))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.report.html import ReportTable, Section
-from rmer.report.readable import NO_VALUE
+from rmer.report.readable import NO_VALUE, tick
 
 PAGE = "docs/sanity-checks.md"
 COLUMNS = ("check", "passed", "failed", "not_judged", "worst", "limit", "failing")
@@ -105,4 +105,4 @@ def _truth(value: object) -> float:
 def _figure(value: float) -> str:
     if not np.isfinite(value):
         return NO_VALUE
-    return f"{value:.3g}".replace("0.", ".", 1) if abs(value) < 1 and value else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else tick(value)
