@@ -215,8 +215,22 @@ def test_parameters_go_to_stages_under_their_own_names() -> None:
     plan = make_plan(StudyParams(epsilon=0.03, study="x"))
     system, seed = plan.models[0]
     assert plan.train_params(system, seed, "run").epochs == plan.params.epochs
-    assert plan.attack_params("pgd", "run").epsilon == 0.03
-    assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not PGD's"
+    assert plan.attack_params("suite", "run").epsilon == 0.03
+    assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not the suite's"
+
+
+def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control() -> None:
+    plan = make_plan(StudyParams(systems="placebo,A2M2E,A2E", attacks="suite,pgd", tier="paper", steps=7))
+    assert list(plan.assaults) == ["suite", "suite l2", "pgd"]
+    suite, pgd = (plan.attack_params(name, "run") for name in ("suite l2", "pgd"))
+    assert (suite.norm, suite.settings["tier"], suite.steps) == ("l2", "paper", None)
+    assert (pgd.steps, pgd.tier) == (7, "")
+    sources = {system.name: plan.source_of(system) for system in plan.systems}
+    assert {name: source.name for name, source in sources.items() if source} == {
+        "placebo": "A2M2E",
+        "A2M2E": "A2E",
+        "A2E": "A2M2E",
+    }
 
 
 def test_every_entry_point_module_runs_its_command() -> None:
