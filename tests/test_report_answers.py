@@ -117,7 +117,7 @@ def test_few_seeds_and_missing_tests_are_said() -> None:
     sentences = answers.answers(rows, "A2M2E", "L-inf .01", 1)
     assert "These runs cannot tell." in sentences[0]
     assert "no test: it needs two seeds" in sentences[1]
-    assert sentences[-1].startswith("These are 1 training seed a system")
+    assert sentences[-1].startswith("There are as few as 1 training seed a system")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NO_VALUE, number, over_seeds, tick
-from rmer.report.robustness import METRICS
+from rmer.report.readable import NO_VALUE, number, tick
+from rmer.report.robustness import METRICS, score_cells
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.tables import is_adversarial
 
@@ -145,17 +145,7 @@ def readable_scores(steps: Sequence[Step]) -> pd.DataFrame:
     rows = []
     for step in steps:
         for system, group in step.scores.groupby("system", sort=False):
-            cells = {
-                "Step": _name(step),
-                "System": str(system),
-                "Seeds": str(group["seeds"].iloc[0]),
-            }
-            for row in group.to_dict("records"):
-                for kind, title in (("clean", "clean"), ("adv", "attacked"), ("delta", "Δ")):
-                    cells[f"{METRICS[row['metric']]}: {title}"] = over_seeds(
-                        row[kind], row[f"{kind}_std"], row["seeds"]
-                    )
-            rows.append(cells)
+            rows.append({"Step": _name(step), "System": str(system), **score_cells(group, 2)})
     return pd.DataFrame(rows).fillna(NO_VALUE)
 
 

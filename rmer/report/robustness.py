@@ -13,6 +13,7 @@ from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.tables import in_order
 
 METRICS = {"mae_clipped": "MAE, clipped", "mae": "MAE", "corr": "Correlation"}
+KINDS = {"clean": "clean", "adv": "attacked", "delta": "Δ"}
 COLUMNS = (
     "system", "seeds", "metric",
     "clean", "clean_std", "adv", "adv_std", "delta", "delta_std",
@@ -67,16 +68,20 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
     for system, value in (reported or {}).items():
         rows.append({"System": f"{system} (2019)", f"{METRICS['corr']}: clean": number(value)})
     for name, group in table.groupby("system", sort=False):
-        cells = {"System": str(name), "Seeds": str(group["seeds"].iloc[0])}
-        for row in group.to_dict("records"):
-            for kind, title in (("clean", "clean"), ("adv", "attacked"), ("delta", "Δ")):
-                cells[f"{METRICS[row['metric']]}: {title}"] = over_seeds(
-                    row[kind], row[f"{kind}_std"], row["seeds"], 3
-                )
-        rows.append(cells)
+        rows.append({"System": str(name), **score_cells(group, 3)})
     columns = ["System", "Seeds"]
-    columns += [f"{title}: {kind}" for title in METRICS.values() for kind in ("clean", "attacked", "Δ")]
+    columns += [f"{title}: {kind}" for title in METRICS.values() for kind in KINDS.values()]
     return pd.DataFrame(rows, columns=columns).fillna(NO_VALUE)
+
+
+def score_cells(rows: pd.DataFrame, digits: int) -> dict[str, str]:
+    """Return the cells of one system, from its rows for each metric: seeds, clean, attacked and difference."""
+    cells = {"Seeds": str(rows["seeds"].iloc[0])}
+    for row in rows.to_dict("records"):
+        for kind, title in KINDS.items():
+            value = over_seeds(row[kind], row[f"{kind}_std"], row["seeds"], digits)
+            cells[f"{METRICS[row['metric']]}: {title}"] = value
+    return cells
 
 
 def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:

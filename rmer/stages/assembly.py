@@ -155,7 +155,7 @@ def _headline(
     budget = budget_in_words(evidence.norm, selection.get("epsilon", ""))
     sentences = answers(rows, reference, budget, int(systems["seeds"].min()))
     if sentences:
-        sentences += reservations(tables["robustness"].query("norm == @evidence.norm"), rows, reference)
+        sentences[1:1] = reservations(tables["robustness"].query("norm == @evidence.norm"), rows, reference)
     if not sentences:
         sentences = headline(systems, tables["tests"])
         sentences[:0] = without_answer(rows, systems["system"].tolist(), reference)
