@@ -59,8 +59,8 @@ def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int)
         sentences.append(f"Against the other systems, {reference} is, {listed}.")
     if sentences and seeds < FEW_SEEDS:
         sentences.append(
-            f"There are as few as {seeds} training seed{'s' if seeds > 1 else ''} a system: a difference that "
-            "was not found may well be there."
+            f"There are as few as {seeds} training seed{'s' if seeds > 1 else ''} a system: a difference "
+            "that was not found may well be there."
         )
     return sentences
 

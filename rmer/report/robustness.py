@@ -75,7 +75,7 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
 
 
 def score_cells(rows: pd.DataFrame, digits: int) -> dict[str, str]:
-    """Return the cells of one system, from its rows for each metric: seeds, clean, attacked and difference."""
+    """Return one system's cells, from its rows for each metric: seeds, clean, attacked and difference."""
     cells = {"Seeds": str(rows["seeds"].iloc[0])}
     for row in rows.to_dict("records"):
         for kind, title in KINDS.items():

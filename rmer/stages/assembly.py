@@ -99,7 +99,7 @@ def assemble(
     main = robustness[evidence.norm]
     report = Report(
         title=_title(len(in_order(models)), selection.get("attack", "unnamed")),
-        headline=_headline(evidence, tables, rows, reference, selection),
+        headline=_headline(evidence, tables, main, rows, reference, selection),
         selection=selection,
         systems=readable_robustness(main, reported)
         if evidence.corrected
@@ -145,6 +145,7 @@ def _sections(
 def _headline(
     evidence: Evidence,
     tables: Mapping[str, pd.DataFrame],
+    robustness: pd.DataFrame,
     rows: Sequence[Comparison],
     reference: str,
     selection: Mapping[str, str],
@@ -155,7 +156,7 @@ def _headline(
     budget = budget_in_words(evidence.norm, selection.get("epsilon", ""))
     sentences = answers(rows, reference, budget, int(systems["seeds"].min()))
     if sentences:
-        sentences[1:1] = reservations(tables["robustness"].query("norm == @evidence.norm"), rows, reference)
+        sentences[1:1] = reservations(robustness, rows, reference)
     if not sentences:
         sentences = headline(systems, tables["tests"])
         sentences[:0] = without_answer(rows, systems["system"].tolist(), reference)
