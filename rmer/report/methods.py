@@ -118,9 +118,9 @@ def _attack(facts: Methods) -> str:
         f"2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of each clip (L1 "
         f"and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on the mean "
         "correlation over all clips jointly. The worst iterate of each clip was kept for raw and for clipped "
-        f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were computed in "
-        f"{attack['precision']}, perturbations, comparisons and scores in float32. Budgets were asserted on "
-        "the stored adversaries, which were read back to be scored. Results are reported at epsilon "
+        f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were "
+        f"computed in {attack['precision']}, perturbations, comparisons and scores in float32. Budgets were "
+        "asserted on the stored adversaries, which were read back to be scored. Results are reported at epsilon "
         f"{attack['epsilon']}."
     )
 
