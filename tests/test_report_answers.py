@@ -112,6 +112,16 @@ def test_an_answer_that_the_placebo_shares_is_no_answer_for_interpretability(
     assert any(sentence.startswith("Control: A2M2E is, by both endpoints, ") for sentence in sentences)
 
 
+def test_the_control_says_nothing_where_the_attack_does_nothing() -> None:
+    rows = rows_of({"A2E": (answers.ALIKE,) * 2, "placebo": (answers.ALIKE,) * 2})
+    said, unsaid = (
+        answers.answers(rows, "A2M2E", "L-inf .01", 10, conclusive=conclusive)[-1]
+        for conclusive in (True, False)
+    )
+    assert said.endswith("interpretable concepts are not what helps.")
+    assert unsaid.endswith("the attack does too little to tell what helps against it.")
+
+
 def test_few_seeds_and_missing_tests_are_said() -> None:
     rows = [comparison("A2E", endpoint, 0.1, math.nan) for endpoint in (PRIMARY, SECONDARY)]
     sentences = answers.answers(rows, "A2M2E", "L-inf .01", 1)

@@ -17,6 +17,15 @@ PLACEBO = "placebo"
 MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"
 LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
 ALIKE, UNKNOWN = "as robust as", "not distinguishable from"
+# What the comparison with the placebo says.
+MEANINGS = {
+    MORE: "concept labels that mean something add to the robustness",
+    SLIGHTLY_MORE: "concept labels that mean something add to the robustness, but less than matters",
+    LESS: "concept labels that mean something do not help",
+    SLIGHTLY_LESS: "concept labels that mean something do not help",
+    ALIKE: "whatever the second task does for the robustness, interpretable concepts are not what helps",
+    UNKNOWN: "it is not shown that interpretability, rather than a second task, makes a difference",
+}
 NO_TEST = "no test: it needs two seeds of each system and two albums"
 FEW_SEEDS = 5
 # A clean MAE above this share of the constant predictor's is hardly better.
@@ -34,7 +43,9 @@ def verdict(row: Comparison) -> str:
     return MORE if better else LESS
 
 
-def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int) -> list[str]:
+def answers(
+    rows: Sequence[Comparison], reference: str, budget: str, seeds: int, *, conclusive: bool = True
+) -> list[str]:
     """Return the sentences that stand first: the answer, both endpoints, the control, the other systems.
 
     Parameters
@@ -45,6 +56,9 @@ def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int)
         The reported budget in words (``L-inf .01``).
     seeds
         The smallest number of seeds of a system.
+    conclusive
+        Whether the attack does more than the margin of equivalence to some system's clipped MAE; else the
+        control says nothing.
     """
     rows = [row for row in rows if row.b == reference]
     black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]
@@ -52,7 +66,7 @@ def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int)
     if black_boxes:
         sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
         sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in (PRIMARY, SECONDARY)]
-    sentences += _control([row for row in rows if row.a == PLACEBO], reference)
+    sentences += _control([row for row in rows if row.a == PLACEBO], reference, conclusive=conclusive)
     others = [row for row in rows if row not in black_boxes and row.a != PLACEBO]
     if others:
         listed = _verdicts(others)
@@ -65,23 +79,27 @@ def answers(rows: Sequence[Comparison], reference: str, budget: str, seeds: int)
     return sentences
 
 
+def is_conclusive(robustness: pd.DataFrame, rows: Sequence[Comparison], endpoint: str = PRIMARY) -> bool:
+    """Return whether some system changes by more than the margin of equivalence under the attack."""
+    margins = [row.margin for row in rows if row.endpoint == endpoint]
+    return not margins or bool(_damage(robustness, endpoint) >= margins[0])
+
+
 def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference: str) -> list[str]:
     """Return what takes the sense out of the answer: little damage, or systems that have learnt nothing.
 
     ``robustness`` is the table of :func:`rmer.report.robustness.robustness_table` of the endpoints' norm.
     """
-    by_metric = {metric: table.set_index("system") for metric, table in robustness.groupby("metric")}
     notes = []
     margins = {row.endpoint: row.margin for row in rows}
-    for endpoint, metric in ((PRIMARY, "mae_clipped"), (SECONDARY, "corr")):
-        most = by_metric[metric]["delta"].abs().max()
-        if endpoint in margins and most < margins[endpoint]:
+    for endpoint, margin in margins.items():
+        if not is_conclusive(robustness, rows, endpoint):
             notes.append(
                 f"At this budget the attack changes the {ENDPOINT_NAMES[endpoint]} of no system by more than "
-                f"{number(most, 3)}, less than the margin of equivalence ({number(margins[endpoint], 3)}): "
-                "systems can hardly differ here. Look at larger budgets."
+                f"{number(_damage(robustness, endpoint), 3)}, less than the margin of equivalence "
+                f"({number(margin, 3)}): systems can hardly differ here. Look at larger budgets."
             )
-    clipped = by_metric["mae_clipped"]
+    clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
     idle = clipped.index[clipped["clean"] > NO_BETTER * clipped["constant"]]
     compared = [name for name in idle if name == reference or _is_black_box(name)]
     if rows and compared:
@@ -208,23 +226,21 @@ def _tests(row: Comparison) -> str:
     return f"95 % interval {interval(row.low, row.high)}, {p}, Hedges' g = {number(row.hedges_g)}"
 
 
-def _control(rows: Sequence[Comparison], reference: str) -> list[str]:
+def _control(rows: Sequence[Comparison], reference: str, *, conclusive: bool) -> list[str]:
     if not rows:
         return []
-    found = {row.endpoint: verdict(row) for row in rows}
-    listed = _verdicts(rows)
-    meaning = {
-        MORE: "concept labels that mean something add to the robustness",
-        SLIGHTLY_MORE: "concept labels that mean something add to the robustness, but less than matters",
-        LESS: "concept labels that mean something do not help",
-        SLIGHTLY_LESS: "concept labels that mean something do not help",
-        ALIKE: "whatever the second task does for the robustness, interpretable concepts are not what helps",
-        UNKNOWN: "it is not shown that interpretability, rather than a second task, makes a difference",
-    }
+    (found,) = (verdict(row) for row in rows if row.endpoint == PRIMARY)
+    meaning = MEANINGS[found] if conclusive else "the attack does too little to tell what helps against it"
     return [
-        f"Control: {reference} is, {listed} (permuted concept labels). By the primary endpoint, "
-        f"{meaning[found[PRIMARY]]}."
+        f"Control: {reference} is, {_verdicts(rows)} (permuted concept labels). By the primary endpoint, "
+        f"{meaning}."
     ]
+
+
+def _damage(robustness: pd.DataFrame, endpoint: str) -> float:
+    """Return the largest change of an endpoint's score, over systems."""
+    metric = endpoint.removeprefix("delta/")
+    return float(robustness.loc[robustness["metric"] == metric, "delta"].abs().max())
 
 
 def _is_black_box(name: str) -> bool:

@@ -10,7 +10,14 @@ import pandas as pd
 from rmer.data.published_logs import are_published_labels
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.comparison import Comparison
-from rmer.report.answers import answers, budget_in_words, comparison_caveats, reservations, without_answer
+from rmer.report.answers import (
+    answers,
+    budget_in_words,
+    comparison_caveats,
+    is_conclusive,
+    reservations,
+    without_answer,
+)
 from rmer.report.comparison import compare_models, comparisons_table
 from rmer.report.concepts import concept_section, concept_tables
 from rmer.report.curves import curves_table
@@ -154,7 +161,8 @@ def _headline(
     if not evidence.corrected:
         return headline(systems, tables["tests"])
     budget = budget_in_words(evidence.norm, selection.get("epsilon", ""))
-    sentences = answers(rows, reference, budget, int(systems["seeds"].min()))
+    seeds, conclusive = int(systems["seeds"].min()), is_conclusive(robustness, rows)
+    sentences = answers(rows, reference, budget, seeds, conclusive=conclusive)
     if sentences:
         sentences[1:1] = reservations(robustness, rows, reference)
     if not sentences:
