@@ -224,10 +224,14 @@ def finish_alone(store: Store, mark: Path, jobs: list[Job]) -> None:
 @pytest.mark.slow
 def test_an_interruption_closes_runs_and_the_same_call_goes_on(store: Store, tmp_path: Path) -> None:
     jobs = [light(1, "wait once", tmp_path), light(2)]
-    thread = kill_when_marked(tmp_path / "1", signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run(store, jobs, EngineParams(engine="local", jobs_at_once=1))
-    thread.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test processes of xdist ignore it
+    try:
+        thread = kill_when_marked(tmp_path / "1", signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            run(store, jobs, EngineParams(engine="local", jobs_at_once=1))
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     finish_alone(store, tmp_path / "1", jobs)
 
 
@@ -263,12 +267,12 @@ def ray_of_two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     cluster.shutdown()
 
 
-TRAINING = "{system: [A2E, A2M2E], seed: 6, epochs: 8, device: cpu}"
+TRAINING = "{system: A2M2E, epochs: 6, device: cpu}"
 ATTACK = "{attack: published, max_iters: 2, device: cpu}"
 
 
 def sweep(uri: str, **engine: Any) -> Store:
-    """Train two models and attack them with one thread a job; return the store."""
+    """Train a model and attack it with one thread a job; return the store."""
     store = connect(uri)
     params = SweepParams(train=TRAINING, attack=ATTACK, job_cpus=1, **engine)
     run_sweep(store, read_grid(params), params)
@@ -311,7 +315,7 @@ def test_results_are_the_same_on_every_engine_even_where_a_worker_is_killed(
         shutil.copyfile(tmp_path / "mlflow.db", tmp_path / f"{name}.db")
 
     expected = results(sweep(uris["serial"]))
-    assert len(expected) == 4
+    assert len(expected) == 2
     assert results(sweep(uris["local"], engine="local")) == expected
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_worker, args=(connect(uris["ray"]), killed))
@@ -321,7 +325,6 @@ def test_results_are_the_same_on_every_engine_even_where_a_worker_is_killed(
     assert killed
     assert results(store) == expected
     statuses = [record.status for record in store.search({})]
-    assert statuses == ["FINISHED"] * 6, "preprocess, two models, two attacks, the sweep"
-    for record in store.find(Stage.TRAIN):
-        steps = [step for step, _ in store.metric_history(record.run_id, "train/loss")]
-        assert steps == list(range(1, len(steps) + 1)), "every epoch once"
+    assert statuses == ["FINISHED"] * 4, "preprocess, train, attack, sweep"
+    (trained,) = store.find(Stage.TRAIN)
+    assert [step for step, _ in store.metric_history(trained.run_id, "train/loss")] == [1, 2, 3, 4, 5, 6]

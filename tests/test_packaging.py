@@ -192,5 +192,5 @@ def test_continuous_integration_runs_the_readmes_command() -> None:
     (command,) = [
         line for line in (ROOT / "README.md").read_text().splitlines() if "requirements-test.txt" in line
     ]
-    assert command.endswith("pip install -r requirements-test.txt && python -m pytest")
+    assert command.endswith("pip install -r requirements-test.txt && python -m pytest -n 2 --dist loadfile")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import torch
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from rmer.errors import UserError
 from rmer.evaluation.evidence import Damage
+from rmer.evaluation.suite import TIERS
 from rmer.stages.assault import Assault
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.attack_run import attack_and_log
@@ -110,6 +112,9 @@ def _spec(assault: Assault) -> RunSpec:
     if surrogate is not None:
         settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
     settings.pop("source_run_id", None)  # the digest says which model it is
+    if params.attack == "suite":  # what the tier stands for, should it ever change
+        tier_values = dataclasses.asdict(TIERS[settings["tier"]])
+        settings |= {name: tier_values[name] for name in ("steps", "restarts", "joint_restarts", "queries")}
     norm = settings.setdefault("norm", "linf")
     tier = settings.get("tier", "")
     size = f"{params.epsilon_report:g}".removeprefix("0")

@@ -193,18 +193,11 @@ def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
     def gradient() -> None:
         frozen.gradient(inputs, lambda found: found["output"].square().mean(1))
 
-    return Unit(
-        _seconds(step, device) / BATCH,
-        _seconds(gradient, device) / BATCH,
-        _flops(step) / BATCH,
-        _flops(gradient) / BATCH,
-    )
-
-
-def _flops(call: Callable[[], None]) -> float:
     with FlopCounterMode(display=False) as counter:
-        call()
-    return float(counter.get_total_flops())
+        frozen.predict(inputs)
+    forward = counter.get_total_flops() / BATCH
+    # Backward, a layer costs as much again for its inputs, and once more for its weights when training.
+    return Unit(_seconds(step, device) / BATCH, _seconds(gradient, device) / BATCH, 3 * forward, 2 * forward)
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
