@@ -1,86 +1,73 @@
-"""Preprocessing speed against the published way, in the same run on the same generated MP3 clips.
-
-    python -m benchmarks.preprocess [--clips 60] [--music FOLDER]
-
-The published way decodes with ffmpeg and computes clip by clip in one process, pickles every spectrogram,
-and reads each back twice to normalise and cut it. Where no ffmpeg executable is installed its library (PyAV)
-decodes, which is faster, so that the ratio is then too small rather than too large.
-"""
+"""Preprocessing: from MP3 files to spectrograms, against the published script on the same generated clips."""
 
 from __future__ import annotations
 
-import pickle
+import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 
-import click
 import numpy as np
 import soundfile
 
-from rmer.data.audio import decode
-from rmer.data.frontend import FRAMES, FRONTENDS, File2Spect, MadmomAudio2Spect
+from benchmarks.measuring import Result, Settings, Target, Way, compare, interleave
+from benchmarks.reference import Published
+from rmer.data.frontend import FRONTENDS, File2Spect
 from rmer.data.spectrograms import compute_spectrograms
 
+CLIPS = 24
+PUBLISHED, ALL_CORES = "published", "all cores"
 
-@click.command()
-@click.option("--clips", default=60, help="number of clips")
-@click.option("--music", type=click.Path(path_type=Path), help="folder of recordings to use instead")
-def main(clips: int, music: Path | None) -> None:
-    """Print clips per second of each way and the ratio to the published one."""
+
+def preprocessing(settings: Settings) -> Result:
+    """Time every front end in one process and on all cores; no spectrogram is found in a cache."""
+    clips = CLIPS // 2 if settings.quick else CLIPS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = sorted(music.glob("*.mp3"))[:clips] if music else write_clips(folder / "clips", clips)
-        compute_spectrograms(files[:1], File2Spect(), folder / "warm-up")
-        decoder = "madmom" if shutil.which("ffmpeg") else "pyav"
-        published = timed(partial(the_published_way, files, folder / "published", decoder), len(files))
-        print(f"published way ({decoder} decoder): {published:.1f} clips/s")
+        files = write_clips(folder / "Set1", clips)
+        ways: dict[str, Way] = {}
+        if settings.reference is not None and shutil.which("ffmpeg"):
+            ways[PUBLISHED] = partial(Published(settings.reference).preprocess, folder)
         for frontend in FRONTENDS:
-            for workers in (1, 0):
-                work = partial(compute_spectrograms, files, File2Spect(frontend=frontend))
-                rate = timed(partial(work, folder / f"{frontend} {workers}", workers), len(files))
-                kind = "one process" if workers == 1 else "all cores"
-                print(f"front end {frontend}, {kind}: {rate:.1f} clips/s, ratio {rate / published:.2f}")
+            ways[f"{frontend}, one process"] = _way(files, folder / f"{frontend}-1", frontend, 1)
+            ways[f"{frontend}, {ALL_CORES}"] = _way(files, folder / f"{frontend}-all", frontend, 0)
+        times = interleave(ways, repeats=max(1, settings.repeats // 2), seconds=settings.seconds)
+    targets = {f"madmom, {ALL_CORES}": [Target("published", 1.8)]}
+    rows = compare("preprocess", times, amounts=float(clips), unit="clips/s", targets=targets)
+    cores = len(os.sched_getaffinity(0))
+    notes = []
+    for frontend in FRONTENDS:
+        one, every = (times[f"{frontend}, {how}"] for how in ("one process", ALL_CORES))
+        gain = np.median(np.divide(one, every))
+        notes.append(
+            f"Front end {frontend}: all cores ({cores}) are {gain:.2f} times as fast as one process."
+        )
+    if settings.reference is not None and PUBLISHED not in times:
+        notes.append("No ffmpeg executable: the published script cannot decode, and was not timed.")
+    return Result(rows, notes=notes)
 
 
-def timed(work: Callable[[], object], clips: int) -> float:
-    """Return clips per second of ``work()``."""
-    started = time.perf_counter()
-    work()
-    return clips / (time.perf_counter() - started)
+def _way(files: Sequence[Path], folder: Path, frontend: str, workers: int) -> Way:
+    numbers = count()  # a new cache each time
+
+    def call() -> None:
+        cache = folder.with_name(f"{folder.name}-{next(numbers)}")
+        compute_spectrograms(files, File2Spect(frontend=frontend), cache, workers)
+
+    return call
 
 
-def write_clips(folder: Path, count: int) -> list[Path]:
-    """Write ``count`` stereo MP3 clips of 15 s at 44.1 kHz: chords under decaying noise."""
+def write_clips(folder: Path, clips: int) -> list[Path]:
+    """Write stereo MP3 clips of 15 s at 44.1 kHz: chords under decaying noise."""
     folder.mkdir()
     rng, seconds = np.random.default_rng(0), np.arange(15 * 44100) / 44100
     files = []
-    for number in range(1, count + 1):
+    for number in range(1, clips + 1):
         chord = sum(np.sin(2 * np.pi * f * seconds) for f in rng.uniform(100, 3000, 5))
         noise = rng.normal(size=(len(seconds), 2)) * np.exp(-(seconds % 0.5) * 8)[:, None]
         files.append(folder / f"{number:03d}.mp3")
         soundfile.write(files[-1], 0.1 * chord[:, None] + 0.1 * noise, 44100)
     return files
-
-
-def the_published_way(files: Sequence[Path], folder: Path, decoder: str) -> None:
-    """Three sequential passes over pickles, as the published script makes them."""
-    folder.mkdir()
-    audio2spect, mean, variance = MadmomAudio2Spect(), 0.0, 0.0
-    for file in files:
-        spectrogram = audio2spect(decode(file, decoder)).T
-        (folder / file.name).write_bytes(pickle.dumps(spectrogram))
-        mean += float(spectrogram.mean()) / len(files)
-    for file in files:
-        spectrogram = pickle.loads((folder / file.name).read_bytes())
-        variance += float(np.square(spectrogram - mean).mean()) / len(files)
-    for file in files:
-        spectrogram = (pickle.loads((folder / file.name).read_bytes()) - mean) / np.sqrt(variance)
-        (folder / file.name).write_bytes(pickle.dumps(spectrogram[:, :FRAMES].T))
-
-
-if __name__ == "__main__":
-    main()

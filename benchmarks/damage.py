@@ -1,0 +1,128 @@
+"""What a search is worth: time to damage, and whether bf16 gradients find adversaries as strong as fp32."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+import torch
+
+from benchmarks.data import Subject, subject
+from benchmarks.measuring import Result, Row, Settings, Target, timed
+from benchmarks.reference import Published
+from rmer.attacks.apgd import APGD
+from rmer.attacks.losses import absolute_error
+from rmer.attacks.objectives import ErrorObjective
+from rmer.attacks.published import BridgeAttack
+from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.suite import TIERS, white_box
+from rmer.evaluation.sweep import sweep
+from rmer.systems.frozen import FrozenNetwork
+
+# Iterations of the published attack, and steps of the attack that is to do as much damage.
+ITERATIONS, STEPS = 1000, (2, 5, 10, 20, 50, 100)
+TIMED_ITERATIONS = 12
+# The published epsilon, and the one that corrected evaluations report.
+DAMAGED = (0.001, 0.01)
+LARGEST_LOSS = 2.0  # per cent
+# Share of the published growth of MAE at which it counts as reached.
+REACHED = 0.98
+
+
+def time_to_damage(settings: Settings) -> Result:
+    """Find the gradients and seconds after which APGD does the damage of 1000 published iterations.
+
+    Both keep to the same budget: the published attack with its epsilon enforced is the bridge attack. Its
+    damage is the larger one of its kept perturbation and its last iterate, clip by clip.
+    """
+    victim, clips = subject(settings), 2 if settings.quick else 4
+    iterations = ITERATIONS // 10 if settings.quick else ITERATIONS
+    inputs, labels = victim.inputs[:clips], victim.labels[:clips]
+    published = _published_seconds(settings, victim, clips * iterations)
+    rows: list[Row] = []
+    records = []
+    for epsilon in DAMAGED[:1] if settings.quick else DAMAGED:
+        threat, name = victim.threat(epsilon, boxed=False), f"time to damage, epsilon {epsilon:g}"
+        exact = FrozenNetwork(victim.network)
+        bridge = BridgeAttack(max_iters=iterations)(exact, inputs, labels, threat)
+        kept = absolute_error(exact.predict(bridge.adversaries)["output"], labels)
+        last = absolute_error(bridge.columns["last_prediction"], labels)
+        damage = float(torch.maximum(kept, last).mean())
+        clean = float(absolute_error(exact.predict(inputs)["output"], labels).mean())
+        baseline = published or bridge.seconds
+        rows.append(Row(name, f"published attack, {iterations} iterations", baseline, "s"))
+        records.append((epsilon, "clean", "", 0, 0.0, clean))
+        records.append((epsilon, "bridge", "fp32", bridge.gradients // clips, bridge.seconds, damage))
+        for precision in ("fp32", "bf16"):
+            network = FrozenNetwork(victim.network, precision=precision)
+            for steps in STEPS:
+                result = APGD(steps, (ErrorObjective("mse"),))(network, inputs, labels, threat)
+                reached = float(absolute_error(exact.predict(result.adversaries)["output"], labels).mean())
+                if reached - clean >= REACHED * (damage - clean):
+                    break
+            else:
+                rows.append(Row(name, f"APGD {precision}: not reached", result.seconds, "s"))
+                continue
+            records.append((epsilon, "APGD", precision, result.gradients // clips, result.seconds, reached))
+            rows.append(
+                Row(name, f"APGD {precision}", result.seconds, "s", published=baseline / result.seconds)
+            )
+    columns = ["epsilon", "attack", "precision", "gradients a clip", "seconds", "MAE"]
+    source = "measured over a few iterations of its own code" if published else "that of the bridge attack"
+    return Result(
+        rows,
+        {f"Time to damage ({victim.name}, {clips} clips)": pd.DataFrame(records, columns=columns)},
+        [
+            f"Damage is growth of MAE; {REACHED:.0%} of the published growth counts as reached. The time of "
+            f"the published attack is {source}."
+        ],
+    )
+
+
+def search_strength(settings: Settings) -> Result:
+    """Compare adversaries found with fp32 and with bf16 gradients, budget by budget, all scored in fp32."""
+    victim, clips = subject(settings), 4 if settings.quick else 16
+    epsilons = TIERS["quick" if settings.quick else "paper"].epsilons
+    inputs, labels = victim.inputs[:clips], victim.labels[:clips]
+    attacks = white_box(TIERS["quick"])[:1]
+    points = {}
+    for precision in ("fp32", "bf16"):
+        network = FrozenNetwork(victim.network, precision=precision)
+        points[precision] = sweep(network, inputs, labels, attacks, epsilons, victim.threat, seed=1)
+    names = [str(target) for target in range(labels.shape[1])]
+    records = []
+    for exact, reduced in zip(points["fp32"], points["bf16"], strict=True):
+        record: dict[str, float] = {"epsilon": exact.epsilon}
+        for metric in ("mae", "mae_clipped"):
+            found = {
+                precision: regression_scores(labels, point.worst(metric), names).mean[metric]
+                for precision, point in (("fp32", exact), ("bf16", reduced))
+            }
+            record |= {f"{metric} {precision}": value for precision, value in found.items()}
+            record[f"{metric} loss %"] = 100 * (1 - found["bf16"] / found["fp32"])
+        record["speed-up"] = exact.results[0].seconds / reduced.results[0].seconds
+        records.append(record)
+    table = pd.DataFrame(records)
+    rows = [
+        Row(
+            "adversaries of the bf16 search",
+            f"largest loss of {metric} over budgets",
+            float(table[f"{metric} loss %"].max()),
+            "%",
+            targets=(Target("value", LARGEST_LOSS),),
+        )
+        for metric in ("mae", "mae_clipped")
+    ]
+    title = f"Strength of the bf16 search ({victim.name}, {clips} clips, {attacks[0].steps} steps)"
+    return Result(rows, {title: table}, ["A negative loss means that the bf16 search found more."])
+
+
+def _published_seconds(settings: Settings, victim: Subject, iterations: int) -> float | None:
+    """Return the seconds that the published code needs for so many iterations at the size of the clips."""
+    if settings.reference is None:
+        return None
+    code = Published(settings.reference)
+    network, clip, labels = code.network(), victim.inputs[:1], torch.rand(1, 8)
+    attack = partial(code.attack_clip, network, clip, labels, TIMED_ITERATIONS)
+    seconds = [timed(attack) for _ in range(4)]
+    return sorted(seconds[1:])[1] / TIMED_ITERATIONS * iterations

@@ -1,0 +1,168 @@
+"""Attack gradients a second, against the published code and against plain matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.data import CONCEPTS, SMALL, TARGETS
+from benchmarks.measuring import Result, Row, Settings, Target, Way, added, compare, interleave
+from benchmarks.reference import Published
+from rmer.data.frontend import BANDS, FRAMES
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import Prediction, build_network
+from rmer.systems.precision import has_native_bf16
+
+CLIPS = 8
+# Iterations of the published attack that are timed together, one clip a time.
+ITERATIONS = {FRAMES: 4, SMALL: 12}
+SQUARE = 2048
+# Rows of a product at a time. A convolution reads each cell once, not once for every tap: products of all
+# rows at once would wait for memory that it never touches, and be no limit.
+BLOCK = 2048
+PUBLISHED = "published"
+COMPARED = "bf16 gradient, fp32 comparison"
+ALONE = "bf16 gradient alone"
+LIMITS = {
+    "fp32": "fp32 products",
+    COMPARED: "bf16 gradient and fp32 forward products",
+    ALONE: "bf16 products",
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# (rows, inner, columns) of a matrix product
+Shape = tuple[int, int, int]
+
+
+def attack_gradients(settings: Settings) -> Result:
+    """Time gradients at full and at small size; the limit is the time of the products inside them."""
+    rows: list[Row] = []
+    for frames in (FRAMES, SMALL):
+        ways, amounts = _ways(frames, settings)
+        times = interleave(ways, repeats=settings.repeats, seconds=settings.seconds)
+        times |= {
+            LIMITS["fp32"]: added(times, "fp32 forward products", "fp32 backward products"),
+            LIMITS[ALONE]: added(times, "bf16 forward products", "bf16 backward products"),
+        }
+        times[LIMITS[COMPARED]] = added(times, LIMITS[ALONE], "fp32 forward products")
+        shown = {name: times[name] for name in (PUBLISHED, *LIMITS, *LIMITS.values()) if name in times}
+        rows += compare(
+            f"attack gradient, {frames} frames",
+            shown,
+            amounts={name: amounts.get(name, float(CLIPS)) for name in shown},
+            unit="clips/s",
+            limits=LIMITS,
+            targets=_targets(frames),
+        )
+        if frames == FRAMES:
+            rows += _square_rows(times)
+    return Result(
+        rows,
+        notes=[
+            "The limit of a gradient is the time of its matrix products alone: one for each convolution "
+            f"forward and one backward, of the shapes that a batch of {CLIPS} clips has, in blocks of about "
+            f"{BLOCK} rows. The square product of side {SQUARE} shows the arithmetic at its best.",
+            "A bf16 search compares its iterates in fp32: each bf16 gradient then comes with one fp32 "
+            "prediction. Adversarial training compares nothing and takes gradients alone.",
+        ],
+    )
+
+
+def products(network: nn.Module, inputs: Tensor) -> tuple[list[Shape], list[Shape]]:
+    """Return the shapes of the matrix products in one pass forward, and in one back to the inputs."""
+    forward: list[Shape] = []
+    backward: list[Shape] = []
+
+    def note(module: nn.Conv2d, given: tuple[Tensor], output: Tensor) -> None:
+        taps = module.kernel_size[0] * module.kernel_size[1]
+        places, before = output[:, 0].numel(), given[0][:, 0].numel()
+        forward.append((places, module.in_channels * taps, module.out_channels))
+        if before == places:
+            backward.append((places, module.out_channels * taps, module.in_channels))
+        else:  # a stride: each output scatters into its taps
+            backward.append((places, module.out_channels, module.in_channels * taps))
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]  # type: ignore[arg-type]
+    with torch.no_grad():
+        network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return forward, backward
+
+
+def _gradients(frames: int) -> dict[str, Way]:
+    network = build_network("bottleneck", TARGETS, CONCEPTS)
+    inputs = torch.randn(CLIPS, 1, frames, BANDS)
+    ways: dict[str, Way] = {"fp32": _call(FrozenNetwork(network).gradient, inputs)}
+    if has_native_bf16(torch.device("cpu")):
+        reduced = FrozenNetwork(network, precision="bf16")
+        ways[COMPARED] = _call(reduced.gradient, inputs)
+        ways[ALONE] = _call(reduced.gradient_alone, inputs)
+    return ways
+
+
+def _call(function: Callable[..., object], inputs: Tensor) -> Way:
+    def call() -> None:
+        function(inputs, _loss)
+
+    return call
+
+
+def _loss(prediction: Prediction) -> Tensor:
+    return prediction["output"].square().mean(1)
+
+
+def _ways(frames: int, settings: Settings) -> tuple[dict[str, Way], dict[str, float]]:
+    ways, amounts = _gradients(frames), {}
+    if settings.reference is not None:
+        ways = {PUBLISHED: _published(Published(settings.reference), frames), **ways}
+        amounts[PUBLISHED] = float(ITERATIONS[frames])
+    shapes = products(build_network("bottleneck"), torch.zeros(CLIPS, 1, frames, BANDS))
+    for name, dtype in DTYPES.items():
+        for direction, wanted in zip(("forward", "backward"), shapes, strict=True):
+            ways[f"{name} {direction} products"] = _multiply(wanted, dtype)
+        ways[f"{name} square"] = _multiply([(SQUARE, SQUARE, SQUARE)], dtype)
+    return ways, amounts
+
+
+def _published(code: Published, frames: int) -> Way:
+    network, clip, labels = code.network(), torch.randn(1, 1, frames, BANDS), torch.rand(1, TARGETS)
+
+    def call() -> None:
+        made = code.attack_clip(network, clip, labels, ITERATIONS[frames])
+        assert made == ITERATIONS[frames], "the published attack stopped early"
+
+    return call
+
+
+def _multiply(shapes: list[Shape], dtype: torch.dtype) -> Way:
+    blocks = []
+    for rows, inner, columns in shapes:
+        count = max(1, round(rows / BLOCK))
+        left = torch.randn(rows // count, inner, dtype=dtype)
+        blocks.append((count, left, torch.randn(inner, columns, dtype=dtype)))
+
+    def call() -> None:
+        for count, left, right in blocks:
+            for _ in range(count):
+                torch.mm(left, right)
+
+    return call
+
+
+def _square_rows(times: dict[str, list[float]]) -> list[Row]:
+    flops = 2 * SQUARE**3 / 1e9
+    shown = {name: times[f"{name} square"] for name in DTYPES}
+    return compare("square matrix product", shown, amounts=flops, unit="GFLOP/s")
+
+
+def _targets(frames: int) -> dict[str, list[Target]]:
+    if frames != FRAMES:
+        return {}
+    return {
+        "fp32": [Target("published", 1.6), Target("limit", 0.8)],
+        COMPARED: [Target("published", 3.4), Target("limit", 0.8)],
+        ALONE: [Target("published", 3.4), Target("limit", 0.8)],
+    }
