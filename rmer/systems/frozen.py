@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rmer.systems.allocation import keep_freed_memory
 from rmer.systems.network import Prediction
 from rmer.systems.precision import Precision
 
@@ -37,6 +38,8 @@ class FrozenNetwork:
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.forwards = 0
         self.gradients = 0
 

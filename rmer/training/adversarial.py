@@ -18,11 +18,16 @@ _DECLARED = Threat("linf", 0.001)
 
 
 def attack_unbounded(
-    model: nn.Module, inputs: Tensor, labels: Tensor, settings: AdversarialTraining
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    settings: AdversarialTraining,
+    precision: Precision = "fp32",
 ) -> Tensor:
     """Return a batch attacked as in published adversarial training: the kept perturbations, often zero."""
     attack = PublishedAttack(max_iters=settings.iterations)
-    result = attack(FrozenNetwork(model), inputs, labels, _DECLARED, batch_size=len(inputs))
+    network = FrozenNetwork(model, precision=precision)
+    result = attack(network, inputs, labels, _DECLARED, batch_size=len(inputs))
     return result.adversaries.to(inputs.device)
 
 

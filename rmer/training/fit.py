@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
+from rmer.systems.allocation import keep_freed_memory
 from rmer.systems.network import Network, Prediction, build_network
 from rmer.systems.prediction import predict
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed
@@ -70,6 +71,8 @@ def fit(
             where="data set",
             mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
         )
+    if device.type == "cpu":
+        keep_freed_memory()
     with _seeded(config.seed, device):
         training = _Training(data, config, device, checkpoint)
         for epoch, metrics in enumerate(training.state_history, start=1):
@@ -147,7 +150,7 @@ class _Training:
                 inputs = torch.cat([crafted, inputs[share:]])
             losses.append(self._step(inputs, partial(self._loss, labels=labels, concepts=concepts)))
             if attacked and adversarial is not None and config.train_protocol == "published":
-                crafted = attack_unbounded(self.network, inputs, labels, adversarial)
+                crafted = attack_unbounded(self.network, inputs, labels, adversarial, config.precision)
                 attacked_losses.append(self._step(crafted, partial(_emotion_loss, labels=labels)))
         metrics = {"train/loss": float(torch.stack(losses).mean())}
         if attacked_losses:
@@ -157,7 +160,10 @@ class _Training:
     def _step(self, inputs: Tensor, loss_of: Callable[[Prediction], Tensor]) -> Tensor:
         self.network.train()
         self.optimiser.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        reduced = self.config.precision == "bf16"
+        if reduced:  # convolutions in bf16 are a third faster when channels come last
+            inputs = inputs.to(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
             predictions = self.network(inputs)
         loss = loss_of({name: None if v is None else v.float() for name, v in predictions.items()})  # type: ignore[arg-type]
         loss.backward()  # type: ignore[no-untyped-call]
