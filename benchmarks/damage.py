@@ -113,7 +113,7 @@ def search_strength(settings: Settings) -> Result:
         )
         for metric in ("mae", "mae_clipped")
     ]
-    title = f"Strength of the bf16 search ({victim.name}, {clips} clips, {attacks[0].steps} steps)"
+    title = f"Strength of the bf16 search ({victim.name}, {clips} clips, {TIERS['quick'].steps} steps)"
     return Result(rows, {title: table}, ["A negative loss means that the bf16 search found more."])
 
 

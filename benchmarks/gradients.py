@@ -84,7 +84,7 @@ def products(network: nn.Module, inputs: Tensor) -> tuple[list[Shape], list[Shap
             backward.append((places, module.out_channels, module.in_channels * taps))
 
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]  # type: ignore[arg-type]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     with torch.no_grad():
         network(inputs)
     for hook in hooks:

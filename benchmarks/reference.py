@@ -56,7 +56,9 @@ class Published:
     def network(self, arch: str = "bottleneck") -> nn.Module:
         """Return a network of 8 targets."""
         vggstyle = self._module("train_models.vggstyle")
-        return (vggstyle.Audio2Ml2Emo if arch == "bottleneck" else vggstyle.Audio2Target)(num_targets=8)
+        make = vggstyle.Audio2Ml2Emo if arch == "bottleneck" else vggstyle.Audio2Target
+        network: nn.Module = make(num_targets=8)
+        return network
 
     def attack_clip(self, network: nn.Module, clip: Tensor, labels: Tensor, iterations: int) -> int:
         """Attack one clip [1, 1, frames, bands] without an SNR; return the iterations that were made."""
@@ -113,7 +115,7 @@ class Published:
         self.snr_seconds += time.perf_counter() - started
         return snr
 
-    def _module(self, name: str) -> types.ModuleType:
+    def _module(self, name: str) -> Any:
         sys.path.insert(0, str(self.root))
         try:
             return importlib.import_module(name)

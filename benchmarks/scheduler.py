@@ -10,21 +10,25 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import click
 import torch
 
+from benchmarks.measuring import Result, Row, Settings, Target, silence
+from benchmarks.stores import scratch_store
 from rmer.execution.jobs import Job
 from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import run_jobs
 from rmer.parameters import Parameters, param
-from rmer.tracking import RunSpec, Store, connect
+from rmer.tracking import RunSpec, Store
 
 SIDE = 512
+JOBS, PRODUCTS = 20, 200
+LONGEST = 0.3  # seconds
 
 
 @dataclass(frozen=True)
@@ -56,27 +60,45 @@ def compute(store: Store, load: Load) -> str:
 
 
 @click.command()
-@click.option("--jobs", default=20, help="jobs of a measurement")
+@click.option("--jobs", default=JOBS, help="jobs of a measurement")
 @click.option("--engines", default="serial,local,ray", help="engines, by commas")
 @click.option("--repeats", default=3, help="repeats of every measurement")
-@click.option("--products", default=200, help="matrix products of a job that computes")
+@click.option("--products", default=PRODUCTS, help="matrix products of a job that computes")
 def main(jobs: int, engines: str, repeats: int, products: int) -> None:
     """Print seconds a job and ratios."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["RMER_HOME"] = folder
-        store = connect(f"sqlite:///{folder}/mlflow.db")
-        names = engines.split(",")
+    for row in measure(engines.split(","), jobs, repeats, products):
+        print(f"{row.benchmark}, {row.way}: {row.value:.4f} {row.unit}")
+
+
+def scheduling(settings: Settings) -> Result:
+    """Measure every engine that is installed."""
+    names = ["serial", "local", *(["ray"] if find_spec("ray") else [])]
+    jobs, repeats = (JOBS // 2, 1) if settings.quick else (JOBS, max(1, settings.repeats // 2))
+    with silence():
+        rows = measure(names, jobs, repeats, PRODUCTS)
+    notes = [] if "ray" in names else ["Ray is not installed and was not measured."]
+    return Result(rows, notes=[*notes, "An engine's start-up is left out: a study pays it once."])
+
+
+def measure(names: list[str], jobs: int, repeats: int, products: int) -> list[Row]:
+    """Return seconds a job of each engine, and what a second worker adds to its throughput."""
+    rows = []
+    with scratch_store() as store:
         for what, work in {"empty job": empty, "job that logs a run": log}.items():
             costs = _medians({name: _cost(store, work, jobs, _one_worker(name)) for name in names}, repeats)
-            print(f"{what}: " + ", ".join(f"{name} {costs[name]:.4f} s" for name in names))
-        for name in set(names) - {"serial"}:
+            targets = (Target("value", LONGEST),) if work is empty else ()
+            rows += [Row(what, name, cost, "s", repeats, targets=targets) for name, cost in costs.items()]
+        for name in names:
+            if name == "serial":
+                continue
             calls = {
                 str(count): _cost(store, compute, jobs, _workers(name, count), products=products)
                 for count in (1, 2)
             }
             costs = _medians(calls, repeats)
-            rates = f"{1 / costs['1']:.2f} and {1 / costs['2']:.2f} jobs/s"
-            print(f"{name}, 1 and 2 workers of one thread: {rates}, ratio {costs['1'] / costs['2']:.2f}")
+            gain = costs["1"] / costs["2"]
+            rows.append(Row("throughput of 2 workers over 1", name, gain, "x", repeats))
+    return rows
 
 
 def _one_worker(engine: str) -> EngineParams:

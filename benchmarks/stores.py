@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
-from pathlib import Path
 
 from benchmarks.measuring import Result, Settings, Way, compare, interleave, timed
 from benchmarks.reference import Published
@@ -79,8 +78,3 @@ def logging_overhead(settings: Settings) -> Result:
         times = interleave({"until in the store": whole}, repeats=settings.repeats, seconds=settings.seconds)
     shown = {"in the computation": blocked[-len(times["until in the store"]) :], **times}
     return Result(compare(f"logging {METRICS} metrics of an epoch", shown, amounts=float(EPOCHS)))
-
-
-def scratch_file(store: Store) -> Path:
-    """Return the file of a scratch store."""
-    return Path(store.uri.removeprefix("sqlite:///"))

@@ -79,7 +79,7 @@ def adversarial_epoch(settings: Settings) -> Result:
 def corrected_adversarial_epoch(settings: Settings) -> Result:
     """Time an epoch of corrected adversarial training (aA2M2E): PGD-10 on half of each batch."""
     data = noise(TRAIN, VALIDATION, FRAMES)
-    ways = {precision: _epoch(data, _config("aA2M2E", precision)) for precision in _precisions()}
+    ways: dict[str, Way] = {name: _epoch(data, _config("aA2M2E", name)) for name in _precisions()}
     times = interleave(ways, repeats=max(1, settings.repeats // 2), seconds=settings.seconds)
     name = f"corrected adversarial epoch, {FRAMES} frames"
     return Result(compare(name, times, amounts=float(TRAIN), unit="clips/s"))

@@ -1,0 +1,47 @@
+"""What a benchmark ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+import rmer
+from rmer.tracking.git import git_tags
+from rmer.tracking.schema import Tag
+
+PACKAGES = ("torch", "numpy", "mlflow")
+# What decides how fast matrices are multiplied.
+FLAGS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
+
+
+def facts() -> dict[str, str]:
+    """Return the machine, the versions, the code, the date, and how busy the machine was."""
+    tags = git_tags()
+    commit = tags.get(Tag.GIT_COMMIT, "unknown")[:12]
+    capabilities = torch.cpu.get_capabilities()
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": f"{commit}, changed since" if tags.get(Tag.GIT_DIRTY) == "true" else commit,
+        "CPU": _model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "threads": str(torch.get_num_threads()),
+        "flags": ", ".join(flag for flag in FLAGS if capabilities.get(flag)),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "load before": f"{os.getloadavg()[0]:.1f}",
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "rmer": rmer.__version__,
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def _model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
