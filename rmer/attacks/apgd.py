@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
+from rmer.attacks.base import Best, Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.pgd import ERROR, check_search, search_passes
+from rmer.attacks.search import ERROR, ObjectiveAttack, check_search, search_passes
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -21,7 +21,7 @@ RISING = 0.75
 
 
 @dataclass(frozen=True)
-class APGD(Attack):
+class APGD(ObjectiveAttack):
     """Ascend a loss by projected steps with momentum, the step size of each clip falling from 2 epsilon.
 
     At the checkpoints of the paper a clip's step is halved where fewer than 75 % of its steps since the last
@@ -39,14 +39,6 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         check_search(self.steps, self.restarts, self.name)
-
-    @property
-    def joint(self) -> bool:
-        return self.losses[0].joint
-
-    @property
-    def metric(self) -> str:
-        return self.losses[0].metric
 
     def passes(self, targets: int) -> Passes:
         return search_passes(self.losses, self.restarts, self.steps, targets)

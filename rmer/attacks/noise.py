@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
+from rmer.attacks.base import Best, Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.pgd import ERROR
+from rmer.attacks.search import ERROR, ObjectiveAttack
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -20,7 +20,7 @@ KINDS: tuple[NoiseKind, ...] = ("uniform", "sign", "gaussian")
 
 
 @dataclass(frozen=True)
-class Noise(Attack):
+class Noise(ObjectiveAttack):
     """Random noise, projected to the budget and the box.
 
     L-inf: ``uniform`` in the ball; ``sign``, +-epsilon in every cell; ``gaussian`` of standard deviation
@@ -45,14 +45,6 @@ class Noise(Attack):
             )
         if self.draws < 1:
             raise UserError("needs at least one draw", where=self.name, mend="Raise draws")
-
-    @property
-    def joint(self) -> bool:
-        return self.losses[0].joint
-
-    @property
-    def metric(self) -> str:
-        return self.losses[0].metric
 
     def passes(self, targets: int) -> Passes:
         return Passes(0, self.draws)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
-from rmer.attacks.objectives import ErrorObjective, Objective
+from rmer.attacks.base import Best, Crafted, Passes, Problem
+from rmer.attacks.objectives import Objective
+from rmer.attacks.search import ERROR, ObjectiveAttack, check_search, search_passes
 from rmer.attacks.threat import steepest
-from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
-
-ERROR = (ErrorObjective("mse"),)
 
 
 @dataclass(frozen=True)
-class PGD(Attack):
+class PGD(ObjectiveAttack):
     """Ascend a loss by steps of ``epsilon * relative_step``, projecting after each.
 
     Each of ``restarts`` starts is drawn at random in the ball; start i follows loss i (taken in turn). Kept
@@ -38,14 +35,6 @@ class PGD(Attack):
 
     def __post_init__(self) -> None:
         check_search(self.steps, self.restarts, self.name)
-
-    @property
-    def joint(self) -> bool:
-        return self.losses[0].joint
-
-    @property
-    def metric(self) -> str:
-        return self.losses[0].metric
 
     def passes(self, targets: int) -> Passes:
         if self.keep == "last":
@@ -82,20 +71,12 @@ class PGD(Attack):
 
 
 @dataclass(frozen=True)
-class SingleStep(Attack):
+class SingleStep(ObjectiveAttack):
     """One step to the border of the budget from the clean clip (Goodfellow et al., ICLR 2015)."""
 
     losses: tuple[Objective, ...] = ERROR
 
     name: ClassVar[str] = "single_step"
-
-    @property
-    def joint(self) -> bool:
-        return self.losses[0].joint
-
-    @property
-    def metric(self) -> str:
-        return self.losses[0].metric
 
     def passes(self, targets: int) -> Passes:
         return search_passes(self.losses, len(self.losses), 1, targets)
@@ -111,18 +92,3 @@ class SingleStep(Attack):
             final = network.predict_in_batches(iterate)
             best.update(iterate, objective.values(final, problem.labels))
         return best.crafted()
-
-
-def search_passes(losses: Sequence[Objective], starts: int, steps: int, targets: int) -> Passes:
-    """Return the cost a clip of a search that keeps the best iterate: one prediction clean, one a start."""
-    followed = [losses[start % len(losses)] for start in range(starts)]
-    gradients = sum(steps + loss.preparation(targets) for loss in followed)
-    # A joint loss is a function of all clips: their predictions come first, gradients batch by batch after.
-    joint = sum(steps for loss in followed if loss.joint)
-    return Passes(gradients, 1 + starts + joint)
-
-
-def check_search(steps: int, restarts: int, name: str) -> None:
-    """Raise UserError where a search has no step or no start."""
-    if steps < 1 or restarts < 1:
-        raise UserError("needs at least one step and one start", where=name, mend="Raise steps or restarts")

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Best, Crafted, Passes, Problem
+from rmer.attacks.base import Best, Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.pgd import ERROR
+from rmer.attacks.search import ERROR, ObjectiveAttack
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -24,7 +24,7 @@ TILES = 5
 
 
 @dataclass(frozen=True)
-class Square(Attack):
+class Square(ObjectiveAttack):
     """Change one square window at a time and keep the change where it raises the clip's value.
 
     A black-box attack: it asks for predictions only, ``queries`` a clip, and once for the clean clip's. What
@@ -55,10 +55,6 @@ class Square(Attack):
                 where=self.name,
                 mend="Use loss l1 or mse",
             )
-
-    @property
-    def metric(self) -> str:
-        return self.losses[0].metric
 
     def passes(self, targets: int) -> Passes:
         return Passes(0, 1 + self.queries)
