@@ -27,7 +27,7 @@ from rmer.evaluation.attacked import ADVERSARIES
 from rmer.evaluation.metrics import regression_scores
 from rmer.stages.analyze import analyze
 from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.assault import build_attacks, gradients_a_clip
+from rmer.stages.assault import build_attacks, gradients_of_run
 from rmer.stages.attack import attack, victims_of
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams, make_demo_data
@@ -191,7 +191,9 @@ def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tup
     attacks = build_attacks(params, EMOTIONS, victim.concepts, None)
     planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.budgets)
     assert run.metrics["cost/gradients"] == planned * len(victim.data.test)
-    price = gradients_a_clip(params, attacks, len(EMOTIONS), transfer=True) * len(victim.data.test)
+    price = gradients_of_run(
+        params, attacks, len(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True
+    )
     assert f"{price:,} attack gradients" in describe_attack(store, params)
 
 

@@ -19,6 +19,7 @@ from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
 from rmer.evaluation.evidence import Damage, Evidence
 from rmer.evaluation.metrics import clip_errors, regression_scores
+from rmer.evaluation.precision import compare_searches
 from rmer.evaluation.probes import (
     derivative_errors,
     measure_budget,
@@ -108,6 +109,17 @@ def gather(
     found = {name: run(name, attack, threat) for name, attack in controls(tier, surrogate).items()}
     twice = found.pop("more_steps")
     huge = run("huge", _huge(), subject.threat_at(HUGE))
+    searches = compare_searches(
+        network,
+        inputs,
+        labels,
+        white_box(tier)[0],
+        points,
+        seed=subject.seed,
+        batch_size=subject.batch_size,
+        progress=progress,
+        resume=resume,
+    )
     clean = predict(network, inputs)
     few = slice(0, 2)
     damages = {name: _damage(truth, {"mae": of}, subject.targets) for name, of in found.items()}
@@ -122,6 +134,7 @@ def gather(
         twice_the_steps=_united(truth, reported.predictions, twice),
         huge_epsilon=_damage(truth, {"mae": huge}, subject.targets),
         cold={**(other_norm or {}), threat.norm: cold},
+        searches=searches,
         gradients=measure_gradients(network, inputs, labels),
         slope_errors=derivative_errors(network, inputs, labels),
         repeats=measure_repeats(network, inputs[few]),

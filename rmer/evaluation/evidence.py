@@ -55,6 +55,28 @@ class Damage:
     corr: float | None = None
 
 
+@dataclass(frozen=True)
+class Searches:
+    """What two searches from the same starts found on the same clips, with two kinds of gradients.
+
+    Attributes
+    ----------
+    clips : how many clips were searched twice
+    clean : scores before the attack
+    exact, reduced : damage with gradients in float32 and in bfloat16, both scored in float32
+    """
+
+    clips: int
+    clean: Damage
+    exact: Damage
+    reduced: Damage
+
+    def loss(self, metric: str) -> float:
+        """Return the share of the float32 search's MAE that the other misses; negative: it found more."""
+        found = float(getattr(self.exact, metric))
+        return (found - float(getattr(self.reduced, metric))) / found if found != 0 else 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What was measured in one evaluation. What is left out makes its checks say so instead of passing.
@@ -69,6 +91,8 @@ class Evidence:
     twice_the_steps : damage of apgd with twice as many steps and everything else the same
     huge_epsilon : damage of apgd at a huge budget
     cold : norm -> epsilon -> damage of cold starts; epsilon 0 (clean) may be among them
+    searches : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
+        on each clip's error; empty where gradients are float32 anyway
     gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.probes`
     gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
     reported : metric -> value that is reported, each of the adversaries that are worst for it
@@ -85,6 +109,7 @@ class Evidence:
     twice_the_steps: Damage | None = None
     huge_epsilon: Damage | None = None
     cold: Mapping[str, Mapping[float, Damage]] = field(default_factory=dict)
+    searches: Mapping[float, Searches] | None = None
     gradients: Gradients | None = None
     slope_errors: Floats | None = None
     repeats: Repeats | None = None

@@ -41,6 +41,7 @@ CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
         attack_checks.white_box_at_least_transfer,
         attack_checks.attack_beats_noise,
         attack_checks.more_steps_change_little,
+        attack_checks.reduced_search_as_strong,
         attack_checks.huge_epsilon_breaks_the_model,
     )
 }

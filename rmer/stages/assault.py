@@ -22,6 +22,7 @@ from rmer.attacks.transfer import Transfer
 from rmer.data.standardised import Part, Standardised
 from rmer.evaluation.controls import control_cost
 from rmer.evaluation.evidence import Damage
+from rmer.evaluation.precision import comparison_cost
 from rmer.evaluation.suite import TIERS, white_box
 from rmer.parameters import listed
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
@@ -90,17 +91,36 @@ def build_attacks(
     return (KINDS[params.attack](**settings),)
 
 
-def gradients_a_clip(params: AttackParams, attacks: Sequence[Attack], targets: int, *, transfer: bool) -> int:
-    """Return the gradients that an attack run takes for each clip, three predictions counted as one.
+def gradients_of_run(
+    params: AttackParams,
+    attacks: Sequence[Attack],
+    targets: int,
+    *,
+    clips: int,
+    precision: Precision,
+    transfer: bool,
+) -> int:
+    """Return the gradients that an attack run takes, three predictions counted as one.
 
     ``targets`` is the number of the model's outputs; ``transfer`` tells whether there is another model for
     the controls of a suite to craft adversaries on.
     """
     passes = [attack.passes(targets) for attack in attacks]
-    gradients = sum(cost.gradients + cost.forwards // 3 for cost in passes) * len(params.budgets)
-    if params.attack == "suite":
-        gradients += control_cost(TIERS[params.settings["tier"]], targets, transfer=transfer)
-    return gradients
+    gradients = sum(cost.gradients + cost.forwards // 3 for cost in passes) * len(params.budgets) * clips
+    return gradients + controls_of_run(params, targets, clips=clips, precision=precision, transfer=transfer)
+
+
+def controls_of_run(
+    params: AttackParams, targets: int, *, clips: int, precision: Precision, transfer: bool
+) -> int:
+    """Return the gradients that the controls of a suite take, and its search with float32 gradients."""
+    if params.attack != "suite":
+        return 0
+    tier, budgets = TIERS[params.settings["tier"]], len(params.budgets)
+    controls = control_cost(tier, targets, transfer=transfer) * clips
+    if precision == "fp32":
+        return controls
+    return controls + comparison_cost(white_box(tier)[0], targets, clips=clips, budgets=budgets)
 
 
 def threat_at(params: AttackParams, data: Standardised) -> Callable[[float], Threat]:

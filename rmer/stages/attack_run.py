@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +11,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rmer.evaluation.controls import Subject, control_cost, gather
+from rmer.evaluation.controls import Subject, gather
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
+from rmer.evaluation.evidence import Searches
 from rmer.evaluation.metrics import constant_mae
+from rmer.evaluation.precision import precision_table
 from rmer.evaluation.sanity import failed, judge
 from rmer.evaluation.sanity import table as sanity_table
 from rmer.evaluation.suite import TIERS
 from rmer.evaluation.sweep import CURVE_METRICS, Point, Progress, curve_clips, curve_table, predict, sweep
 from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrograms import spectrogram_comparison
-from rmer.stages.assault import Assault, threat_at
+from rmer.stages.assault import Assault, controls_of_run, threat_at
 from rmer.stages.attack_tables import clip_metrics, clip_table
 from rmer.stages.explanation import log_explanation
 from rmer.systems.frozen import FrozenNetwork
@@ -38,11 +40,14 @@ def attack_and_log(run: Run, assault: Assault) -> None:
     run.params({"device": assault.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     network = assault.freeze(victim)
     gradients = sum(attack.passes(part.labels.shape[1]).gradients or 1 for attack in assault.attacks)
-    total = gradients * len(params.budgets)
-    if params.attack == "suite":
-        transfer = assault.surrogate is not None
-        total += control_cost(TIERS[params.settings["tier"]], part.labels.shape[1], transfer=transfer)
-    with tqdm(total=total * len(part), desc=params.attack, unit="gradient", leave=False) as bar:
+    total = gradients * len(params.budgets) * len(part) + controls_of_run(
+        params,
+        part.labels.shape[1],
+        clips=len(part),
+        precision=assault.precision,
+        transfer=assault.surrogate is not None,
+    )
+    with tqdm(total=total, desc=params.attack, unit="gradient", leave=False) as bar:
         points = sweep(
             network,
             part.inputs,
@@ -161,6 +166,17 @@ def _log_sanity(
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
+    if evidence.searches:
+        _log_searches(run, evidence.searches)
+
+
+def _log_searches(run: Run, searches: Mapping[float, Searches]) -> None:
+    """Log what gradients in bfloat16 cost the search; steps are as in ``curve/*``."""
+    table = precision_table(searches)
+    run.table(table, Artifact.PRECISION)
+    for row in table.to_dict("records"):
+        losses = {f"precision/{column}": row[column] for column in ("mae_loss", "mae_clipped_loss")}
+        run.metrics(losses, step=round(1e4 * row["epsilon"]))
 
 
 def _log_spectrograms(run: Run, assault: Assault, clips: list[str], adversaries: torch.Tensor) -> None:

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rmer.data.frontend import BANDS
 from rmer.data.splits import published_split
 from rmer.parameters import listed
-from rmer.stages.assault import build_attacks, gradients_a_clip
+from rmer.stages.assault import build_attacks, gradients_of_run
 from rmer.stages.attack import victims_of
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.plan import Plan, check_concepts
@@ -106,7 +106,8 @@ def estimate(plan: Plan, clips: int) -> Estimate:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(system) is not None
-            attack += len(plan.seeds) * parts["test"] * _gradients(attacking, targets, transfer=transfer)
+            gradients = _gradients(attacking, targets, clips=parts["test"], transfer=transfer)
+            attack += len(plan.seeds) * gradients
     unit = _time_one(frames, plan.params.device, plan.params.precision)
     models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
     arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.assaults.values())
@@ -140,7 +141,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
 def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: int, targets: int) -> Estimate:
     """Count and time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
     unit = _time_one(frames, params.device, params.precision)
-    gradients = models * clips * _gradients(params, targets, transfer=True)
+    gradients = models * _gradients(params, targets, clips=clips, transfer=True)
     return Estimate(
         runs=models,
         training_gradients=0,
@@ -151,9 +152,11 @@ def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: in
     )
 
 
-def _gradients(params: AttackParams, targets: int, *, transfer: bool) -> int:
+def _gradients(params: AttackParams, targets: int, *, clips: int, transfer: bool) -> int:
     names = tuple(f"target{index}" for index in range(targets))
-    return gradients_a_clip(params, build_attacks(params, names, (), None), targets, transfer=transfer)
+    precision = resolve_precision(params.precision, resolve_device(params.device))
+    attacks = build_attacks(params, names, (), None)
+    return gradients_of_run(params, attacks, targets, clips=clips, precision=precision, transfer=transfer)
 
 
 def _config(plan: Plan, system: System, seed: int) -> FitConfig:

@@ -81,6 +81,7 @@ class Artifact:
     CURVE = "tables/curve.csv"
     CURVE_CLIPS = "tables/curve_clips.csv"
     SANITY = "tables/sanity.csv"
+    PRECISION = "tables/precision.csv"
     REPORT = "report.html"
 
 
