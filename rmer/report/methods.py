@@ -36,7 +36,9 @@ class Methods:
         systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
     attack
         What attack runs said: ``attack``, ``norms``, ``epsilon`` (the reported one); of a suite ``tier``,
-        ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``.
+        ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where searches with
+        reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in per cent) and
+        ``search_clips`` (how many clips) of how many runs (``search_runs``).
     margins
         Endpoint -> margin of equivalence.
     comparisons
@@ -119,9 +121,18 @@ def _attack(facts: Methods) -> str:
         f"and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on the mean "
         "correlation over all clips jointly. The worst iterate of each clip was kept for raw and for clipped "
         f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were "
-        f"computed in {attack['precision']}, perturbations, comparisons and scores in float32. Budgets were "
-        "asserted on the stored adversaries, which were read back to be scored. Results are reported at "
-        f"epsilon {attack['epsilon']}."
+        f"computed in {attack['precision']}, perturbations, comparisons and scores in float32"
+        f"{_searched_twice(attack)}. Budgets were asserted on the stored adversaries, which were read back "
+        f"to be scored. Results are reported at epsilon {attack['epsilon']}."
+    )
+
+
+def _searched_twice(attack: Mapping[str, str]) -> str:
+    if "search_loss" not in attack:
+        return ""
+    return (
+        f"; of the MAE that float32 gradients reach from the same starts, on {attack['search_clips']} clips "
+        f"in each of {attack['search_runs']} runs, they missed {attack['search_loss']} % at most"
     )
 
 

@@ -24,6 +24,7 @@ from rmer.report.curves import curves_table
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
 from rmer.report.html import Report, ReportTable, Section
 from rmer.report.ladder import Step, ladder_section, ladder_table
+from rmer.report.precision import precision_section, precision_table
 from rmer.report.readable import REPORTED_2019, readable_table
 from rmer.report.robustness import readable_robustness, robustness_table
 from rmer.report.sanity import sanity_section, sanity_sentence, sanity_table
@@ -79,6 +80,7 @@ def assemble(
         "tests": tests_table(models, reference),
         "attacks": attacks_table(models, metrics),
         "sanity": sanity_table(evidence.sanity),
+        "precision": precision_table(evidence.searched_twice),
         "ladder": ladder_table(steps),
     }
     robustness = {norm: robustness_table(group, metrics) for norm, group in evidence.groups.items()}
@@ -146,6 +148,8 @@ def _sections(
         sections.append(curves_section(tables["curves"], robustness, reported))
     if evidence.sanity:
         sections.append(sanity_section(tables["sanity"]))
+        reduced = sum(item.reduced for item in evidence.selected)
+        sections.append(precision_section(evidence.searched_twice, tables["precision"], reduced=reduced))
     return sections
 
 

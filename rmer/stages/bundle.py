@@ -19,6 +19,8 @@ from rmer.evaluation.suite import TIERS
 from rmer.report.html import ReportTable
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
+from rmer.report.precision import largest_loss
+from rmer.report.readable import number
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assembly import Findings
 from rmer.stages.commands import reproduce_script
@@ -187,6 +189,10 @@ def _attack(evidence: Evidence) -> dict[str, str]:
     if tier is not None:
         facts |= {"tier": first.tags[Tag.TIER], "steps": str(tier.steps), "restarts": str(tier.restarts)}
         facts["joint_restarts"] = str(tier.joint_restarts)
+    worst = largest_loss(evidence.searched_twice)
+    if worst is not None:
+        facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
+        facts["search_runs"] = str(len(evidence.searched_twice))
     return facts
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report.html import UsedRun
+from rmer.report.precision import SearchedTwice
 from rmer.report.tables import in_order
 from rmer.stages.selection import Selected
 from rmer.tracking import Artifact, Store, Tag
@@ -38,12 +39,15 @@ class Evidence:
         The per-clip table of the first run.
     sanity
         Run in words -> its checks.
+    searched_twice
+        The runs whose search with reduced gradients was compared with one of float32 gradients.
     """
 
     selected: Sequence[Selected]
     groups: Mapping[str, Sequence[AttackedModel]]
     first_clips: pd.DataFrame
     sanity: Mapping[str, pd.DataFrame]
+    searched_twice: Sequence[SearchedTwice]
 
     @property
     def models(self) -> Sequence[AttackedModel]:
@@ -107,6 +111,12 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
             for item, table in zip(selected, checks, strict=True)
             if table is not None
         },
+        searched_twice=in_parallel(
+            lambda item: SearchedTwice(
+                run_in_words(item, selected), item.norm, _table(store, item, Artifact.PRECISION)
+            ),
+            [item for item in selected if item.searched_twice],
+        ),
     )
 
 

@@ -76,6 +76,16 @@ class Selected:
         """Whether the run attacked at several budgets."""
         return "curve/mae" in self.record.metrics
 
+    @property
+    def searched_twice(self) -> bool:
+        """Whether the search with reduced gradients was compared with one of float32 gradients."""
+        return "precision/mae_loss" in self.record.metrics
+
+    @property
+    def reduced(self) -> bool:
+        """Whether gradients were not in float32."""
+        return self.record.params.get("cfg.precision", "fp32") != "fp32"
+
 
 def select_attack_runs(
     store: Store, tags: Mapping[str, str], *, study: str, systems: Sequence[str], allow_mixed: bool
