@@ -46,7 +46,7 @@ class Problem:
 
     def uniform(self) -> Tensor:
         """Draw numbers uniform in [-1, 1), shaped like the inputs."""
-        return (self.draw(torch.rand, *self.inputs.shape[1:]) * 2 - 1).to(self.inputs)
+        return self.draw(torch.rand, *self.inputs.shape[1:]).to(self.inputs) * 2 - 1
 
     def gaussian(self) -> Tensor:
         """Draw numbers of the standard normal distribution, shaped like the inputs."""
@@ -76,7 +76,7 @@ class Problem:
         device, dtype = network.device, network.dtype
         warm = None if self.warm is None else self.warm.to(device, dtype)
         inputs, labels = self.inputs.to(device, dtype), self.labels.to(device, dtype)
-        return replace(self, inputs=inputs, labels=labels, warm=warm)
+        return replace(self, inputs=inputs, labels=labels, warm=warm, threat=self.threat.on(device))
 
 
 class Passes(NamedTuple):

@@ -60,12 +60,15 @@ class MinimalPerturbation(Attack):
         goal = self._values(network, problem, problem.inputs) + self.growth
         adversaries = self.inner.run(network, problem).adversaries
         reached = self._values(network, problem, adversaries) >= goal
-        whole = torch.as_tensor(problem.threat.epsilon, dtype=torch.float64).expand(len(goal))
-        minimal = torch.where(reached.cpu(), whole, torch.nan)
+        radii = _radii(problem)
+        minimal = torch.where(reached, radii, torch.nan)
+        # The one place where a GPU is waited for: what follows is for these clips alone.
         rows = reached.nonzero().flatten()
         if len(rows):
             some = problem.of(rows)
-            found, minimal[rows.cpu()] = self._bisected(network, some, adversaries[rows], goal[rows])
+            found, minimal[rows] = self._bisected(network, some, adversaries[rows], goal[rows])
+            threat = replace(some.threat, epsilon=minimal[rows])
+            require_none(threat.violations(some.inputs, found), threat, self.name)
             adversaries = adversaries.index_copy(0, rows, found)
         return Crafted(adversaries, columns={"minimal_epsilon": minimal})
 
@@ -73,7 +76,7 @@ class MinimalPerturbation(Attack):
         self, network: FrozenNetwork, problem: Problem, adversaries: Tensor, goal: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return adversaries and radii [clips] of clips whose whole budget is enough."""
-        enough = torch.as_tensor(problem.threat.epsilon, dtype=torch.float64).expand(len(goal))
+        enough = _radii(problem)
         short = torch.zeros_like(enough)
         for _ in range(self.bisections):
             middle = (short + enough) / 2
@@ -81,12 +84,15 @@ class MinimalPerturbation(Attack):
             found = self.inner.run(network, narrowed).adversaries
             hit = self._values(network, problem, found) >= goal
             adversaries = torch.where(hit.view(-1, 1, 1, 1), found, adversaries)
-            enough = torch.where(hit.cpu(), middle, enough)
-            short = torch.where(hit.cpu(), short, middle)
-        threat = replace(problem.threat, epsilon=enough)
-        require_none(threat.violations(problem.inputs, adversaries), threat, self.name)
+            enough = torch.where(hit, middle, enough)
+            short = torch.where(hit, short, middle)
         return adversaries, enough
 
     def _values(self, network: FrozenNetwork, problem: Problem, inputs: Tensor) -> Tensor:
         prediction = network.predict_in_batches(inputs)
         return next(iter(self.inner.losses[0].values(prediction, problem.labels).values()))
+
+
+def _radii(problem: Problem) -> Tensor:
+    """Return the radius of each clip's ball, float64 [clips]."""
+    return problem.threat.radius(problem.inputs.double()).view(-1).expand(len(problem.inputs))

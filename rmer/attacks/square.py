@@ -66,11 +66,14 @@ class Square(ObjectiveAttack):
         current = threat.project(problem.inputs, (stripes if linf else bumps)(problem))
         reached = self._asked(network, problem, current, best)
         draws = problem.draw(torch.rand, self.queries - 1, 6).to(problem.inputs.device)
-        for query in range(1, self.queries):
-            share = self.p_init * covered(query / self.queries)
-            changed = (_set_window if linf else _move_budget)(
-                problem.inputs, current, threat, share, draws[:, query - 1]
-            )
+        shares = [self.p_init * covered(query / self.queries) for query in range(1, self.queries)]
+        sides = [_side(problem.inputs, share, odd=not linf) for share in shares]
+        patterns = {} if linf else {side: bump(side).to(problem.inputs) for side in set(sides)}
+        for query, side in enumerate(sides):
+            if linf:
+                changed = _set_window(problem.inputs, current, threat, side, draws[:, query])
+            else:
+                changed = _move_budget(problem.inputs, current, threat, patterns[side], draws[:, query])
             candidate = threat.project(problem.inputs, changed)
             values = self._asked(network, problem, candidate, best)
             better = values > reached
@@ -127,9 +130,8 @@ def _hill(rows: int, columns: int) -> Tensor:
     return terms.flip(0).cumsum(0).flip(0)[distance]
 
 
-def _set_window(inputs: Tensor, current: Tensor, threat: Threat, share: float, draws: Tensor) -> Tensor:
+def _set_window(inputs: Tensor, current: Tensor, threat: Threat, side: int, draws: Tensor) -> Tensor:
     """Set a random window of each clip to x +- epsilon, one sign a window; ``draws`` is [batch, 6]."""
-    side = _side(inputs, share)
     window = _window(inputs, side, draws[:, 1], draws[:, 2])
     changed = current.clone()
     changed[window] = (inputs + threat.radius(inputs) * _signs(draws[:, 0]).to(inputs).view(-1, 1, 1, 1))[
@@ -138,9 +140,12 @@ def _set_window(inputs: Tensor, current: Tensor, threat: Threat, share: float, d
     return changed
 
 
-def _move_budget(inputs: Tensor, current: Tensor, threat: Threat, share: float, draws: Tensor) -> Tensor:
-    """Empty one random window of each clip and let another have all that is free; ``draws`` is [batch, 6]."""
-    side = _side(inputs, share, odd=True)
+def _move_budget(inputs: Tensor, current: Tensor, threat: Threat, pattern: Tensor, draws: Tensor) -> Tensor:
+    """Empty one random window of each clip and let another have all that is free; ``draws`` is [batch, 6].
+
+    ``pattern`` [side, side] is the bump of windows of that side.
+    """
+    side = len(pattern)
     delta = current - inputs
     filled = _window(inputs, side, draws[:, 2], draws[:, 3])
     emptied = _window(inputs, side, draws[:, 4], draws[:, 5])
@@ -148,7 +153,6 @@ def _move_budget(inputs: Tensor, current: Tensor, threat: Threat, share: float, 
     delta[filled] = 0.0
     delta[emptied] = 0.0
     free = (threat.radius(inputs).view(-1).square() - l2_norms(delta).square()).clamp_min(0.0).sqrt()
-    pattern = bump(side).to(inputs)
     flipped = (draws[:, 1] < 0.5).view(-1, 1, 1)
     new = old + _signs(draws[:, 0]).to(inputs).view(-1, 1, 1) * torch.where(flipped, pattern, pattern.T)
     delta[filled] = steepest(new, "l2") * free.view(-1, 1, 1)

@@ -24,6 +24,9 @@ ROUNDS = 2
 class Threat:
     """A norm ball around each clip, intersected with the box of valid spectrograms.
 
+    Tensors may lie on any device; :meth:`on` moves them to that of the inputs, so that no step of an attack
+    has to. Radii on a GPU are not checked, as one would have to wait for them.
+
     Attributes
     ----------
     norm : "linf" or "l2"
@@ -41,7 +44,7 @@ class Threat:
         if self.norm not in NORMS:
             raise UserError(f"{self.norm!r} is no norm", where="norm", mend="Use linf or l2")
         radii = torch.as_tensor(self.epsilon)
-        if not bool(((radii >= 0) & radii.isfinite()).all()):
+        if radii.device.type == "cpu" and not bool(((radii >= 0) & radii.isfinite()).all()):
             raise UserError(f"{self.epsilon} is out of range", where="epsilon", mend="Give a number >= 0")
 
     @classmethod
@@ -62,11 +65,19 @@ class Threat:
 
     def radius(self, inputs: Tensor) -> Tensor:
         """Return the radius of the ball around each clip, [1 or clips, 1, 1, 1]."""
-        return torch.as_tensor(self.epsilon, dtype=torch.float64).to(inputs).view(-1, 1, 1, 1)
+        if isinstance(self.epsilon, Tensor):
+            return self.epsilon.double().to(inputs).view(-1, 1, 1, 1)
+        return torch.full((1, 1, 1, 1), self.epsilon, dtype=inputs.dtype, device=inputs.device)
 
     def of(self, rows: slice | list[int]) -> Threat:
         """Return the threat model of some of the clips."""
         return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
+
+    def on(self, device: torch.device) -> Threat:
+        """Return the threat model with its tensors on a device."""
+        epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
+        floor, ceiling = (None if bound is None else bound.to(device) for bound in (self.floor, self.ceiling))
+        return Threat(self.norm, epsilon, floor, ceiling)
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.
@@ -132,7 +143,7 @@ class Threat:
 
     def _bounds(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the largest valid value of each cell, broadcastable to ``inputs``."""
-        low, high = inputs.new_tensor(-torch.inf), inputs.new_tensor(torch.inf)
+        low, high = (inputs.new_full((), bound) for bound in (-torch.inf, torch.inf))
         # The clip itself is always valid, also where rounding puts it a hair outside floor or ceiling.
         if self.floor is not None:
             low = torch.minimum(self.floor.to(inputs), inputs)
