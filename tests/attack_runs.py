@@ -10,7 +10,9 @@ import pandas as pd
 
 from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
 from rmer.evaluation.curves import area_over_log_epsilon
+from rmer.evaluation.evidence import Searches
 from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.precision import precision_table
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 
 EMOTIONS = ("tension", "tender", "valence")
@@ -60,6 +62,7 @@ def suite_run(
     emotions: Sequence[str] = EMOTIONS,
     epsilons: Sequence[float] = EPSILONS,
     sanity: pd.DataFrame = PASSED,
+    searches: Mapping[float, Searches] | None = None,
     **changes: Any,
 ) -> str:
     """Log a suite of attacks on one model.
@@ -67,7 +70,7 @@ def suite_run(
     At the reported budget of .01 its adversaries worst for clipped MAE move every prediction by about
     ``damage`` away from the labels, those worst for raw MAE by three times that; damage grows with the root
     of epsilon. Those worst for correlation lose the part of the labels in their
-    predictions. Two clips share an album.
+    predictions. Two clips share an album. ``searches`` are those of both precisions, where that is bf16.
     """
     listed = ",".join(f"{epsilon:g}" for epsilon in epsilons)
     settings = {
@@ -110,6 +113,10 @@ def suite_run(
         values_along = [row[metric] for row in curve]
         metrics |= {f"curve/{metric}": values_along[-1]}
         metrics |= {f"auc/{metric}": area_over_log_epsilon([0.0, *epsilons], values_along)}
+    if searches is not None:
+        params["precision"] = "bf16"
+        tables["tables/precision.csv"] = precision_table(searches)
+        metrics["precision/mae_loss"] = float(tables["tables/precision.csv"]["mae_loss"].iloc[-1])
     spec = _spec(study, system, seed, values, params)
     return store.perform(spec, lambda run: _log(run, tables, metrics)).run_id
 

@@ -22,6 +22,7 @@ from rmer.evaluation.sanity import judge
 from rmer.evaluation.suite import Tier, white_box
 from rmer.evaluation.sweep import Point, predict, sweep
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.precision import Precision
 
 CLIPS, FRAMES, BANDS = 16, 12, 32
 TARGETS = EMOTIONS
@@ -120,6 +121,7 @@ class Evaluation:
     inputs: Tensor
     labels: Tensor
     logged_by_training: Mapping[str, float]
+    precision: Precision = "fp32"
     threat_at: ThreatAt = threat_at
     # The reported attacks, and the labels and budgets that they get (None: those that all else gets).
     attacks: tuple[Attack, ...] = white_box(TIER)
@@ -145,7 +147,7 @@ class Evaluation:
 
     @cached_property
     def network(self) -> FrozenNetwork:
-        return FrozenNetwork(self.model, batch_size=CLIPS)
+        return FrozenNetwork(self.model, precision=self.precision, batch_size=CLIPS)
 
     def points(self) -> list[Point]:
         """Attack within all budgets."""

@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from attack_runs import attack_run, suite_run
+from attack_runs import EPSILONS, attack_run, suite_run
 
 from rmer.errors import UserError
+from rmer.evaluation.evidence import Damage, Searches
 from rmer.parameters import Parameters
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
@@ -45,9 +46,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Anal
         for system, damage in {"A2E": 0.2, "A2M2E": 0.1}.items():
             for seed in (1, 2):
                 trained = _train_run(store, system, seed)
-                run_id = suite_run(store, "paper", system, seed, damage=damage)
+                run_id = suite_run(store, "paper", system, seed, damage=damage, searches=searches(seed))
                 store.set_tags(run_id, {Tag.TRAIN_RUN_ID: trained})
         yield store, analyze(store, AnalyzeParams(study="paper", bundle=str(folder / "out"))), folder / "out"
+
+
+def searches(seed: int) -> dict[float, Searches]:
+    """Searches of both precisions, of which the reduced one misses a hundredth of ``seed`` per cent."""
+    clean, found = Damage(0.1, 0.1), 0.2 * (1 - seed / 1e4)
+    return {epsilon: Searches(5, clean, Damage(0.2, 0.2), Damage(found, found)) for epsilon in EPSILONS}
 
 
 def _train_run(store: Store, system: str, seed: int) -> str:
@@ -88,7 +95,9 @@ def check_latex(text: str) -> None:
 def test_every_table_and_the_document_are_well_formed(made: tuple[Store, Analysis, Path]) -> None:
     _, _, folder = made
     tables = sorted((folder / "tables").glob("*.tex"))
-    assert {"systems", "corrected-comparison", "sanity-checks"} <= {table.stem for table in tables}
+    assert {"systems", "corrected-comparison", "sanity-checks", "precision-of-gradients"} <= {
+        table.stem for table in tables
+    }
     for file in [*tables, folder / "paper.tex", folder / "methods.tex"]:
         check_latex(file.read_text())
     document = (folder / "paper.tex").read_text()
@@ -120,6 +129,15 @@ def test_columns_of_a_group_stand_under_its_title() -> None:
     assert r"\cmidrule(lr){3-4}" in lines
     assert r"A2E & $1$ & $.10 \pm .01$ & $-.5$ & $3.0e-08$ \\" in lines
     assert r"\label{tab:systems}" in lines
+
+
+def test_the_report_shows_what_the_precision_of_gradients_costs(made: tuple[Store, Analysis, Path]) -> None:
+    store, analysis, _ = made
+    table = store.read_table(analysis.outcome.run_id, "tables/precision.csv")
+    assert table[["epsilon", "models"]].to_numpy().tolist() == [[0.002, 4], [0.01, 4], [0.05, 4]]
+    assert table["mae_worst_loss"].tolist() == pytest.approx([2e-4] * 3)
+    titles = [section.title for section in analysis.report.sections]
+    assert titles[titles.index("Sanity checks") + 1] == "Precision of gradients"
 
 
 def test_figures_are_there_as_pdf_and_svg(made: tuple[Store, Analysis, Path]) -> None:
@@ -157,6 +175,9 @@ def test_methods_are_filled_from_the_runs(made: tuple[Store, Analysis, Path]) ->
         "learning rate 0.0005, batches of 8, at most 12 epochs, patience 50",
         "L-inf balls of epsilon 0.002, 0.01 and 0.05 a cell",
         "APGD (Croce and Hein 2020) of 20 steps: from 2 starts",
+        "Gradients were computed in bf16, perturbations, comparisons and scores in float32; of the MAE that "
+        "float32 gradients reach from the same starts, on 5 clips in each of 4 runs, they missed .02 "
+        r"\% at most. Budgets",
         "reported at epsilon 0.01",
         "Holm's correction over all 2 comparisons",
         "within .02 (MAE) and .05 (correlation)",

@@ -25,6 +25,8 @@ from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.evaluation.attacked import ADVERSARIES
 from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.precision import COMPARED, comparison_cost
+from rmer.evaluation.suite import TIERS, Tier
 from rmer.stages.analyze import analyze
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assault import build_attacks, gradients_of_run
@@ -367,6 +369,37 @@ def test_a_model_of_ours_is_attacked_on_its_own_data_whatever_the_uri(tmp_path: 
     assert by_uri.skipped
     assert by_uri.run_id == by_tag.run_id
     assert store.get(by_tag.run_id).tags[Tag.SPLIT_SCHEME] == "album"
+
+
+def test_a_suite_with_reduced_gradients_says_what_they_cost(
+    tmp_path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TIERS, "quick", Tier(("linf",), (0.002, 0.01), 3, 2, 1, 10))
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo)
+    train(store, TrainParams(system="A2E", epochs=1, device="cpu"))
+    params = AttackParams(attack="suite", system="A2E", precision="bf16", device="cpu")
+    price = describe_attack(store, params)
+    (outcome,) = attack(store, params)
+    table = store.read_table(outcome.run_id, Artifact.PRECISION)
+    assert table["epsilon"].tolist() == [0.002, 0.01]
+    (victim,) = victims_of(store, params)
+    clips = len(victim.data.test)
+    assert set(table["clips"]) == {min(clips, COMPARED)}
+    for metric in ("mae_loss", "mae_clipped_loss"):
+        losses = store.metric_history(outcome.run_id, f"precision/{metric}")
+        assert losses == [(20, pytest.approx(table[metric][0])), (100, pytest.approx(table[metric][1]))]
+    checks = store.read_table(outcome.run_id, Artifact.SANITY).set_index("check")
+    value = max(table["mae_loss"].max(), table["mae_clipped_loss"].max())
+    assert checks.loc["reduced_search_as_strong", "value"] == pytest.approx(value)
+    # Two starts on the error and one on the correlation, of three steps; controls are no part of it.
+    assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3)
+    attacks = build_attacks(params, EMOTIONS, (), None)
+    gradients = gradients_of_run(params, attacks, len(EMOTIONS), clips=clips, precision="bf16", transfer=True)
+    assert f"{gradients:,} attack gradients" in price
+    assert gradients - gradients_of_run(
+        params, attacks, len(EMOTIONS), clips=clips, precision="fp32", transfer=True
+    ) == comparison_cost(attacks[0], len(EMOTIONS), clips=clips, budgets=2)
 
 
 def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path) -> None:

@@ -85,7 +85,13 @@ def test_a_sound_evaluation_passes_every_check(tmp_path: Path) -> None:
     l2 = partial(threat_at, norm="l2")
     other = Evaluation.sound(tmp_path, threat_at=l2)
     sound = Evaluation.sound(tmp_path, surrogate=trained(1), other_norm={"l2": curve(other)})
-    for evaluation, unknown in ((sound, set()), (other, {"l2_at_least_linf", "white_box_at_least_transfer"})):
+    reduced = Evaluation.sound(tmp_path, precision="bf16")
+    one_norm_and_model = {"l2_at_least_linf", "white_box_at_least_transfer"}
+    for evaluation, unknown in (
+        (sound, {"reduced_search_as_strong"}),
+        (other, {"reduced_search_as_strong", *one_norm_and_model}),
+        (reduced, one_norm_and_model),
+    ):
         checks = evaluation.checks().values()
         assert [check for check in checks if check.passed is False] == []
         assert {check.name for check in checks if check.passed is None} == unknown
@@ -278,6 +284,11 @@ def too_few_steps(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
 @caught_by("gradients_spent")
 def single_step_taken_for_an_iterated_attack(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation.sound(folder, attacks=(SingleStep(L1), CORRELATION))
+
+
+@caught_by("reduced_search_as_strong")
+def network_that_bfloat16_cannot_compute(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, model=nn.Sequential(Shifted(), trained()), precision="bf16")
 
 
 @caught_by("attack_beats_noise", "share_of_zero_gradients")
@@ -473,6 +484,13 @@ class HalfStopped(nn.Module):
 class Reversed(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return 2 * inputs.detach() - inputs
+
+
+class Shifted(nn.Module):
+    """Adds what it takes away: nothing in float32, and in bfloat16 all that is smaller than 1."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + 256 - 256
 
 
 class AlwaysDropping(nn.Module):

@@ -129,6 +129,7 @@ def test_what_the_analysis_of_a_suite_logs(store: Store, analysis: Analysis) -> 
     for path in ("tables/sanity.csv", "tables/ladder.csv", "figures/curves.svg", "figures/differences.png"):
         assert store.download(run_id, path).stat().st_size > 100
     page = store.download(run_id, "report.html").read_text()
+    assert "Gradients were computed in float32, so there is nothing to compare." in page
     for title in ("Corrected comparison", "Over the budget", "Sanity checks", "From the published study"):
         assert f"<h2>{title}" in page
     metrics = store.get(run_id).metrics

@@ -16,7 +16,7 @@ from rmer.report.readable import number, tick
 from rmer.report.robustness import METRICS
 
 TITLE = "Precision of gradients"
-ERRORS = ("mae_clipped", "mae")
+ERRORS = {"mae_clipped": "clipped MAE", "mae": "MAE"}
 KINDS = {
     "fp32": "float32",
     "bf16": "bfloat16",
@@ -105,7 +105,8 @@ def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, red
             "attack again to compare."
         )
         return Section(TITLE, [nothing])
-    others = f" {reduced - len(runs)} older ones were not." if reduced > len(runs) else ""
+    older = reduced - len(runs)
+    others = f" In {_runs(older)} of an older version it was not." if older else ""
     paragraphs = [
         "Perturbations, comparisons, best iterates and scores are in float32; gradients of "
         f"{_runs(reduced)} were computed in bfloat16. In {_runs(len(runs))} the attack on the error was "
@@ -139,8 +140,8 @@ def _answer(worst: Loss) -> str:
     loss = "nothing" if worst.value <= 0 else f"{number(100 * worst.value)} %"
     norm = NORM_NAMES.get(worst.norm, worst.norm)
     return (
-        f"At worst, the search with bfloat16 gradients missed {loss} of the MAE ({METRICS[worst.metric]} of "
-        f"{worst.run} at ε {tick(worst.epsilon)}, {norm}): {'within' if within else 'beyond'} the limit of "
+        f"At worst, the search with bfloat16 gradients missed {loss} of the {ERRORS[worst.metric]} "
+        f"({worst.run}, {norm} ε {tick(worst.epsilon)}): {'within' if within else 'beyond'} the limit of "
         f"{100 * REDUCED_SEARCH:g} %."
     )
 

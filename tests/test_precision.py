@@ -1,0 +1,247 @@
+"""Searches with bfloat16 gradients beside those with float32 ones: comparison, price and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from networks import linear_regressor
+from regressors import CELLS, spectrograms, trained
+
+from rmer.attacks.apgd import APGD
+from rmer.attacks.losses import absolute_error
+from rmer.attacks.objectives import ErrorObjective
+from rmer.attacks.threat import Threat
+from rmer.evaluation.evidence import Damage, Evidence, NotMeasuredError, Searches
+from rmer.evaluation.metrics import clip_errors
+from rmer.evaluation.precision import COMPARED, compare_searches, comparison_cost, precision_table
+from rmer.evaluation.sanity import CHECKS
+from rmer.evaluation.suite import TIERS
+from rmer.evaluation.sweep import Point, sweep
+from rmer.report import precision as report
+from rmer.stages.assault import build_attacks, gradients_of_run
+from rmer.stages.attack_params import AttackParams
+from rmer.systems.frozen import FrozenNetwork
+
+EPSILONS = (0.05, 0.2)
+# Few steps, so that where a search ends depends on where it started.
+ATTACK = APGD(3, (ErrorObjective("l1"), ErrorObjective("mse")), restarts=2)
+CHECK = CHECKS["reduced_search_as_strong"]
+linf = partial(Threat, "linf")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks are so small that threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def case() -> tuple[FrozenNetwork, torch.Tensor, torch.Tensor]:
+    """A trained network that takes gradients in bfloat16, with clips and labels."""
+    network, inputs, labels = trained(0)
+    return FrozenNetwork(network, precision="bf16"), inputs[:12], labels[:12]
+
+
+def test_searches_of_a_linear_model_end_at_its_optimum() -> None:
+    model = linear_regressor(1, CELLS)
+    inputs = spectrograms(8)
+    # Far from the labels, so that the sign of the error, and with it the worst perturbation, is known.
+    labels = model(inputs)["output"].detach() + 100.0
+    network = FrozenNetwork(model, precision="bf16")
+    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
+    found = compare_searches(network, inputs, labels, ATTACK, points)
+    slope = float(model.weights.detach().abs().sum())
+    assert list(found) == list(EPSILONS)
+    for epsilon, both in found.items():
+        assert (both.clips, both.clean.mae) == (COMPARED, pytest.approx(100.0))
+        assert both.exact.mae == pytest.approx(100.0 + epsilon * slope, rel=1e-12)
+        assert both.reduced.mae == pytest.approx(both.exact.mae, rel=1e-12)
+        assert both.loss("mae") == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_search_with_float32_gradients_is_the_one_that_a_float32_run_would_make(
+    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+) -> None:
+    network, inputs, labels = case
+    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf, seed=5)
+    found = compare_searches(network, inputs, labels, ATTACK, points, seed=5)
+    exact = FrozenNetwork(trained(0)[0])
+    whole = sweep(exact, inputs, labels, (ATTACK,), EPSILONS, linf, seed=5, batch_size=12)
+    for point, reduced, both in zip(whole, points, found.values(), strict=True):
+        for searched, damage in ((point, both.exact), (reduced, both.reduced)):
+            assert damage.mae == pytest.approx(score(labels, searched, "mae"), abs=1e-6)
+            assert damage.mae_clipped == pytest.approx(score(labels, searched, "mae_clipped"), abs=1e-6)
+    assert found[0.2].exact.mae != found[0.2].reduced.mae, "two searches, not one"
+    assert compare_searches(exact, inputs, labels, ATTACK, whole) == {}
+
+
+def score(labels: torch.Tensor, point: Point, metric: str) -> float:
+    errors = clip_errors(labels, point.predictions[metric], clipped=metric == "mae_clipped")
+    return float(errors[:COMPARED].mean())
+
+
+def test_warm_starts_are_those_of_the_reported_search(
+    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+) -> None:
+    network, inputs, labels = case
+    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf, warm=True)
+    found = compare_searches(network, inputs, labels, ATTACK, points)
+    few = slice(0, COMPARED)
+    exact = FrozenNetwork(trained(0)[0])
+    before = points[0].results[0].adversaries[few]
+    warm, cold = (
+        ATTACK(exact, inputs[few], labels[few], linf(0.2), warm=start).adversaries for start in (before, None)
+    )
+    errors = [absolute_error(exact.predict(end)["output"], labels[few]).mean() for end in (warm, cold)]
+    assert found[0.2].exact.mae == pytest.approx(float(errors[0]), abs=1e-6)
+    assert float(errors[0]) > float(errors[1]) + 1e-4
+
+
+def test_what_was_searched_is_not_searched_again(
+    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    network, inputs, labels = case
+    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
+    first, again, elsewhere = (
+        compare_searches(network, inputs, labels, ATTACK, points, seed=seed, resume=folder)
+        for seed, folder in ((0, tmp_path), (1, tmp_path), (1, tmp_path / "other"))
+    )
+    assert again == first, "from the file, whatever the seed"
+    assert elsewhere != first
+
+
+@pytest.mark.parametrize("clips", [3, 12])
+def test_the_price_is_that_of_the_gradients(
+    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], clips: int
+) -> None:
+    network, inputs, labels = (case[0], case[1][:clips], case[2][:clips])
+    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
+    done: list[int] = []
+    spent = network.gradients
+    compare_searches(network, inputs, labels, ATTACK, points, progress=done.append)
+    assert network.gradients == spent, "none of them in bfloat16, or in the cost of the reported attacks"
+    price = comparison_cost(ATTACK, labels.shape[1], clips=clips, budgets=2)
+    # Two starts of three steps a clip and budget; three predictions count as one gradient.
+    assert sum(done) == price == 2 * min(clips, COMPARED) * (6 + 1)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_comparison_costs_less_than_a_twelfth_of_a_suite(tier: str) -> None:
+    params = AttackParams(attack="suite", tier=tier)
+    attacks = build_attacks(params, (), (), None)
+    reduced, exact = (
+        gradients_of_run(params, attacks, 8, clips=36, precision=precision, transfer=True)  # type: ignore[arg-type]
+        for precision in ("bf16", "fp32")
+    )
+    budgets = len(TIERS[tier].epsilons) + (0.01 not in TIERS[tier].epsilons)
+    assert reduced - exact == comparison_cost(attacks[0], 8, clips=36, budgets=budgets)
+    assert 0 < reduced / exact - 1 < 1 / 12
+
+
+def searches(exact: float, reduced: float, clean: float = 0.1) -> Searches:
+    return Searches(5, Damage(clean, clean), Damage(exact, exact), Damage(reduced, 2 * reduced))
+
+
+@pytest.mark.parametrize(
+    ("reduced", "passed"), [(0.4, True), (0.393, True), (0.391, False), (0.5, True), (np.nan, False)]
+)
+def test_the_limit_is_two_per_cent_at_every_budget(reduced: float, passed: bool) -> None:
+    found = {0.002: searches(0.2, 0.2), 0.05: searches(0.4, reduced)}
+    verdict = CHECK(Evidence(norm="linf", epsilon=0.01, searches=found))
+    assert verdict.passed is passed
+    assert verdict.limit == 0.02
+    assert ("fails at 0.05;" in verdict.detail) is not passed
+    assert "0.002;" not in verdict.detail
+
+
+def test_the_detail_says_what_share_of_the_damage_is_missed() -> None:
+    verdict = CHECK(Evidence(norm="linf", epsilon=0.01, searches={0.01: searches(0.2, 0.19)}))
+    assert verdict.value == pytest.approx(0.05)
+    assert "mae at epsilon 0.01 0.1900, with float32 gradients 0.2000, 10 % of the damage" in verdict.detail
+
+
+@pytest.mark.parametrize(("found", "reason"), [({}, "gradients are float32"), (None, "was not measured")])
+def test_what_is_not_judged_says_why(found: dict[float, Searches] | None, reason: str) -> None:
+    with pytest.raises(NotMeasuredError, match=reason):
+        CHECK(Evidence(norm="linf", epsilon=0.01, searches=found))
+
+
+def table(*losses: float, clips: int = 5) -> pd.DataFrame:
+    """``tables/precision.csv`` of a run that loses these shares at epsilon .002, .01, ..."""
+    found = {
+        epsilon: Searches(
+            clips,
+            Damage(0.1, 0.1),
+            Damage(0.4, 0.2),
+            Damage(0.4 * (1 - loss), 0.2 * (1 - loss / 2)),
+        )
+        for epsilon, loss in zip((0.002, 0.01, 0.05), losses, strict=False)
+    }
+    return precision_table(found)
+
+
+def test_the_table_of_a_run() -> None:
+    rows = table(0.0, 0.01)
+    assert rows["epsilon"].tolist() == [0.002, 0.01]
+    assert rows["clips"].tolist() == [5, 5]
+    last = rows.iloc[1]
+    assert (last["mae_clean"], last["mae_fp32"], last["mae_bf16"]) == pytest.approx((0.1, 0.4, 0.396))
+    assert last["mae_loss"] == pytest.approx(0.01)
+    assert last["mae_clipped_loss"] == pytest.approx(0.005)
+    assert searches(0.0, 0.0).loss("mae") == 0.0
+
+
+def runs(*losses: Sequence[float], norm: str = "linf") -> list[report.SearchedTwice]:
+    return [report.SearchedTwice(f"A2E s{seed}", norm, table(*of_run)) for seed, of_run in enumerate(losses)]
+
+
+def test_the_report_has_a_row_a_norm_and_budget() -> None:
+    rows = report.precision_table([*runs([0.01], norm="l2"), *runs([0.0, 0.03], [0.01, -0.01])])
+    assert rows[["norm", "epsilon", "models"]].to_numpy().tolist() == [
+        ["linf", 0.002, 2],
+        ["linf", 0.01, 2],
+        ["l2", 0.002, 1],
+    ]
+    assert rows["mae_loss"].tolist() == pytest.approx([0.005, 0.01, 0.01])
+    assert rows["mae_worst_loss"].tolist() == pytest.approx([0.01, 0.03, 0.01])
+    # Of .4 - .1 that the float32 search adds, .4 - .396 is missing in the mean.
+    assert rows.loc[1, "mae_damage_loss"] == pytest.approx(0.004 / 0.3)
+    shown = report.readable_precision(rows)
+    assert shown.loc[1, ["Norm", "ε", "Models"]].tolist() == ["L∞", ".01", "2"]
+    assert shown.loc[1, ["MAE: loss (%)", "MAE: worst (%)"]].tolist() == ["1.00", "3.00"]
+    assert "Norm" not in report.readable_precision(rows[:2])
+
+
+@pytest.mark.parametrize(
+    ("losses", "sentence"),
+    [
+        ([0.0, 0.03], "missed 3.00 % of the MAE (A2E s1, L∞ ε .01): beyond the limit of 2 %."),
+        ([0.0, 0.004], "missed .40 % of the MAE (A2E s1, L∞ ε .01): within the limit of 2 %."),
+        ([-0.1, -0.2], "missed nothing of the clipped MAE (A2E s1, L∞ ε .002): within"),
+        ([0.0, np.nan], "missed - % of the clipped MAE (A2E s1, L∞ ε .01): beyond the limit"),
+    ],
+)
+def test_the_section_names_the_largest_loss(losses: list[float], sentence: str) -> None:
+    found = runs([-0.3, -0.3], losses)
+    section = report.precision_section(found, report.precision_table(found), reduced=3)
+    assert sentence in section.paragraphs[1]
+    assert "gradients of 3 runs were computed in bfloat16. In 2 runs" in section.paragraphs[0]
+    assert "the first 5 clips. In 1 run of an older version it was not." in section.paragraphs[0]
+    assert len(section.tables) == 1
+
+
+@pytest.mark.parametrize(("reduced", "reason"), [(0, "in float32, so"), (2, "no run was searched again")])
+def test_without_comparison_one_line_says_why(reduced: int, reason: str) -> None:
+    section = report.precision_section([], report.precision_table([]), reduced=reduced)
+    (line,) = section.paragraphs
+    assert reason in line
+    assert section.tables == ()
