@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from networks import linear_regressor
+from networks import linear_regressor, synthetic_data
 from regressors import BANDS, LinearBottleneck, spectrograms
 from torch import Tensor
 from waiting import DEVICE, crossings
@@ -29,7 +30,11 @@ from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer
+from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.devices import fixed_shapes, prepare_device
 from rmer.systems.frozen import FrozenNetwork
+from rmer.training.fit import _Training
+from rmer.training.protocol import TrainProtocol, resolve_fit
 
 CLIPS = 4
 ERRORS: tuple[Objective, ...] = (ErrorObjective("l1"), OutputObjective(), SignsObjective())
@@ -119,6 +124,51 @@ def test_no_optimiser_of_the_published_attack_waits(optimiser: str) -> None:
 def test_asgd_waits_as_it_keeps_its_step_size_on_the_device() -> None:
     with pytest.raises(RuntimeError, match="meta"):
         sent(PublishedAttack(max_iters=2, optimiser="ASGD"))
+
+
+def sent_by_an_epoch(system: str, protocol: TrainProtocol, clips: int) -> list[str]:
+    """Run the steps of an epoch on the device and return what is sent there."""
+    config = resolve_fit(CATALOGUE[system], protocol, seed=6, adversarial_iterations=2, batch_size=4)
+    if config.adversarial is not None:
+        config = replace(config, adversarial=replace(config.adversarial, every=1))
+    training = _Training(synthetic_data(train=clips, validation=2), config, DEVICE, None)
+    with crossings() as found:
+        training._steps(1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("system", "protocol"), [("A2M2E", "published"), ("A2M2E", "corrected"), ("aA2E", "published")]
+)
+def test_of_an_epoch_the_order_of_clips_alone_is_sent(system: str, protocol: TrainProtocol) -> None:
+    assert len(sent_by_an_epoch(system, protocol, clips=8)) == 1
+
+
+def test_corrected_adversarial_steps_send_the_start_of_their_search() -> None:
+    assert len(sent_by_an_epoch("aA2M2E", "corrected", clips=8)) == 1 + 2
+
+
+def test_float32_is_ieee_float32_on_a_gpu_whatever_was_asked_for_before() -> None:
+    before = torch.backends.fp32_precision
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.fp32_precision = "tf32"
+    try:
+        prepare_device(torch.device("cuda"))
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.deterministic
+    finally:
+        torch.backends.fp32_precision = before
+
+
+def test_algorithms_are_tried_for_attacks_on_a_gpu_alone() -> None:
+    assert not torch.backends.cudnn.benchmark
+    for device, tried in (("cuda", True), ("cpu", False)):
+        with fixed_shapes(torch.device(device)):
+            assert torch.backends.cudnn.benchmark == tried
+        assert not torch.backends.cudnn.benchmark
 
 
 WAITS: dict[str, Callable[[Tensor], object]] = {

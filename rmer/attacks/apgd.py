@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Best, Crafted, Passes, Problem
+from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, ObjectiveAttack, check_search, search_passes
+from rmer.attacks.search import ERROR, Best, ObjectiveAttack, check_search, search_passes
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, final
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
+from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
 
 Progress = Callable[[int], object]
@@ -186,24 +187,59 @@ class Attack(ABC):
         BudgetError : an adversary of an enforced attack leaves ``threat``
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
-        size = len(inputs) if self.joint else batch_size
         parts: list[Crafted] = []
+        with fixed_shapes(network.device):
+            for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm):
+                clips = len(problem.inputs)
+                file = None if resume is None else resume / f"{first:05d}-{clips}.pt"
+                if file is not None and file.exists():
+                    part = Crafted(**torch.load(file, weights_only=True))
+                else:
+                    part = self._craft(network, problem)
+                    if file is not None:
+                        _save(part, file)
+                parts.append(part)
+                if progress is not None:
+                    progress(clips)
+        return self._measure(inputs.cpu(), parts, threat)
+
+    @final
+    def on_device(
+        self,
+        network: FrozenNetwork,
+        inputs: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        *,
+        seed: int = 0,
+        batch_size: int = 8,
+    ) -> tuple[Tensor, Tensor]:
+        """Attack clips that lie on the network's device and leave all there: what training needs.
+
+        Returns the adversaries [clips, 1, frames, bands], and which of them leave ``threat`` (bool [clips]),
+        for the caller to look at when it waits for the device anyway (:func:`require_none`).
+        """
+        problems = self._problems(inputs, labels, threat, seed, batch_size, None)
+        parts = [self.run(network, problem.on(network)).adversaries for _, problem in problems]
+        adversaries = torch.cat(parts)
+        return adversaries, threat.violations(inputs, adversaries)
+
+    def _problems(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        threat: Threat,
+        seed: int,
+        batch_size: int,
+        warm: Tensor | None,
+    ) -> Iterator[tuple[int, Problem]]:
+        """Yield the batches of a split, each with the place of its first clip."""
+        size = len(inputs) if self.joint else batch_size
         for first in range(0, len(inputs), size):
             rows = slice(first, min(first + size, len(inputs)))
-            file = None if resume is None else resume / f"{first:05d}-{rows.stop - first}.pt"
-            if file is not None and file.exists():
-                part = Crafted(**torch.load(file, weights_only=True))
-            else:
-                generators = [clip_generator(seed, index) for index in range(first, rows.stop)]
-                start = None if warm is None else warm[rows]
-                problem = Problem(inputs[rows], labels[rows], threat.of(rows), generators, start)
-                part = self._craft(network, problem)
-                if file is not None:
-                    _save(part, file)
-            parts.append(part)
-            if progress is not None:
-                progress(rows.stop - first)
-        return self._measure(inputs.cpu(), parts, threat)
+            generators = [clip_generator(seed, index) for index in range(first, rows.stop)]
+            start = None if warm is None else warm[rows]
+            yield first, Problem(inputs[rows], labels[rows], threat.of(rows), generators, start)
 
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
@@ -237,41 +273,6 @@ class Attack(ABC):
             gradients=sum(part.gradients for part in parts),
             forwards=sum(part.forwards for part in parts),
             seconds=sum(part.seconds for part in parts),
-        )
-
-
-class Best:
-    """The best iterates of each clip so far, one for each metric, by values to be raised; NaN never wins."""
-
-    def __init__(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
-        self.iterates = dict.fromkeys(values, iterates)
-        self.values = dict(values)
-        self.columns: dict[str, Tensor] = {}
-
-    @classmethod
-    def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
-        """Begin with the clean clips, so that no adversary is weaker than no attack."""
-        prediction = network.predict_in_batches(problem.inputs)
-        return cls(problem.inputs, objective.values(prediction, problem.labels))
-
-    @property
-    def main(self) -> Tensor:
-        """Best values [batch] of the main metric."""
-        return next(iter(self.values.values()))
-
-    def update(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
-        """Take over each clip whose value rose."""
-        for metric, found in values.items():
-            # A clean clip without a value (NaN) gives way to the first iterate that has one.
-            better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
-            self.iterates[metric] = torch.where(better.view(-1, 1, 1, 1), iterates, self.iterates[metric])
-            self.values[metric] = torch.where(better, found, self.values[metric])
-
-    def crafted(self) -> Crafted:
-        """Return what was found."""
-        main, *others = self.iterates
-        return Crafted(
-            self.iterates[main], {metric: self.iterates[metric] for metric in others}, self.columns
         )
 
 

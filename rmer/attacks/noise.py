@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Best, Crafted, Passes, Problem
+from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, ObjectiveAttack
+from rmer.attacks.search import ERROR, Best, ObjectiveAttack
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork

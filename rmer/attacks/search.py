@@ -1,12 +1,16 @@
-"""What attacks share that follow objectives: the metric that is attacked, the starts, and what they cost."""
+"""What attacks share that follow objectives: the metric attacked, the best iterates so far, and the cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rmer.attacks.base import Attack, Passes
+import torch
+from torch import Tensor
+
+from rmer.attacks.base import Attack, Crafted, Passes, Problem
 from rmer.attacks.objectives import ErrorObjective, Objective
 from rmer.errors import UserError
+from rmer.systems.frozen import FrozenNetwork
 
 ERROR = (ErrorObjective("mse"),)
 
@@ -26,6 +30,41 @@ class ObjectiveAttack(Attack):
     @property
     def metric(self) -> str:
         return self.losses[0].metric
+
+
+class Best:
+    """The best iterates of each clip so far, one for each metric, by values to be raised; NaN never wins."""
+
+    def __init__(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+        self.iterates = dict.fromkeys(values, iterates)
+        self.values = dict(values)
+        self.columns: dict[str, Tensor] = {}
+
+    @classmethod
+    def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
+        """Begin with the clean clips, so that no adversary is weaker than no attack."""
+        prediction = network.predict_in_batches(problem.inputs)
+        return cls(problem.inputs, objective.values(prediction, problem.labels))
+
+    @property
+    def main(self) -> Tensor:
+        """Best values [batch] of the main metric."""
+        return next(iter(self.values.values()))
+
+    def update(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+        """Take over each clip whose value rose."""
+        for metric, found in values.items():
+            # A clean clip without a value (NaN) gives way to the first iterate that has one.
+            better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
+            self.iterates[metric] = torch.where(better.view(-1, 1, 1, 1), iterates, self.iterates[metric])
+            self.values[metric] = torch.where(better, found, self.values[metric])
+
+    def crafted(self) -> Crafted:
+        """Return what was found."""
+        main, *others = self.iterates
+        return Crafted(
+            self.iterates[main], {metric: self.iterates[metric] for metric in others}, self.columns
+        )
 
 
 def search_passes(losses: Sequence[Objective], starts: int, steps: int, targets: int) -> Passes:

@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Best, Crafted, Passes, Problem
+from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, ObjectiveAttack
+from rmer.attacks.search import ERROR, Best, ObjectiveAttack
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork

@@ -1,10 +1,15 @@
-"""Where to compute."""
+"""Where to compute, and with what arithmetic on a GPU."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from rmer.errors import UserError
+from rmer.systems.allocation import keep_freed_memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -22,3 +27,43 @@ def resolve_device(name: str) -> torch.device:
         mend = "Use auto, cpu, cuda or cuda:<number>"
         raise UserError(f"cannot compute on {name!r} ({reason})", where="device", mend=mend) from error
     return device
+
+
+def clips_at_once(device: torch.device) -> int:
+    """Return how many clips an attack takes at once: on a CPU more than 8 are no faster."""
+    return 8 if device.type == "cpu" else 64
+
+
+def prepare_device(device: torch.device) -> None:
+    """Set what this process needs to compute on a device.
+
+    On a CPU memory is kept. On a GPU float32 is IEEE float32: by default convolutions would round their
+    inputs to TF32 (10 bits of mantissa), which is no arithmetic to compare predictions in; and convolutions
+    use algorithms that repeat their results. Both hold for the process from then on.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+    elif device.type == "cuda":
+        # Read when cuBLAS starts; without it its sums may differ from call to call.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # The old switches first, so that whoever asks one gets an answer; the new one outranks what is set
+        # for all backends.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.fp32_precision = "ieee"
+        torch.backends.cudnn.deterministic = True
+
+
+@contextmanager
+def fixed_shapes(device: torch.device) -> Iterator[None]:
+    """Let cuDNN try its algorithms once for each shape of the block, and take the fastest one.
+
+    Which one wins may differ from process to process, and with it the last bits: not for training, which
+    would carry them on from step to step.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

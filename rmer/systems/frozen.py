@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rmer.systems.allocation import keep_freed_memory
+from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction
 from rmer.systems.precision import Precision
 
@@ -25,21 +25,29 @@ class FrozenNetwork:
     3e-5 of a maximum of 9e-3 in float32) and makes a gradient about 1.6 times cheaper on a CPU.
 
     ``precision`` bf16 takes gradients, and nothing else, from a copy in bfloat16: its spacing near 1 is
-    .0078, so predictions that are compared or reported stay in the model's own arithmetic.
+    .0078, so predictions that are compared or reported stay in the model's own arithmetic. ``exact`` False
+    does without this beside gradients, where it costs a pass of its own: for adversarial training, which
+    reports nothing of its attacks and takes its own steps in bf16 too.
     """
 
     def __init__(
-        self, model: nn.Module, *, fold: bool = True, precision: Precision = "fp32", batch_size: int = 8
+        self,
+        model: nn.Module,
+        *,
+        fold: bool = True,
+        precision: Precision = "fp32",
+        exact: bool = True,
+        batch_size: int = 8,
     ) -> None:
         self.model = _frozen_copy(model, fold)
         self.precision = precision
+        self.exact = exact
         self.batch_size = batch_size
         self._reduced = _frozen_copy(self.model, False).to(torch.bfloat16) if precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        prepare_device(self.device)
         self.forwards = 0
         self.gradients = 0
 
@@ -66,7 +74,8 @@ class FrozenNetwork:
         the gradient of the sum holds each clip's own gradient.
         """
         prediction, gradient = self._differentiate(inputs, loss)
-        return (prediction if self._reduced is None else self.predict(inputs)), gradient
+        again = self._reduced is not None and self.exact
+        return (self.predict(inputs) if again else prediction), gradient
 
     def gradient_alone(self, inputs: Tensor, loss: Loss) -> Tensor:
         """Return the gradient without the prediction, which in bf16 would cost a pass of its own."""

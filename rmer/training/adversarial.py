@@ -9,6 +9,7 @@ from rmer.attacks.pgd import PGD
 from rmer.attacks.published import PublishedAttack
 from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
+from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.precision import Precision
 from rmer.training.protocol import AdversarialTraining
@@ -26,32 +27,35 @@ def attack_unbounded(
 ) -> Tensor:
     """Return a batch attacked as in published adversarial training: the kept perturbations, often zero."""
     attack = PublishedAttack(max_iters=settings.iterations)
-    network = FrozenNetwork(model, precision=precision)
-    result = attack(network, inputs, labels, _DECLARED, batch_size=len(inputs))
-    return result.adversaries.to(inputs.device)
+    network = FrozenNetwork(model, precision=precision, exact=False)
+    return attack.on_device(network, inputs, labels, _DECLARED, batch_size=len(inputs))[0]
+
+
+def bounded_threat(data: Standardised, settings: AdversarialTraining, device: torch.device) -> Threat:
+    """Return the threat model of corrected adversarial training, on the device of the training."""
+    assert settings.epsilon is not None
+    assert settings.norm is not None
+    cells = data.train.inputs[0].numel()
+    return Threat.per_cell(settings.norm, settings.epsilon, cells, data.floor, data.ceiling).on(device)
 
 
 def attack_bounded(
     model: nn.Module,
     inputs: Tensor,
     labels: Tensor,
-    data: Standardised,
+    threat: Threat,
     settings: AdversarialTraining,
     seed: int,
     precision: Precision = "fp32",
-) -> Tensor:
-    """Return a batch attacked by PGD within the budget and the box of valid spectrograms.
+) -> tuple[Tensor, Tensor]:
+    """Return a batch attacked by PGD within a threat model, and which adversaries leave it (bool [clips]).
 
     The network is a frozen copy in evaluation mode, so crafting leaves batch-norm statistics alone.
     """
-    assert settings.epsilon is not None
-    assert settings.norm is not None
-    cells = inputs[0].numel()
-    threat = Threat.per_cell(settings.norm, settings.epsilon, cells, data.floor, data.ceiling)
     attack = PGD(steps=settings.iterations, relative_step=0.25, keep="last")
     network = FrozenNetwork(model, precision=precision)
-    result = attack(network, inputs, labels, threat, seed=seed, batch_size=8)
-    return result.adversaries.to(inputs.device)
+    size = clips_at_once(network.device)
+    return attack.on_device(network, inputs, labels, threat, seed=seed, batch_size=size)
 
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,17 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
-from torch.utils.data import DataLoader
 
+from rmer.attacks.base import BudgetError, require_none
+from rmer.attacks.threat import Threat
 from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
-from rmer.systems.allocation import keep_freed_memory
+from rmer.systems.devices import prepare_device
 from rmer.systems.network import Network, Prediction, build_network
 from rmer.systems.prediction import predict
-from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed
+from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
 from rmer.training.protocol import FitConfig
+from rmer.training.randomness import seeded, shuffled_batches
 from rmer.training.stopping import EarlyStopping
 
 EpochMetrics = dict[str, float]
@@ -32,6 +35,8 @@ OnEpoch = Callable[[int, EpochMetrics], None]
 
 # Saving costs about as much as a few small batches: at most this share of the time goes into it.
 _CHECKPOINT_SHARE = 0.02
+# Name under which an epoch collects whether an adversary of a step left its budget.
+_VIOLATIONS = "violations"
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,8 @@ def fit(
             where="data set",
             mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
         )
-    if device.type == "cpu":
-        keep_freed_memory()
-    with _seeded(config.seed, device):
+    prepare_device(device)
+    with seeded(config.seed, device):
         training = _Training(data, config, device, checkpoint)
         for epoch, metrics in enumerate(training.state_history, start=1):
             if on_epoch is not None:
@@ -97,6 +101,9 @@ class _Training:
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
         self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        self.threat: Threat | None = None
+        if config.adversarial is not None and config.train_protocol == "corrected":
+            self.threat = bounded_threat(data, config.adversarial, device)
         self.stopping = EarlyStopping(config.patience)
         self.best: dict[str, Tensor] | None = None
         self.history: list[EpochMetrics] = []
@@ -137,25 +144,33 @@ class _Training:
         return Fitted(self.network.cpu().eval(), self.stopping.best_epoch, self.history, state)
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
-        config, losses, attacked_losses = self.config, [], []
-        adversarial = config.adversarial
+        values = {name: torch.stack(found) for name, found in self._steps(epoch).items()}
+        # Only here a GPU is waited for.
+        if _VIOLATIONS in values and bool(values.pop(_VIOLATIONS).any()):
+            raise BudgetError(f"adversarial training left its budget ({self.threat})")
+        return {name: float(found.mean()) for name, found in values.items()}
+
+    def _steps(self, epoch: int) -> dict[str, list[Tensor]]:
+        """Do the steps of an epoch; return what each comes to, on the device."""
+        config, adversarial = self.config, self.config.adversarial
+        found: defaultdict[str, list[Tensor]] = defaultdict(list)
         attacked = adversarial is not None and epoch % adversarial.every == 0
-        for number, rows in enumerate(_batches(len(self.train), config)):
+        for number, rows in enumerate(shuffled_batches(len(self.train), config, self.device)):
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
             if attacked and adversarial is not None and config.train_protocol == "corrected":
                 assert adversarial.share is not None
                 share, seed = math.ceil(adversarial.share * len(rows)), batch_seed(config.seed, epoch, number)
-                crafted = self._attacked(inputs[:share], labels[:share], seed)
+                crafted, violations = self._attacked(inputs[:share], labels[:share], seed)
                 inputs = torch.cat([crafted, inputs[share:]])
-            losses.append(self._step(inputs, partial(self._loss, labels=labels, concepts=concepts)))
+                found[_VIOLATIONS].append(violations.any())
+            loss = self._step(inputs, partial(self._loss, labels=labels, concepts=concepts))
+            found["train/loss"].append(loss)
             if attacked and adversarial is not None and config.train_protocol == "published":
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial, config.precision)
-                attacked_losses.append(self._step(crafted, partial(_emotion_loss, labels=labels)))
-        metrics = {"train/loss": float(torch.stack(losses).mean())}
-        if attacked_losses:
-            metrics["train/adversarial_loss"] = float(torch.stack(attacked_losses).mean())
-        return metrics
+                loss = self._step(crafted, partial(_emotion_loss, labels=labels))
+                found["train/adversarial_loss"].append(loss)
+        return found
 
     def _step(self, inputs: Tensor, loss_of: Callable[[Prediction], Tensor]) -> Tensor:
         self.network.train()
@@ -163,7 +178,7 @@ class _Training:
         reduced = self.config.precision == "bf16"
         if reduced:  # convolutions in bf16 are a third faster when channels come last
             inputs = inputs.to(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+        with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
             predictions = self.network(inputs)
         loss = loss_of({name: None if v is None else v.float() for name, v in predictions.items()})  # type: ignore[arg-type]
         loss.backward()  # type: ignore[no-untyped-call]
@@ -196,15 +211,19 @@ class _Training:
             metrics |= {f"val/concept/{name}": value for name, value in concept_scores.mean.items()}
         if self.config.train_protocol == "corrected" and self.config.adversarial is not None:
             seed = batch_seed(self.config.seed, 0, 0)
-            attacked, _ = predict(self.network, self._attacked(part.inputs, part.labels, seed))
+            crafted, violations = self._attacked(part.inputs, part.labels, seed)
+            assert self.threat is not None
+            require_none(violations, self.threat, "validation")
+            attacked, _ = predict(self.network, crafted)
             attacked_scores = regression_scores(part.labels.cpu(), attacked, _numbered(part.labels))
             metrics["val/adversarial/corr"] = attacked_scores.mean["corr"]
         return metrics
 
-    def _attacked(self, inputs: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _attacked(self, inputs: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         assert self.config.adversarial is not None
+        assert self.threat is not None
         return attack_bounded(
-            self.network, inputs, labels, self.data, self.config.adversarial, seed, self.config.precision
+            self.network, inputs, labels, self.threat, self.config.adversarial, seed, self.config.precision
         )
 
     def _stopping_value(self, metrics: EpochMetrics) -> float:
@@ -246,33 +265,6 @@ def _with_permuted_concepts(part: Part, seed: int) -> Part:
 
 def _emotion_loss(predictions: Prediction, labels: Tensor) -> Tensor:
     return mse_loss(predictions["output"], labels)
-
-
-def _batches(clips: int, config: FitConfig) -> Iterator[Tensor]:
-    """Shuffled rows of each batch, drawn from the global generator exactly as the published loader did."""
-    drop_last = config.drop_last and clips >= config.batch_size
-    loader: DataLoader[Tensor] = DataLoader(
-        range(clips),  # type: ignore[arg-type]
-        batch_size=config.batch_size,
-        shuffle=True,
-        drop_last=drop_last,
-        collate_fn=torch.tensor,
-    )
-    yield from loader
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside the block only, and ask for deterministic algorithms."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 class _Share:
