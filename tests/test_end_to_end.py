@@ -25,7 +25,7 @@ from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.evaluation.attacked import ADVERSARIES
 from rmer.evaluation.metrics import regression_scores
-from rmer.evaluation.precision import COMPARED, comparison_cost
+from rmer.evaluation.precision import COMPARED
 from rmer.evaluation.suite import TIERS, Tier
 from rmer.stages.analyze import analyze
 from rmer.stages.analyze_params import AnalyzeParams
@@ -38,7 +38,7 @@ from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.stages.study import run_study
 from rmer.stages.train import TrainParams, train
-from rmer.systems.network import load_checkpoint
+from rmer.systems.network import build_network, load_checkpoint
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Origin, Stage, Store, Tag, connect
 
@@ -377,8 +377,8 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     monkeypatch.setitem(TIERS, "quick", Tier(("linf",), (0.002, 0.01), 3, 2, 1, 10))
     store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
     prepared(store, demo)
-    train(store, TrainParams(system="A2E", epochs=1, device="cpu"))
-    params = AttackParams(attack="suite", system="A2E", precision="bf16", device="cpu")
+    torch.save(build_network("plain").state_dict(), tmp_path / "a2e.pt")
+    params = AttackParams(attack="suite", model_uri=str(tmp_path / "a2e.pt"), precision="bf16", device="cpu")
     price = describe_attack(store, params)
     (outcome,) = attack(store, params)
     table = store.read_table(outcome.run_id, Artifact.PRECISION)
@@ -397,9 +397,6 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     attacks = build_attacks(params, EMOTIONS, (), None)
     gradients = gradients_of_run(params, attacks, len(EMOTIONS), clips=clips, precision="bf16", transfer=True)
     assert f"{gradients:,} attack gradients" in price
-    assert gradients - gradients_of_run(
-        params, attacks, len(EMOTIONS), clips=clips, precision="fp32", transfer=True
-    ) == comparison_cost(attacks[0], len(EMOTIONS), clips=clips, budgets=2)
 
 
 def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path) -> None:
