@@ -27,6 +27,7 @@ from rmer.evaluation.suite import TIERS, white_box
 from rmer.parameters import listed
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.models import Victim
+from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.precision import Precision, resolve_precision
 
@@ -62,7 +63,14 @@ class Assault:
     def freeze(self, model: Victim) -> FrozenNetwork:
         """Return a model ready for attack."""
         network = model.model.to(self.device)
-        return FrozenNetwork(network, precision=self.precision, batch_size=self.params.attack_batch_size)
+        return FrozenNetwork(
+            network, precision=self.precision, batch_size=self.batch_size, compile=self.params.compile
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Clips attacked at once."""
+        return self.params.attack_batch_size or clips_at_once(self.device)
 
 
 def build_attacks(

@@ -115,7 +115,10 @@ class AttackParams(Parameters):
         None, "draws of noise, the worst of which counts (noise 10)", low=1, high=100_000
     )
     attack_seed: int | None = param(None, "seed of all that is random (21)", low=0, high=2**31)
-    attack_batch_size: int = param(8, "clips attacked at once", low=1, high=100_000)
+    attack_batch_size: int = param(
+        0, "clips attacked at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000
+    )
+    compile: bool = param(False, "take gradients from a compiled model (torch.compile)")
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     dry_run: bool = param(False, "say what would be done and what it would cost, and stop")

@@ -38,6 +38,7 @@ def attack_and_log(run: Run, assault: Assault) -> None:
         "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
     )
     run.params({"device": assault.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
+    run.params({"attack_batch_size": assault.batch_size, "compile": params.compile})
     network = assault.freeze(victim)
     gradients = sum(attack.passes(part.labels.shape[1]).gradients or 1 for attack in assault.attacks)
     total = gradients * len(params.budgets) * len(part) + controls_of_run(
@@ -56,7 +57,7 @@ def attack_and_log(run: Run, assault: Assault) -> None:
             params.budgets,
             threat_at(params, victim.data),
             seed=params.settings.get("attack_seed", 0),
-            batch_size=params.attack_batch_size,
+            batch_size=assault.batch_size,
             warm=params.settings.get("warm", False),
             progress=bar.update,
             resume=run.work_dir / "batches",
@@ -147,7 +148,7 @@ def _log_sanity(
         targets=victim.dataset.emotions,
         threat_at=threat_at(params, victim.data),
         seed=params.settings["attack_seed"],
-        batch_size=params.attack_batch_size,
+        batch_size=assault.batch_size,
         trained=victim.logged_scores(params.split),
         constant_mae=constant_mae(victim.data.train.labels.numpy(), part.labels.numpy()),
     )

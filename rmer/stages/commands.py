@@ -19,7 +19,7 @@ from rmer.tracking import Origin, RunRecord, Tag
 PLACES = frozenset(
     ("study", "device", "dataset_run_id", "train_run_id", "model_uri", "source_run_id", "config", "seed",
      "system", "soundtracks_dir", "midlevel_dir", "tracklist", "ratings", "cache_dir", "workers",
-     "attack_batch_size", "arch", "adversarial", "task_loss_weight", "bundle")
+     "attack_batch_size", "compile", "arch", "adversarial", "task_loss_weight", "bundle")
 )  # fmt: skip
 HEAD = """\
 #!/usr/bin/env bash

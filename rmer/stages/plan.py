@@ -84,6 +84,7 @@ class StudyParams(Parameters):
     precision: str = param(
         "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
     )
+    compile: bool = param(False, "attacks take gradients from a compiled model (torch.compile)")
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     engine: str = param(

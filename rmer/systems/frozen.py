@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rmer.systems.compiled import CompiledModel
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction
 from rmer.systems.precision import Precision
@@ -27,7 +28,8 @@ class FrozenNetwork:
     ``precision`` bf16 takes gradients, and nothing else, from a copy in bfloat16: its spacing near 1 is
     .0078, so predictions that are compared or reported stay in the model's own arithmetic. ``exact`` False
     does without this beside gradients, where it costs a pass of its own: for adversarial training, which
-    reports nothing of its attacks and takes its own steps in bf16 too.
+    reports nothing of its attacks and takes its own steps in bf16 too. ``compile`` takes gradients (and the
+    predictions that come with them in fp32) from a compiled copy, the same up to rounding.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class FrozenNetwork:
         precision: Precision = "fp32",
         exact: bool = True,
         batch_size: int = 8,
+        compile: bool = False,
     ) -> None:
         self.model = _frozen_copy(model, fold)
         self.precision = precision
@@ -48,6 +51,8 @@ class FrozenNetwork:
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         prepare_device(self.device)
+        differentiated = self.model if self._reduced is None else self._reduced
+        self._compiled = CompiledModel(differentiated, self.device) if compile else None
         self.forwards = 0
         self.gradients = 0
 
@@ -86,18 +91,19 @@ class FrozenNetwork:
         inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
             if self._reduced is None:
-                prediction = self.model(inputs)
+                prediction: Prediction = (self._compiled or self.model)(inputs)
             else:
-                reduced = self._reduced(inputs.to(torch.bfloat16))
-                prediction = {
-                    name: _map(value, lambda v: v.to(inputs.dtype)) for name, value in reduced.items()
-                }
+                reduced = (self._compiled or self._reduced)(inputs.to(torch.bfloat16))
+                prediction = _map(reduced, lambda value: value.to(inputs.dtype))
             (gradient,) = torch.autograd.grad(loss(prediction).sum(), inputs)
-        return {name: _map(value, Tensor.detach) for name, value in prediction.items()}, gradient  # type: ignore[return-value]
+        if self._compiled is not None:  # its buffers are used again
+            return _map(prediction, lambda value: value.detach().clone()), gradient.clone()
+        return _map(prediction, Tensor.detach), gradient
 
 
-def _map(value: Tensor | None, function: Callable[[Tensor], Tensor]) -> Tensor | None:
-    return None if value is None else function(value)
+def _map(prediction: Prediction, function: Callable[[Tensor], Tensor]) -> Prediction:
+    units = prediction["c_prob"]
+    return {"output": function(prediction["output"]), "c_prob": None if units is None else function(units)}
 
 
 def _frozen_copy(model: nn.Module, fold: bool) -> nn.Module:
