@@ -176,8 +176,8 @@ def test_methods_are_filled_from_the_runs(made: tuple[Store, Analysis, Path]) ->
         "L-inf balls of epsilon 0.002, 0.01 and 0.05 a cell",
         "APGD (Croce and Hein 2020) of 20 steps: from 2 starts",
         "Gradients were computed in bf16, perturbations, comparisons and scores in float32; of the MAE that "
-        "float32 gradients reach from the same starts, on 5 clips in each of 4 runs, they missed .02 "
-        r"\% at most. Budgets",
+        "float32 gradients reach from the same starts, they missed .02 "
+        r"\% at most (first 5 clips of 4 of 4 runs). Budgets",
         "reported at epsilon 0.01",
         "Holm's correction over all 2 comparisons",
         "within .02 (MAE) and .05 (correlation)",

@@ -110,7 +110,7 @@ def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, red
     paragraphs = [
         "Perturbations, comparisons, best iterates and scores are in float32; gradients of "
         f"{_runs(reduced)} were computed in bfloat16. In {_runs(len(runs))} the attack on the error was "
-        f"searched again with float32 gradients on the first {worst.clips} clips.{others}",
+        f"repeated with float32 gradients on the first {worst.clips} clips.{others}",
         _answer(worst),
     ]
     return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_precision(table))])

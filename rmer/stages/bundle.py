@@ -192,7 +192,7 @@ def _attack(evidence: Evidence) -> dict[str, str]:
     worst = largest_loss(evidence.searched_twice)
     if worst is not None:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
-        facts["search_runs"] = str(len(evidence.searched_twice))
+        facts["search_runs"] = f"{len(evidence.searched_twice)} of {len(evidence.selected)}"
     return facts
 
 
