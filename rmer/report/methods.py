@@ -131,8 +131,8 @@ def _searched_twice(attack: Mapping[str, str]) -> str:
     if "search_loss" not in attack:
         return ""
     return (
-        f"; of the MAE that float32 gradients reach from the same starts, they missed {attack['search_loss']} "
-        f"% at most (first {attack['search_clips']} clips of {attack['search_runs']} runs)"
+        "; of the MAE that float32 gradients reach from the same starts, they missed "
+        f"{attack['search_loss']} % at most (first {attack['search_clips']} clips of {attack['search_runs']} runs)"
     )
 
 
