@@ -132,7 +132,8 @@ def _searched_twice(attack: Mapping[str, str]) -> str:
         return ""
     return (
         "; of the MAE that float32 gradients reach from the same starts, they missed "
-        f"{attack['search_loss']} % at most (first {attack['search_clips']} clips of {attack['search_runs']} runs)"
+        f"{attack['search_loss']} % at most (first {attack['search_clips']} clips of "
+        f"{attack['search_runs']} runs)"
     )
 
 
