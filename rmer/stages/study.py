@@ -111,7 +111,7 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
 def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path) -> str:
     """Do the study's runs; log and return the summary."""
     dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
-    jobs = _jobs(plan, dataset_run_id)
+    jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]
     analyses = {name: _analyze(store, plan, name) for name in attacks}
@@ -127,7 +127,8 @@ def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path
     return summary
 
 
-def _jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
+def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
+    """Return the jobs of a plan on a data set: all trainings, then all attacks."""
     models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
     training = [
         train_job(name, plan.train_params(system, seed, dataset_run_id))
