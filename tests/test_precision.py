@@ -29,7 +29,7 @@ from rmer.stages.attack_params import AttackParams
 from rmer.systems.frozen import FrozenNetwork
 
 # Within the largest one predictions leave the rating scale, so that clipped MAE has adversaries of its own.
-EPSILONS = (0.05, 0.2, 1.0)
+EPSILONS = (0.05, 0.2, 2.0)
 # Few steps, so that where a search ends depends on where it started.
 ATTACK = APGD(3, (ErrorObjective("l1"), ErrorObjective("mse")), restarts=2)
 CHECK = CHECKS["reduced_search_as_strong"]
