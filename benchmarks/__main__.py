@@ -12,11 +12,12 @@ from pathlib import Path
 
 import click
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.damage import search_strength, time_to_damage
 from benchmarks.evaluation import peak_memory
 from benchmarks.gradients import attack_gradients
-from benchmarks.growth import TITLE, cost_growth, growth_figure
+from benchmarks.growth import cost_growth
 from benchmarks.machine import facts
 from benchmarks.measuring import Result, Settings
 from benchmarks.preprocess import preprocessing
@@ -69,7 +70,7 @@ QUICK_REPEATS, QUICK_SECONDS = 3, 10.0
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="folder of benchmarks.md to write the results into, with benchmarks.json and the figure",
+    help="folder of benchmarks.md to write the results into, with benchmarks.json and the figures",
 )
 @click.option("--log", is_flag=True, help="log an MLflow run too")
 def main(
@@ -119,12 +120,10 @@ def run(settings: Settings, names: tuple[str, ...]) -> dict[str, Result]:
 
 
 def write(folder: Path, results: Mapping[str, Result], markdown: str, content: dict[str, object]) -> None:
-    """Write the results into a folder's page, beside it as JSON, and the figure into its ``images``."""
-    for result in results.values():
-        if TITLE in result.tables:
-            (folder / "images").mkdir(exist_ok=True)
-            figure = growth_figure(result.tables[TITLE])
-            figure.savefig(folder / "images" / "cost-growth.png", dpi=150)
+    """Write the results into a folder's page, beside it as JSON, and the figures into its ``images``."""
+    (folder / "images").mkdir(exist_ok=True)
+    for name, figure in _figures(results):
+        figure.savefig(folder / "images" / f"{name}.png", dpi=150)
     (folder / "benchmarks.json").write_text(json.dumps(content, indent=1) + "\n")
     write_page(folder / "benchmarks.md", markdown)
 
@@ -138,14 +137,17 @@ def log_run(
         run.metrics(as_metrics(results))
         run.json(content, "benchmarks.json")
         run.text(markdown, "benchmarks.md")
-        for result in results.values():
-            if TITLE in result.tables:
-                run.figure(growth_figure(result.tables[TITLE]), "figures/cost_growth")
+        for name, figure in _figures(results):
+            run.figure(figure, f"figures/{name}")
 
     name = f"benchmarks | {about['CPU']}, {about['cores']} cores"
     spec = RunSpec(STAGE, name, {**about, "measured": sorted(results)}, tags={Tag.ORIGIN: Origin.COMPUTED})
     outcome = connect().perform(spec, body)
     click.echo(f"logged: run {outcome.run_id}", err=True)
+
+
+def _figures(results: Mapping[str, Result]) -> list[tuple[str, Figure]]:
+    return [item for result in results.values() for item in result.figures.items()]
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.data import SMALL
 from benchmarks.evaluation import evaluate
 from benchmarks.measuring import Result, Row, Settings, Target, silence
 from benchmarks.processes import Cost, in_new_process
 from benchmarks.stores import scratch_store
-from rmer.report.style import HIGHLIGHT, styled
+from rmer.report.style import GREY, HIGHLIGHT, styled
 from rmer.stages.analyze import analyze
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.import_published import PUBLISHED as STUDY
@@ -25,11 +24,10 @@ from rmer.stages.import_published import ImportParams, import_published
 from rmer.tracking import Stage, Store, Tag, connect
 
 CLIPS, EPSILONS = (9, 18, 36, 72), (1, 2, 4, 7)
-SEEDS, RUNS = (10, 6, 3), (100, 1000, 3000, 10_000)
+SEEDS, RUNS = (10, 6, 3), (100, 1000, 10_000)
 # What MLflow keeps of a run in a SQL store.
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
 LONGEST = 15.0  # seconds
-TITLE = "Cost growth"
 
 
 def cost_growth(settings: Settings) -> Result:
@@ -54,25 +52,35 @@ def cost_growth(settings: Settings) -> Result:
         [(kind, amount, cost.seconds, cost.megabytes) for kind, amount, cost in records],
         columns=["grows with", "amount", "seconds", "MB"],
     )
-    return Result(rows, {TITLE: table}, notes)
+    return Result(rows, {"Cost growth": table}, notes, {"cost-growth": growth_figure(table)})
 
 
 @styled
 def growth_figure(table: pd.DataFrame) -> Figure:
-    """Draw seconds and memory against each amount, both axes logarithmic: slope 1 is linear growth."""
+    """Draw seconds and memory against each amount; dashed, seconds that grow in proportion to it."""
     kinds = list(dict.fromkeys(table["grows with"]))
     figure = Figure(figsize=(1.9 * len(kinds), 3.4), layout="constrained")
     grid = figure.subplots(2, len(kinds), sharex="col", sharey="row", squeeze=False)
-    for column, kind in enumerate(kinds):
+    for kind, times, memory in zip(kinds, *grid, strict=True):
         rows = table[table["grows with"] == kind].sort_values("amount")
-        for axes, measured in zip(grid[:, column], ("seconds", "MB"), strict=True):
-            axes.plot(rows["amount"], rows[measured], "o-", color=HIGHLIGHT, markersize=3, linewidth=1)
-            _logarithmic(axes)
-        grid[1, column].set_xlabel(kind)
-        grid[1, column].set_xticks(rows["amount"], [f"{amount:,}" for amount in rows["amount"]])
-        grid[1, column].minorticks_off()
-    grid[0, 0].set_ylabel("seconds")
-    grid[1, 0].set_ylabel("peak memory (MB)")
+        amounts, seconds = rows["amount"].to_numpy(), rows["seconds"].to_numpy()
+        times.plot(amounts, seconds[0] * amounts / amounts[0], "--", color=GREY, linewidth=0.8)
+        for axes, measured in ((times, seconds), (memory, rows["MB"])):
+            axes.plot(amounts, measured, "o-", color=HIGHLIGHT, markersize=3, linewidth=1)
+            axes.grid(alpha=0.3, linewidth=0.5)
+        memory.set_xscale("log")
+        memory.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
+        memory.minorticks_off()
+        memory.set_xlabel(kind)
+    times, memory = grid[:, 0]
+    times.set_yscale("log")
+    times.set_ylim(table["seconds"].min() / 1.5, table["seconds"].max() * 1.5)
+    times.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    times.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    times.yaxis.set_minor_locator(NullLocator())
+    times.set_ylabel("seconds")
+    memory.set_ylim(bottom=0)
+    memory.set_ylabel("peak memory (MB)")
     return figure
 
 
@@ -121,10 +129,3 @@ def _analyses(clone: Path, runs: tuple[int, ...]) -> list[tuple[str, int, Cost]]
                     store.client.delete_run(record.run_id)
             records.append(("seeds", kept, in_new_process(analyse, store.uri, len(runs) + kept)))
     return records
-
-
-def _logarithmic(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.grid(alpha=0.3, linewidth=0.5)

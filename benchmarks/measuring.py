@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 # What is timed; one that times itself returns seconds (a float).
 Way = Callable[[], object]
@@ -87,11 +88,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found: rows, further tables by title, and sentences to be read with them."""
+    """What a benchmark found: rows, tables by title, sentences to be read with them, and figures by name."""
 
     rows: list[Row] = field(default_factory=list)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
 
 
 def interleave(

@@ -1,9 +1,6 @@
 """What the engines of studies and sweeps cost a job, and how throughput grows with workers.
 
-    python -m benchmarks.scheduler [--jobs 12] [--engines serial,local,ray]
-
-Start-up is left out: the clock runs from the moment at which every worker has begun its first job. Medians of
-interleaved repeats; on a busy machine the ratios mean little.
+Start-up is left out: the clock runs from the moment at which every worker has begun its first job.
 """
 
 from __future__ import annotations
@@ -15,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-import click
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.measuring import Result, Row, Settings, Target, silence
 from benchmarks.stores import scratch_store
@@ -24,10 +22,12 @@ from rmer.execution.jobs import Job
 from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import run_jobs
 from rmer.parameters import Parameters, param
+from rmer.report.style import GREY, HIGHLIGHT, styled
 from rmer.tracking import RunSpec, Store
 
 SIDE = 512
-JOBS, PRODUCTS = 20, 200
+JOBS, PRODUCTS = 12, 200
+WORKERS = (1, 2)
 LONGEST = 0.3  # seconds
 
 
@@ -59,30 +59,25 @@ def compute(store: Store, load: Load) -> str:
     return now
 
 
-@click.command()
-@click.option("--jobs", default=JOBS, help="jobs of a measurement")
-@click.option("--engines", default="serial,local,ray", help="engines, by commas")
-@click.option("--repeats", default=3, help="repeats of every measurement")
-@click.option("--products", default=PRODUCTS, help="matrix products of a job that computes")
-def main(jobs: int, engines: str, repeats: int, products: int) -> None:
-    """Print seconds a job and ratios."""
-    for row in measure(engines.split(","), jobs, repeats, products):
-        print(f"{row.benchmark}, {row.way}: {row.value:.4f} {row.unit}")
-
-
 def scheduling(settings: Settings) -> Result:
     """Measure every engine that is installed."""
     names = ["serial", "local", *(["ray"] if find_spec("ray") else [])]
     jobs, repeats = (JOBS // 2, 1) if settings.quick else (JOBS, max(1, settings.repeats // 2))
     with silence():
-        rows = measure(names, jobs, repeats, PRODUCTS)
+        rows, throughput = measure(names, jobs, repeats)
     notes = [] if "ray" in names else ["Ray is not installed and was not measured."]
-    return Result(rows, notes=[*notes, "An engine's start-up is left out: a study pays it once."])
+    notes.append(
+        "An engine's start-up is left out: a study pays it once. Jobs that compute use one thread each, so "
+        "that two workers can at best be twice as fast as one on two idle cores."
+    )
+    return Result(
+        rows, {"Throughput of workers": throughput}, notes, {"worker-scaling": scaling_figure(throughput)}
+    )
 
 
-def measure(names: list[str], jobs: int, repeats: int, products: int) -> list[Row]:
-    """Return seconds a job of each engine, and what a second worker adds to its throughput."""
-    rows = []
+def measure(names: list[str], jobs: int, repeats: int) -> tuple[list[Row], pd.DataFrame]:
+    """Return seconds a job of each engine with the gain of a second worker, and the throughput of workers."""
+    rows, throughput = [], []
     with scratch_store() as store:
         for what, work in {"empty job": empty, "job that logs a run": log}.items():
             costs = _medians({name: _cost(store, work, jobs, _one_worker(name)) for name in names}, repeats)
@@ -92,13 +87,33 @@ def measure(names: list[str], jobs: int, repeats: int, products: int) -> list[Ro
             if name == "serial":
                 continue
             calls = {
-                str(count): _cost(store, compute, jobs, _workers(name, count), products=products)
-                for count in (1, 2)
+                str(count): _cost(store, compute, jobs, _workers(name, count), products=PRODUCTS)
+                for count in WORKERS
             }
             costs = _medians(calls, repeats)
+            throughput += [(name, count, 1 / costs[str(count)]) for count in WORKERS]
             gain = costs["1"] / costs["2"]
             rows.append(Row("throughput of 2 workers over 1", name, gain, "x", repeats))
-    return rows
+    return rows, pd.DataFrame(throughput, columns=["engine", "workers", "jobs/s"])
+
+
+@styled
+def scaling_figure(throughput: pd.DataFrame) -> Figure:
+    """Draw the throughput of each engine against its workers; dashed, in proportion to one worker."""
+    engines = list(dict.fromkeys(throughput["engine"]))
+    figure = Figure(figsize=(1.9 * len(engines), 2.0), layout="constrained")
+    grid = figure.subplots(1, len(engines), sharey=True, squeeze=False)[0]
+    for engine, axes in zip(engines, grid, strict=True):
+        rows = throughput[throughput["engine"] == engine]
+        workers, jobs = rows["workers"].to_numpy(), rows["jobs/s"].to_numpy()
+        axes.plot(workers, jobs[0] * workers, "--", color=GREY, linewidth=0.8)
+        axes.plot(workers, jobs, "o-", color=HIGHLIGHT, markersize=3, linewidth=1)
+        axes.set_title(engine)
+        axes.set_xticks(workers)
+        axes.set_xlabel("workers")
+        axes.set_ylim(bottom=0)
+    grid[0].set_ylabel("jobs/s")
+    return figure
 
 
 def _one_worker(engine: str) -> EngineParams:
@@ -135,7 +150,3 @@ def _medians(calls: dict[str, Callable[[], float]], repeats: int) -> dict[str, f
     """Return the median of each call, repeated in turn."""
     times = [{name: call() for name, call in calls.items()} for _ in range(repeats)]
     return {name: statistics.median(time[name] for time in times) for name in calls}
-
-
-if __name__ == "__main__":
-    main()

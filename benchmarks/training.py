@@ -172,5 +172,5 @@ def _snr_notes(code: Published | None, iterations: int) -> list[str]:
 def _corrected_note() -> str:
     return (
         "An adversarial epoch attacks the whole batch with the published attack, as every fifth epoch of "
-        "published training does; comparisons of its iterates are fp32."
+        "published training does; in bf16 its comparisons, of which nothing is reported, are bf16 too."
     )

@@ -145,3 +145,18 @@ def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(8, 10)}, tmp_path / "m.pt")
     with pytest.raises(UserError, match="not a checkpoint of this network"):
         load_checkpoint(tmp_path / "m.pt")
+
+
+def test_predictions_beside_bf16_gradients_are_exact_unless_told_otherwise() -> None:
+    torch.manual_seed(4)
+    network, inputs = build_network("bottleneck"), torch.randn(2, 1, 32, 149)
+    exact, quick = (FrozenNetwork(network, precision="bf16", exact=exact) for exact in (True, False))
+    wanted = exact.predict(inputs)["output"]
+    (prediction, gradient), (reduced, same) = (
+        frozen.gradient(inputs, lambda found: found["output"].sum(1)) for frozen in (exact, quick)
+    )
+    assert torch.equal(prediction["output"], wanted)
+    assert torch.equal(gradient, same)
+    assert not torch.equal(reduced["output"], wanted)
+    assert torch.allclose(reduced["output"], wanted, atol=0.02 * float(wanted.abs().max()))
+    assert (exact.forwards, quick.forwards) == (4, 0), "what was asked for above, and one a gradient"

@@ -1,0 +1,173 @@
+"""Benchmarks: what ratios, limits and targets mean, the page they end up on, and one real run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.gradients import products
+from benchmarks.growth import fill
+from benchmarks.measuring import Result, Row, Target, compare, interleave
+from benchmarks.processes import in_new_process
+from benchmarks.table import BEGIN, END, as_json, as_markdown, write_page
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import build_network
+from rmer.tracking import RunSpec, Stage, Tag, connect
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+def test_ratios_are_medians_of_the_ratios_of_rounds() -> None:
+    times = {"published": [4.0, 8.0, 6.0], "ours": [1.0, 1.0, 2.0], "products": [0.5, 1.0, 1.0]}
+    rows = {
+        row.way: row for row in compare("x", times, amounts=2.0, unit="clips/s", limits={"ours": "products"})
+    }
+    assert rows["ours"].published == 4.0  # of 4, 8, 3; the ratio of the medians would be 6
+    assert rows["ours"].limit == 0.5
+    assert rows["ours"].value == 2.0, "two clips in a median of one second"
+    assert rows["published"].published is None
+    assert rows["published"].spread == pytest.approx(1 / 6), "half of 5 to 7, of 6"
+
+
+def test_every_way_is_called_once_a_round_and_the_first_round_is_not_counted() -> None:
+    calls: list[str] = []
+
+    def way(name: str) -> float:
+        calls.append(name)
+        return float(len(calls))
+
+    times = interleave({"a": lambda: way("a"), "b": lambda: way("b")}, repeats=2, seconds=60)
+    assert calls == ["a", "b"] * 3
+    assert times == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    once = interleave({"a": lambda: way("a")}, repeats=9, seconds=0, warm_up=False)
+    assert len(once["a"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "met"),
+    [
+        (Target("published", 3.0), True),
+        (Target("published", 3.1), False),
+        (Target("limit", 0.8), None),
+        (Target("value", 10.0), True),
+        (Target("value", 9.9), False),
+    ],
+)
+def test_targets(target: Target, met: bool | None) -> None:
+    assert target.met(Row("x", "y", 10.0, "s", published=3.0)) is met
+
+
+def test_products_have_the_operations_of_the_convolutions() -> None:
+    network = FrozenNetwork(build_network("bottleneck")).model
+    inputs = torch.zeros(2, 1, 32, 149)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(inputs)
+    counted = [n for kind, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(kind)]
+    forward, backward = (
+        sum(2 * int(np.prod(shape)) for shape in shapes) for shapes in products(network, inputs)
+    )
+    assert forward == sum(counted)
+    assert backward == forward, "the way back to the inputs multiplies as often as the way there"
+
+
+def test_a_page_keeps_its_text_and_gets_the_results_anew(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n")
+    for _ in range(2):
+        write_page(page, "| new |\n")
+    assert page.read_text() == f"before\n\n{BEGIN}\n\n| new |\n\n{END}\n\nafter\n"
+    page.write_text("no place for results")
+    with pytest.raises(ValueError, match="needs one"):
+        write_page(page, "new")
+
+
+def test_table_and_json_say_the_same() -> None:
+    row = Row("speed", "ours", 20.0, "clips/s", 5, 0.01, published=3.0, targets=(Target("published", 4.0),))
+    results = {"speed": Result([row], notes=["A note."])}
+    assert as_json(results, {"cores": "2"}, {})["rows"][0]["targets"] == {"≥ 4 x published": False}
+    text = as_markdown(results, {"cores": "2"})
+    assert "| 20 clips/s | ± 1% of 5 | 3 " in " ".join(text.split())
+    assert "**no**" in text
+    assert "- A note." in text
+
+
+def test_the_page_holds_the_last_recorded_results() -> None:
+    recorded = json.loads((PAGE.parent / "benchmarks.json").read_text())
+    results = PAGE.read_text().split(BEGIN)[1].split(END)[0]
+    assert f"date: {recorded['facts']['date']}" in results
+    met = [value for row in recorded["rows"] for value in row["targets"].values()]
+    assert results.count("**no**") == met.count(False)
+    assert met.count(True) > 0
+
+
+def test_a_process_is_measured_by_itself() -> None:
+    assert np.ones(2**25).sum() == 2**25  # 256 MB here, which the other process never sees
+    small, large = (in_new_process(_allocate, megabytes) for megabytes in (1, 300))
+    assert 290 < large.megabytes - small.megabytes < 400
+    assert large.seconds >= 0.01
+
+
+def test_copies_fill_a_store_and_are_not_found_by_the_study(tmp_path: Path) -> None:
+    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    spec = RunSpec(Stage.ATTACK, "one", {"number": 1}, study="real")
+    outcome = store.perform(spec, lambda run: run.metrics({"adv/mae": 0.5}))
+    fill(store, outcome.run_id, 25)
+    assert [record.run_id for record in store.find(Stage.ATTACK, study="real")] == [outcome.run_id]
+    copies = store.search({Tag.STUDY: "filler"})
+    assert len(copies) == 25
+    assert all(record.metrics == {"adv/mae": 0.5} for record in copies)
+    assert len({record.tags[Tag.CONFIG] for record in copies}) == 25
+
+
+def test_the_command_writes_page_and_json_and_logs_a_run(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks.md").write_text(f"{BEGIN}\n{END}\n")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "RMER_HOME": str(tmp_path / "home")}
+    done = _benchmarks("--only", "logging", "--log", "--output", str(tmp_path), environment=environment)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "benchmarks.json").read_text())["rows"]
+    assert {row["way"] for row in rows} == {"in the computation", "until in the store"}
+    assert "until in the store" in done.stdout
+    assert "until in the store" in (tmp_path / "benchmarks.md").read_text()
+    (run,) = connect(uri).search({Tag.STAGE: "benchmark"})
+    logged = run.metrics["logging_10_metrics_of_an_epoch/until_in_the_store/value"]
+    assert logged == next(row["value"] for row in rows if row["way"] == "until in the store")
+
+
+def test_a_folder_that_is_no_clone_is_refused_in_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks",
+        "--quick",
+        "--only",
+        "training",
+        "--reference",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"{tmp_path}: no clone of the published repository" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _benchmarks(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", "--quick", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def _allocate(megabytes: int) -> None:
+    assert len(np.ones(megabytes * 2**17)) > 0
+    time.sleep(0.01)
