@@ -53,7 +53,7 @@ QUICK: dict[str, Any] = {
 
 
 class TimeIsUp(KeyboardInterrupt):
-    """The slice is over: everything ends as after Ctrl-C, and the next slice goes on from there."""
+    """The slice is over: all ends as after Ctrl-C, and the next slice goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,11 @@ class Report:
 def study_plan(device: str, *, quick: bool = False, jobs: int = 1, **changes: Any) -> Plan:
     """Return the plan of the study: corrected training, the published attack, and the suite.
 
-    ``jobs`` of them share the device; ``changes`` are other parameters of ``main``.
+    ``jobs`` of its runs share the device; ``changes`` are other parameters of ``main``. Worker processes make
+    the runs, also one at a time: they can be stopped anywhere, and the store is read by another process.
     """
-    shared: dict[str, Any] = {}
-    if jobs > 1:
-        shared = {"engine": "local", "jobs_at_once": jobs}
-        shared |= {"job_gpus": 1 / jobs} if resolve_device(device).type == "cuda" else {}
+    shared: dict[str, Any] = {"engine": "local", "jobs_at_once": jobs}
+    shared |= {"job_gpus": 1 / jobs} if resolve_device(device).type == "cuda" else {}
     given: dict[str, Any] = {"systems": SYSTEMS, "train_protocol": "corrected", "attacks": "published,suite"}
     given |= {"precision": "auto", "clips": 360, **(QUICK if quick else {}), **shared, **changes}
     return make_plan(StudyParams(size="full", study=STUDY, device=device, **given))
