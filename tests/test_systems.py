@@ -160,3 +160,17 @@ def test_predictions_beside_bf16_gradients_are_exact_unless_told_otherwise() -> 
     assert not torch.equal(reduced["output"], wanted)
     assert torch.allclose(reduced["output"], wanted, atol=0.02 * float(wanted.abs().max()))
     assert (exact.forwards, quick.forwards) == (4, 0), "what was asked for above, and one a gradient"
+
+
+def test_an_exported_program_is_attacked_in_bf16_and_left_as_it_was() -> None:
+    torch.manual_seed(5)
+    network, inputs = build_network("plain").eval(), torch.randn(2, 1, 32, 149)
+    batch = {"spectrograms": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(network, (inputs,), dynamic_shapes=batch).module()
+    frozen = FrozenNetwork(program, precision="bf16")
+    gradient = frozen.gradient_alone(inputs, lambda found: found["output"].sum(1))
+    exact = FrozenNetwork(network).gradient_alone(inputs, lambda found: found["output"].sum(1))
+    assert float((gradient - exact).norm()) < 0.1 * float(exact.norm())
+    assert not torch.equal(gradient, exact)
+    assert next(program.parameters()).dtype == torch.float32
+    assert torch.allclose(frozen.predict(inputs)["output"], network(inputs)["output"], atol=1e-6)

@@ -109,7 +109,7 @@ def _map(prediction: Prediction, function: Callable[[Tensor], Tensor]) -> Predic
 def _frozen_copy(model: nn.Module, fold: bool) -> nn.Module:
     if isinstance(model, torch.fx.GraphModule):
         # An exported program is in evaluation mode for good: .eval() raises on it and it has nothing to fold.
-        return model.requires_grad_(False)
+        return copy.deepcopy(model).requires_grad_(False)
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
     return _fold_batch_norms(frozen).to(memory_format=torch.channels_last) if fold else frozen
 
