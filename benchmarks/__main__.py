@@ -26,6 +26,7 @@ from benchmarks.stores import logging_overhead, logs_and_analysis
 from benchmarks.table import as_json, as_markdown, as_metrics, write_page
 from benchmarks.training import adversarial_epoch, corrected_adversarial_epoch, training_epoch
 from rmer.errors import UserError
+from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Run, RunSpec, Tag, connect
 
 BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
@@ -62,6 +63,9 @@ QUICK_REPEATS, QUICK_SECONDS = 3, 10.0
 @click.option(
     "--seconds", default=60.0, show_default=True, help="no further round of a benchmark after these"
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="of gradients and training: cpu, cuda, cuda:<number>"
+)
 @click.option("--threads", default=0, help="threads of torch  [default: one a core]")
 @click.option("--store", default="", help="tracking store of --model  [default: MLFLOW_TRACKING_URI]")
 @click.option(
@@ -79,6 +83,7 @@ def main(
     quick: bool,
     repeats: int,
     seconds: float,
+    device: str,
     threads: int,
     store: str,
     model: str,
@@ -90,9 +95,9 @@ def main(
     if quick:
         repeats, seconds = min(repeats, QUICK_REPEATS), min(seconds, QUICK_SECONDS)
     clone = None if reference is None else reference.resolve()
-    settings = Settings(repeats, seconds, clone, quick, store, model)
-    about = facts()
     try:
+        settings = Settings(repeats, seconds, clone, quick, store, model, resolve_device(device))
+        about = facts(settings.device)
         results = run(settings, only or tuple(BENCHMARKS))
     except UserError as error:
         click.echo(f"benchmarks: {error}", err=True)

@@ -15,13 +15,13 @@ from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import Prediction, build_network
 from rmer.systems.precision import has_native_bf16
 
-CLIPS = 8
+CLIPS = {"cpu": 8, "cuda": 64}  # attacked at once
 # Iterations of the published attack that are timed together, one clip a time.
 ITERATIONS = {FRAMES: 4, SMALL: 12}
 SQUARE = 2048
 # Rows of a product at a time. A convolution reads each cell once, not once for every tap: products of all
-# rows at once would wait for memory that it never touches, and be no limit.
-BLOCK = 2048
+# rows at once would wait for memory that it never touches, and be no limit. A GPU hides that wait.
+BLOCK = {"cpu": 2048, "cuda": 2**30}
 PUBLISHED = "published"
 COMPARED = "bf16 gradient and fp32 prediction"
 ALONE = "bf16 gradient alone"
@@ -38,6 +38,7 @@ Shape = tuple[int, int, int]
 def attack_gradients(settings: Settings) -> Result:
     """Time gradients at full and at small size; the limit is the time of the products inside them."""
     rows: list[Row] = []
+    kind = settings.device.type
     for frames in (FRAMES, SMALL):
         ways, amounts = _ways(frames, settings)
         times = interleave(ways, repeats=settings.repeats, seconds=settings.seconds)
@@ -50,19 +51,20 @@ def attack_gradients(settings: Settings) -> Result:
         rows += compare(
             f"attack gradient, {frames} frames",
             shown,
-            amounts={name: amounts.get(name, float(CLIPS)) for name in shown},
+            amounts={name: amounts.get(name, float(CLIPS[kind])) for name in shown},
             unit="clips/s",
             limits=LIMITS,
-            targets=_targets(frames),
+            targets=_targets(frames, kind),
         )
         if frames == FRAMES:
             rows += _square_rows(times)
+    blocks = f", in blocks of about {BLOCK[kind]} rows" if kind == "cpu" else ""
     return Result(
         rows,
         notes=[
             "The limit of a gradient is the time of its matrix products alone: one for each convolution "
-            f"forward and one backward, of the shapes that a batch of {CLIPS} clips has, in blocks of about "
-            f"{BLOCK} rows. The square product of side {SQUARE} shows the arithmetic at its best.",
+            f"forward and one backward, of the shapes that a batch of {CLIPS[kind]} clips has{blocks}. The "
+            f"square product of side {SQUARE} shows the arithmetic at its best.",
             "A bf16 search compares its iterates in fp32: each bf16 gradient then comes with one fp32 "
             "prediction. Adversarial training compares nothing and takes gradients alone.",
         ],
@@ -92,11 +94,11 @@ def products(network: nn.Module, inputs: Tensor) -> tuple[list[Shape], list[Shap
     return forward, backward
 
 
-def _gradients(frames: int) -> dict[str, Way]:
-    network = build_network("bottleneck", TARGETS, CONCEPTS)
-    inputs = torch.randn(CLIPS, 1, frames, BANDS)
+def _gradients(frames: int, device: torch.device) -> dict[str, Way]:
+    network = build_network("bottleneck", TARGETS, CONCEPTS).to(device)
+    inputs = torch.randn(CLIPS[device.type], 1, frames, BANDS, device=device)
     ways: dict[str, Way] = {"fp32": _call(FrozenNetwork(network).gradient, inputs)}
-    if has_native_bf16(torch.device("cpu")):
+    if has_native_bf16(device):
         reduced = FrozenNetwork(network, precision="bf16")
         ways[COMPARED] = _call(reduced.gradient, inputs)
         ways[ALONE] = _call(reduced.gradient_alone, inputs)
@@ -115,20 +117,22 @@ def _loss(prediction: Prediction) -> Tensor:
 
 
 def _ways(frames: int, settings: Settings) -> tuple[dict[str, Way], dict[str, float]]:
-    ways, amounts = _gradients(frames), {}
+    ways, amounts = _gradients(frames, settings.device), {}
     if settings.reference is not None:
-        ways = {PUBLISHED: _published(Published(settings.reference), frames), **ways}
+        ways = {PUBLISHED: _published(Published(settings.reference, settings.device), frames), **ways}
         amounts[PUBLISHED] = float(ITERATIONS[frames])
-    shapes = products(build_network("bottleneck"), torch.zeros(CLIPS, 1, frames, BANDS))
+    shapes = products(build_network("bottleneck"), torch.zeros(CLIPS[settings.device.type], 1, frames, BANDS))
     for name, dtype in DTYPES.items():
         for direction, wanted in zip(("forward", "backward"), shapes, strict=True):
-            ways[f"{name} {direction} products"] = _multiply(wanted, dtype)
-        ways[f"{name} square"] = _multiply([(SQUARE, SQUARE, SQUARE)], dtype)
+            ways[f"{name} {direction} products"] = _multiply(wanted, dtype, settings.device)
+        ways[f"{name} square"] = _multiply([(SQUARE, SQUARE, SQUARE)], dtype, settings.device)
     return ways, amounts
 
 
 def _published(code: Published, frames: int) -> Way:
-    network, clip, labels = code.network(), torch.randn(1, 1, frames, BANDS), torch.rand(1, TARGETS)
+    network = code.network()
+    clip = torch.randn(1, 1, frames, BANDS, device=code.device)
+    labels = torch.rand(1, TARGETS, device=code.device)
 
     def call() -> None:
         made = code.attack_clip(network, clip, labels, ITERATIONS[frames])
@@ -137,12 +141,12 @@ def _published(code: Published, frames: int) -> Way:
     return call
 
 
-def _multiply(shapes: list[Shape], dtype: torch.dtype) -> Way:
+def _multiply(shapes: list[Shape], dtype: torch.dtype, device: torch.device) -> Way:
     blocks = []
     for rows, inner, columns in shapes:
-        count = max(1, round(rows / BLOCK))
-        left = torch.randn(rows // count, inner, dtype=dtype)
-        blocks.append((count, left, torch.randn(inner, columns, dtype=dtype)))
+        count = max(1, round(rows / BLOCK[device.type]))
+        left = torch.randn(rows // count, inner, dtype=dtype, device=device)
+        blocks.append((count, left, torch.randn(inner, columns, dtype=dtype, device=device)))
 
     def call() -> None:
         for count, left, right in blocks:
@@ -158,9 +162,11 @@ def _square_rows(times: dict[str, list[float]]) -> list[Row]:
     return compare("square matrix product", shown, amounts=flops, unit="GFLOP/s")
 
 
-def _targets(frames: int) -> dict[str, list[Target]]:
+def _targets(frames: int, kind: str) -> dict[str, list[Target]]:
     if frames != FRAMES:
         return {}
+    if kind == "cuda":
+        return {ALONE: [Target("published", 50.0)]}
     return {
         "fp32": [Target("published", 1.6), Target("limit", 0.8)],
         COMPARED: [Target("limit", 0.8)],

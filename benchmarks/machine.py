@@ -20,8 +20,8 @@ PACKAGES = ("torch", "numpy", "mlflow")
 FLAGS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
 
 
-def facts() -> dict[str, str]:
-    """Return the machine, the versions, the code, the date, and how busy the machine was."""
+def facts(device: torch.device) -> dict[str, str]:
+    """Return the machine with a GPU that is used, versions, code, date, and how busy the machine was."""
     tags = git_tags()
     commit = tags.get(Tag.GIT_COMMIT, "unknown")[:12]
     capabilities = torch.cpu.get_capabilities()
@@ -37,6 +37,7 @@ def facts() -> dict[str, str]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "rmer": rmer.__version__,
+        **({"GPU": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
         **{package: version(package) for package in PACKAGES},
     }
 

@@ -8,10 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 # What is timed; one that times itself returns seconds (a float).
@@ -30,6 +32,7 @@ class Settings:
     reference : clone of the published repository, or None
     quick : measure less
     store, model : tracking store and train run of the model to attack, or empty for a small one made here
+    device : of networks and of the products that they are measured by
     """
 
     repeats: int = 5
@@ -38,6 +41,7 @@ class Settings:
     quick: bool = False
     store: str = ""
     model: str = ""
+    device: torch.device = field(default_factory=partial(torch.device, "cpu"))
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ def timed(way: Way) -> float:
     with silence():
         started = time.perf_counter()
         own = way()
+        if torch.cuda.is_initialized():  # what was asked for may not be done yet
+            torch.cuda.synchronize()
         return own if isinstance(own, float) else time.perf_counter() - started
 
 

@@ -35,18 +35,18 @@ Batch = tuple[list[str], Tensor, Tensor, Tensor]
 class Published:
     """Functions of the published code.
 
-    Where librosa is not installed an empty module stands in for it, and no SNR is computed: the published
-    code is then faster than it really is.
+    ``device`` is where networks are, and what they are given. Where librosa is not installed an empty module
+    stands in for it, and no SNR is computed: the published code is then faster than it really is.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, device: torch.device | str = "cpu") -> None:
         if not (root / "adversary" / "attacker.py").is_file():
             raise UserError(
                 "no clone of the published repository",
                 where=str(root),
                 mend="Clone https://github.com/CPJKU/robustness_mer_bottleneck and name its folder",
             )
-        self.root = root
+        self.root, self.device = root, torch.device(device)
         self.has_snr = importlib.util.find_spec(SNR_PACKAGE) is not None
         self.snr_seconds = 0.0
         if not self.has_snr:
@@ -58,12 +58,12 @@ class Published:
         vggstyle = self._module("train_models.vggstyle")
         make = vggstyle.Audio2Ml2Emo if arch == "bottleneck" else vggstyle.Audio2Target
         network: nn.Module = make(num_targets=8)
-        return network
+        return network.to(self.device)
 
     def attack_clip(self, network: nn.Module, clip: Tensor, labels: Tensor, iterations: int) -> int:
         """Attack one clip [1, 1, frames, bands] without an SNR; return the iterations that were made."""
         attacker = self._module("adversary.attacker").Attacker(
-            network, torch.device("cpu"), torch.optim.Adam, HPARAMS | {"max_iters": iterations}
+            network, self.device, torch.optim.Adam, HPARAMS | {"max_iters": iterations}
         )
         return int(attacker.compute_untargeted_adversary(clip, labels, compute_snr=False)[3])
 
@@ -76,6 +76,7 @@ class Published:
     ) -> None:
         """Train and validate for one epoch on batches in memory, without the published loader's pickles."""
         functions = self._module("train_models.train_funcs")
+        functions.device = self.device
         weights = {"output": 0.5, "c_prob": 0.5}
         functions.train(network, train, optimiser, nn.MSELoss(), 1, weights, "")
         functions.test(network, validation, nn.MSELoss(), mets=["r2", "corr_avg", "rmse"])
@@ -85,6 +86,7 @@ class Published:
     ) -> None:
         """Train for one of the epochs with attacked inputs; ``snr_seconds`` grows by what its SNRs took."""
         functions = self._module("train_models.adv_train_funcs")
+        functions.device = self.device
         self._module("adversary.attacker").mel_spec_snr = self._timed_snr
         functions.config["max_iters"] = iterations
         epoch = functions.config["every_n_epoch"]

@@ -282,7 +282,7 @@ def main(
     except UserError as error:
         click.echo(f"benchmarks: {error}", err=True)
         sys.exit(error.exit_code)
-    about = {**facts(), "device": kind, "jobs at once": jobs, "compile": compile}
+    about = {**facts(resolve_device(device)), "device": kind, "jobs at once": jobs, "compile": compile}
     (folder / "study.json").write_text(json.dumps({**about, **report.as_dict()}, indent=1) + "\n")
     click.echo(f"{report}\n{folder / 'study.json'}")
 

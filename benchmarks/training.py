@@ -19,6 +19,7 @@ from rmer.training.protocol import FitConfig, resolve_fit
 
 BATCH, TRAIN, VALIDATION = 8, 16, 2  # the study validates one clip for every eight that it trains on
 ATTACKED, ITERATIONS = 4, 50
+ON_GPU = 10.0  # times as fast as the published code on the same GPU
 PUBLISHED = "published"
 WITHOUT_SNR = "published, without its SNR"
 
@@ -30,15 +31,15 @@ def training_epoch(settings: Settings) -> Result:
         data = noise(TRAIN, VALIDATION, frames)
         ways: dict[str, Way] = {}
         if settings.reference is not None:
-            ways[PUBLISHED] = _published_epoch(Published(settings.reference), data)
-        for precision in _precisions():
-            ways[precision] = _epoch(data, _config("A2M2E", precision))
+            ways[PUBLISHED] = _published_epoch(Published(settings.reference, settings.device), data)
+        for precision in _precisions(settings.device):
+            ways[precision] = _epoch(data, _config("A2M2E", precision), settings.device)
         rows += compare(
             f"training epoch, {frames} frames",
             interleave(ways, repeats=settings.repeats, seconds=settings.seconds),
             amounts=float(TRAIN),
             unit="clips/s",
-            targets={"bf16": [Target("published", 2.0)]} if frames == FRAMES else {},
+            targets={"bf16": [_target(settings.device, 2.0)]} if frames == FRAMES else {},
         )
     note = (
         "Both codes train on clips in memory: what the published data loader costs is left out."
@@ -53,19 +54,19 @@ def adversarial_epoch(settings: Settings) -> Result:
     iterations = ITERATIONS // 5 if settings.quick else ITERATIONS
     data = noise(ATTACKED, 2, FRAMES)
     ways: dict[str, Way] = {}
-    code = None if settings.reference is None else Published(settings.reference)
+    code = None if settings.reference is None else Published(settings.reference, settings.device)
     snr: list[float] = []
     if code is not None:
         ways[PUBLISHED] = _published_adversarial(code, data, iterations, snr)
-    for precision in _precisions():
-        ways[precision] = _epoch(data, _attacked_config(precision, iterations))
+    for precision in _precisions(settings.device):
+        ways[precision] = _epoch(data, _attacked_config(precision, iterations), settings.device)
     repeats = max(1, settings.repeats // 3)
     times: Times = interleave(ways, repeats=repeats, seconds=settings.seconds, warm_up=False)
     if code is not None and code.has_snr:
         without = [whole - part for whole, part in zip(times[PUBLISHED], snr, strict=True)]
         times = {PUBLISHED: times[PUBLISHED], WITHOUT_SNR: without, **times}
     name = f"adversarial epoch, {iterations} iterations, {FRAMES} frames"
-    targets = {"fp32": [Target("published", 2.0)], "bf16": [Target("published", 4.0)]}
+    targets = {"fp32": [_target(settings.device, 2.0)], "bf16": [_target(settings.device, 4.0)]}
     rows = compare(name, times, amounts=float(ATTACKED), unit="clips/s", targets=targets)
     if WITHOUT_SNR in times:
         bare = {way: values for way, values in times.items() if way != PUBLISHED}
@@ -79,15 +80,21 @@ def adversarial_epoch(settings: Settings) -> Result:
 def corrected_adversarial_epoch(settings: Settings) -> Result:
     """Time an epoch of corrected adversarial training (aA2M2E): PGD-10 on half of each batch."""
     data = noise(TRAIN, VALIDATION, FRAMES)
-    ways: dict[str, Way] = {name: _epoch(data, _config("aA2M2E", name)) for name in _precisions()}
+    ways: dict[str, Way] = {
+        name: _epoch(data, _config("aA2M2E", name), settings.device) for name in _precisions(settings.device)
+    }
     times = interleave(ways, repeats=max(1, settings.repeats // 2), seconds=settings.seconds)
     name = f"corrected adversarial epoch, {FRAMES} frames"
     return Result(compare(name, times, amounts=float(TRAIN), unit="clips/s"))
 
 
-def _precisions() -> list[Precision]:
-    best = resolve_precision("auto", torch.device("cpu"))
+def _precisions(device: torch.device) -> list[Precision]:
+    best = resolve_precision("auto", device)
     return ["fp32", "bf16"] if best == "bf16" else ["fp32"]
+
+
+def _target(device: torch.device, on_cpu: float) -> Target:
+    return Target("published", ON_GPU if device.type == "cuda" else on_cpu)
 
 
 def _config(system: str, precision: Precision) -> FitConfig:
@@ -110,11 +117,11 @@ def _attacked_config(precision: Precision, iterations: int) -> FitConfig:
     return replace(config, drop_last=False, adversarial=replace(config.adversarial, every=1))
 
 
-def _epoch(data: Standardised, config: FitConfig) -> Way:
+def _epoch(data: Standardised, config: FitConfig, device: torch.device) -> Way:
     """Return a way that fits one epoch and says how long it took, without building the network."""
 
     def call() -> float:
-        return fit(data, config).history[0]["cost/epoch_seconds"]
+        return fit(data, config, device=device).history[0]["cost/epoch_seconds"]
 
     return call
 
