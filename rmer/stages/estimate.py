@@ -18,7 +18,7 @@ from rmer.stages.attack_params import AttackParams
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import collect_of
 from rmer.systems.catalogue import System
-from rmer.systems.devices import resolve_device
+from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 from rmer.systems.precision import resolve_precision
@@ -193,20 +193,30 @@ def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
             loss = network(inputs)["output"].square().mean()
         loss.backward()
 
+    attacked = torch.randn(clips_at_once(device), 1, frames, BANDS, device=device)
+
     def gradient() -> None:
-        frozen.gradient(inputs, lambda found: found["output"].square().mean(1))
+        frozen.gradient(attacked, lambda found: found["output"].square().mean(1))
 
     with FlopCounterMode(display=False) as counter:
         frozen.predict(inputs)
     forward = counter.get_total_flops() / BATCH
     # Backward, a layer costs as much again for its inputs, and once more for its weights when training.
-    return Unit(_seconds(step, device) / BATCH, _seconds(gradient, device) / BATCH, 3 * forward, 2 * forward)
+    return Unit(
+        step_seconds=_seconds(step, device) / BATCH,
+        gradient_seconds=_seconds(gradient, device) / len(attacked),
+        step_flops=3 * forward,
+        gradient_flops=2 * forward,
+    )
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
-    call()
+    def finish() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    finish()
     started = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    finish()
     return time.perf_counter() - started
