@@ -30,6 +30,7 @@ from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer
+from rmer.stages.attack_params import PROTOCOLS
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.devices import fixed_shapes, prepare_device
 from rmer.systems.frozen import FrozenNetwork
@@ -113,6 +114,11 @@ def test_a_transfer_on_one_device_waits_no_more_than_its_attack() -> None:
     with crossings() as found:
         Transfer(frozen, APGD(3)).run(frozen, posed)
     assert len(found) == len(sent(APGD(3)))
+
+
+def test_every_attack_is_held_to_it() -> None:
+    looped = {attack(1).name for attack in LOOPS.values()}
+    assert looped | {Noise.name, MinimalPerturbation.name, Transfer.name} == PROTOCOLS.keys() - {"suite"}
 
 
 @pytest.mark.parametrize("optimiser", sorted({*OPTIMISERS} - {"ASGD"}))
