@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from benchmarks.data import SMALL
-from benchmarks.evaluation import evaluate
+from benchmarks.evaluation import STEPS, evaluate
 from benchmarks.measuring import Result, Row, Settings, Target, silence
 from benchmarks.processes import Cost, in_new_process
 from benchmarks.stores import scratch_store
@@ -34,10 +34,13 @@ def cost_growth(settings: Settings) -> Result:
     """Measure every point once, in a process of its own."""
     records: list[tuple[str, int, Cost]] = []
     for clips in CLIPS[:2] if settings.quick else CLIPS:
-        records.append(("clips", clips, in_new_process(evaluate, clips, SMALL, 1)))
+        records.append(("clips", clips, in_new_process(evaluate, clips, SMALL, 1, threads=1)))
     for epsilons in EPSILONS[:2] if settings.quick else EPSILONS:
-        records.append(("budgets", epsilons, in_new_process(evaluate, CLIPS[0], SMALL, epsilons)))
-    notes = [f"Evaluations are of {SMALL} frames and 3 steps; those over budgets attack {CLIPS[0]} clips."]
+        records.append(("budgets", epsilons, in_new_process(evaluate, CLIPS[0], SMALL, epsilons, threads=1)))
+    notes = [
+        f"Evaluations run on one thread, with {SMALL} frames and {STEPS} steps; those over budgets attack "
+        f"{CLIPS[0]} clips."
+    ]
     rows = []
     if settings.reference is None:
         notes.append("Growth of the analysis needs the published logs: name a clone with --reference.")

@@ -23,10 +23,10 @@ class Cost:
     megabytes: float
 
 
-def in_new_process(function: Callable[..., object], *args: Any) -> Cost:
-    """Call a function of a module in a new process, with as many threads as this one uses."""
+def in_new_process(function: Callable[..., object], *args: Any, threads: int = 0) -> Cost:
+    """Call a function of a module in a new process; ``threads`` of torch, 0 for as many as here."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measured, torch.get_num_threads(), function, args).result()
+        return pool.submit(_measured, threads or torch.get_num_threads(), function, args).result()
 
 
 def _measured(threads: int, function: Callable[..., object], args: tuple[Any, ...]) -> Cost:
