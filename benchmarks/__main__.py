@@ -76,7 +76,7 @@ QUICK_REPEATS, QUICK_SECONDS = 3, 10.0
     type=click.Path(file_okay=False, path_type=Path),
     help="folder of benchmarks.md to write the results into, with benchmarks.json and the figures",
 )
-@click.option("--log", is_flag=True, help="log an MLflow run too")
+@click.option("--log/--no-log", default=True, show_default=True, help="log an MLflow run too")
 def main(
     reference: Path | None,
     only: tuple[str, ...],

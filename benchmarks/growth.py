@@ -82,7 +82,7 @@ def growth_figure(table: pd.DataFrame) -> Figure:
     times.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     times.yaxis.set_minor_locator(NullLocator())
     times.set_ylabel("seconds")
-    memory.set_ylim(bottom=0)
+    memory.set_ylim(0, 1.1 * table["MB"].max())
     memory.set_ylabel("peak memory (MB)")
     return figure
 

@@ -133,7 +133,7 @@ def test_the_command_writes_page_and_json_and_logs_a_run(tmp_path: Path) -> None
     (tmp_path / "benchmarks.md").write_text(f"{BEGIN}\n{END}\n")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "RMER_HOME": str(tmp_path / "home")}
-    done = _benchmarks("--only", "logging", "--log", "--output", str(tmp_path), environment=environment)
+    done = _benchmarks("--only", "logging", "--output", str(tmp_path), environment=environment)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "benchmarks.json").read_text())["rows"]
     assert {row["way"] for row in rows} == {"in the computation", "until in the store"}
