@@ -14,7 +14,7 @@ from rmer.attacks.apgd import APGD
 from rmer.attacks.losses import absolute_error
 from rmer.attacks.objectives import ErrorObjective
 from rmer.attacks.published import BridgeAttack
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.precision import compare_searches, precision_table
 from rmer.evaluation.suite import TIERS, white_box
 from rmer.evaluation.sweep import sweep
 from rmer.systems.frozen import FrozenNetwork
@@ -82,39 +82,26 @@ def time_to_damage(settings: Settings) -> Result:
 def search_strength(settings: Settings) -> Result:
     """Compare adversaries found with fp32 and with bf16 gradients, budget by budget, all scored in fp32."""
     victim, clips = subject(settings), 4 if settings.quick else 16
+    tier, attack = TIERS["quick"], white_box(TIERS["quick"])[0]
     epsilons = TIERS["quick" if settings.quick else "paper"].epsilons
     inputs, labels = victim.inputs[:clips], victim.labels[:clips]
-    attacks = white_box(TIERS["quick"])[:1]
-    points = {}
-    for precision in ("fp32", "bf16"):
-        network = FrozenNetwork(victim.network, precision=precision)
-        points[precision] = sweep(network, inputs, labels, attacks, epsilons, victim.threat, seed=1)
-    names = [str(target) for target in range(labels.shape[1])]
-    records = []
-    for exact, reduced in zip(points["fp32"], points["bf16"], strict=True):
-        record: dict[str, float] = {"epsilon": exact.epsilon}
-        for metric in ("mae", "mae_clipped"):
-            found = {
-                precision: regression_scores(labels, point.worst(metric), names).mean[metric]
-                for precision, point in (("fp32", exact), ("bf16", reduced))
-            }
-            record |= {f"{metric} {precision}": value for precision, value in found.items()}
-            record[f"{metric} loss %"] = 100 * (1 - found["bf16"] / found["fp32"])
-        record["speed-up"] = exact.results[0].seconds / reduced.results[0].seconds
-        records.append(record)
-    table = pd.DataFrame(records)
+    network = FrozenNetwork(victim.network, precision="bf16")
+    points = sweep(network, inputs, labels, [attack], epsilons, victim.threat, seed=1)
+    searches = compare_searches(network, inputs, labels, attack, points, clips=clips, seed=1)
+    table = precision_table(searches)
     rows = [
         Row(
             "adversaries of the bf16 search",
             f"largest loss of {metric} over budgets",
-            float(table[f"{metric} loss %"].max()),
+            100 * float(table[f"{metric}_loss"].max()),
             "%",
             targets=(Target("value", LARGEST_LOSS),),
         )
         for metric in ("mae", "mae_clipped")
     ]
-    title = f"Strength of the bf16 search ({victim.name}, {clips} clips, {TIERS['quick'].steps} steps)"
-    return Result(rows, {title: table}, ["A negative loss means that the bf16 search found more."])
+    title = f"Strength of the bf16 search ({victim.name}, {clips} clips, {tier.steps} steps)"
+    note = "Losses in the table are shares of the MAE; a negative one means that the bf16 search found more."
+    return Result(rows, {title: table}, [note])
 
 
 def _published_seconds(settings: Settings, victim: Subject, iterations: int) -> float | None:

@@ -95,11 +95,11 @@ def _table(rows: Sequence[Row]) -> str:
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    return table.map(lambda value: value if isinstance(value, str) else _number(value))
+    return table.map(lambda value: value if isinstance(value, str) else _number(value, 4))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.3g}"
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.{digits}g}"
 
 
 def _slug(text: str) -> str:

@@ -27,6 +27,7 @@ def compare_searches(
     attack: Attack,
     points: Sequence[Point],
     *,
+    clips: int = COMPARED,
     seed: int = 0,
     batch_size: int = 8,
     progress: Progress | None = None,
@@ -34,7 +35,7 @@ def compare_searches(
 ) -> dict[float, Searches]:
     """Repeat the first attack of every point with gradients in float32; return epsilon -> both searches.
 
-    The first :data:`COMPARED` clips get the starts that they had, random and warm: a clip's random numbers
+    The first ``clips`` clips get the starts that they had, random and warm: a clip's random numbers
     depend on its place and the seed alone. Predictions, comparisons and scores are float32 in both searches.
     Empty where the network's gradients are float32 anyway.
 
@@ -48,7 +49,7 @@ def compare_searches(
     if network.precision == "fp32":
         return {}
     exact = FrozenNetwork(network.model, fold=False, batch_size=network.batch_size)  # folded already
-    few = slice(0, COMPARED)
+    few = slice(0, clips)
     inputs, labels = inputs[few], labels[few]
     truth, before = labels.cpu().double().numpy(), predict(network, inputs)
     clean = _damage(truth, before, before)
