@@ -35,7 +35,7 @@ def time_to_damage(settings: Settings) -> Result:
     Both keep to the same budget: the published attack with its epsilon enforced is the bridge attack. Its
     damage is the larger one of its kept perturbation and its last iterate, clip by clip.
     """
-    victim, clips = subject(settings), 2 if settings.quick else 4
+    victim, clips = subject(settings), 2
     iterations = ITERATIONS // 10 if settings.quick else ITERATIONS
     inputs, labels = victim.inputs[:clips], victim.labels[:clips]
     published = _published_seconds(settings, victim, clips * iterations)

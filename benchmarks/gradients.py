@@ -66,7 +66,7 @@ def attack_gradients(settings: Settings) -> Result:
             f"forward and one backward, of the shapes that a batch of {CLIPS[kind]} clips has{blocks}. The "
             f"square product of side {SQUARE} shows the arithmetic at its best.",
             "A bf16 search compares its iterates in fp32: each bf16 gradient then comes with one fp32 "
-            "prediction. Adversarial training compares nothing and takes gradients alone.",
+            "prediction. Adversarial training, which reports nothing of its attacks, takes gradients alone.",
         ],
     )
 

@@ -60,8 +60,8 @@ def adversarial_epoch(settings: Settings) -> Result:
         ways[PUBLISHED] = _published_adversarial(code, data, iterations, snr)
     for precision in _precisions(settings.device):
         ways[precision] = _epoch(data, _attacked_config(precision, iterations), settings.device)
-    repeats = max(1, settings.repeats // 3)
-    times: Times = interleave(ways, repeats=repeats, seconds=settings.seconds, warm_up=False)
+    repeats, seconds = (settings.repeats + 1) // 2, 2 * settings.seconds  # a round takes half a minute
+    times: Times = interleave(ways, repeats=repeats, seconds=seconds, warm_up=False)
     if code is not None and code.has_snr:
         without = [whole - part for whole, part in zip(times[PUBLISHED], snr, strict=True)]
         times = {PUBLISHED: times[PUBLISHED], WITHOUT_SNR: without, **times}

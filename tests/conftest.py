@@ -34,3 +34,14 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     yield home
     if "mlflow" in sys.modules:  # a test may have pointed MLflow's global state to its own store
         sys.modules["mlflow"].set_tracking_uri(None)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Give torch one thread: some networks are so small that threads only wait for each other."""
+    import torch  # not before its threads are limited above
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,15 +34,7 @@ EPSILONS = (0.05, 0.2, 2.0)
 ATTACK = APGD(3, (ErrorObjective("l1"), ErrorObjective("mse")), restarts=2)
 CHECK = CHECKS["reduced_search_as_strong"]
 linf = partial(Threat, "linf")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

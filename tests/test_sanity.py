@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,17 +58,9 @@ from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
 CORRELATION = APGD(TIER.steps, (CorrelationObjective(),))
+pytestmark = pytest.mark.usefixtures("one_thread")
 Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
 FAULTS: list[Any] = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def caught_by(*checks: str) -> Callable[[Fault], Fault]:
