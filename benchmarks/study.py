@@ -24,7 +24,7 @@ import pandas as pd
 from benchmarks.machine import facts
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.data.frontend import BANDS, FPS
-from rmer.data.splits import PARTS, album_split, published_split
+from rmer.data.splits import album_split, part_column, published_split
 from rmer.errors import UserError
 from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import raise_failures, run_jobs
@@ -197,15 +197,10 @@ def synthetic_dataset(clips: int, frames: int) -> Dataset:
         spec_mean_square=np.square(spectrograms).mean((1, 2)),
         spec_frames=frames,
         excerpt_start=0,
-        split_published=_column(published_split(clips), clips),
-        split_album=_column(album_split(albums, ratings[:, : len(EMOTIONS)]), clips),
+        split_published=part_column(published_split(clips), clips),
+        split_album=part_column(album_split(albums, ratings[:, : len(EMOTIONS)]), clips),
     )
     return Dataset(spectrograms, table, EMOTIONS, CONCEPTS, {"fps": FPS})
-
-
-def _column(rows: dict[str, Any], clips: int) -> list[str]:
-    parts = {row: part for part in PARTS for row in rows[part]}
-    return [parts[row] for row in range(clips)]
 
 
 @contextmanager

@@ -39,9 +39,7 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Give torch one thread: some networks are so small that threads only wait for each other."""
-    import torch  # not before its threads are limited above
+    from rmer.threads import torch_threads  # not before the threads are limited above
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield

@@ -17,7 +17,7 @@ import yaml
 from published_clone import write_clone
 
 from rmer.data.dataset import EMOTIONS, Dataset
-from rmer.data.splits import published_split
+from rmer.data.splits import part_column, published_split
 from rmer.stages.attack import attack
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.import_published import ImportParams, import_published
@@ -55,8 +55,7 @@ def _log_dataset(run: Run) -> None:
     table = pd.DataFrame({"clip": [f"{n:03d}" for n in range(clips)], "file": "", "album": "", "track": ""})
     table = table.assign(**{emotion: rng.uniform(0.1, 0.8, clips) for emotion in EMOTIONS})
     table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=313, excerpt_start=0)
-    parts = {row: part for part, rows in published_split(clips).items() for row in rows}
-    table["split_published"] = [parts[row] for row in range(clips)]
+    table["split_published"] = part_column(published_split(clips), clips)
     spectrograms = rng.gamma(2, 0.2, (clips, 313, 149)).astype(np.float32)
     Dataset(spectrograms, table, EMOTIONS, (), {"fps": 31.3}).save(run.work_dir / Artifact.DATASET)
     run.file(run.work_dir / Artifact.DATASET)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from rmer.data.audio import SAMPLE_RATE, decoder_version
 from rmer.data.collection import Collected
@@ -16,7 +15,7 @@ from rmer.data.dataset import Dataset
 from rmer.data.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
 from rmer.data.frontend import BANDS, FPS, FRAMES, FRONTEND_VERSION, File2Spect
 from rmer.data.spectrograms import compute_spectrograms
-from rmer.data.splits import PARTS, SPLIT_SEED, album_split, published_split
+from rmer.data.splits import SPLIT_SEED, album_split, part_column, published_split
 
 
 @dataclass(frozen=True)
@@ -79,18 +78,11 @@ def prepare(
 def _splits(collected: Collected, seed: int) -> dict[str, list[str]]:
     """Return the columns ``split_published`` and, where albums are known, ``split_album``."""
     clips = collected.clips
-    columns = {"split_published": _part_column(published_split(len(clips)), len(clips))}
+    columns = {"split_published": part_column(published_split(len(clips)), len(clips))}
     if collected.has_albums:
         targets = clips[list(collected.emotions)].to_numpy(np.float64)
-        columns["split_album"] = _part_column(album_split(clips["album"].tolist(), targets, seed), len(clips))
+        columns["split_album"] = part_column(album_split(clips["album"].tolist(), targets, seed), len(clips))
     return columns
-
-
-def _part_column(rows: dict[str, np.ndarray], count: int) -> list[str]:
-    column = pd.Series([""] * count, dtype=object)
-    for part in PARTS:
-        column[rows[part]] = part
-    return [str(part) for part in column]
 
 
 def _starts(clips: Sequence[str], lengths: Sequence[int], frames: int) -> list[int]:

@@ -98,6 +98,14 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
     return {part: np.flatnonzero(best[members] == number) for number, part in enumerate(PARTS)}
 
 
+def part_column(rows: Mapping[str, IntArray], clips: int) -> list[str]:
+    """Return the part of each clip, in their order, from the rows of each part."""
+    column = np.full(clips, "", dtype=object)
+    for part in PARTS:
+        column[rows[part]] = part
+    return [str(part) for part in column]
+
+
 def largest_difference(parts: Mapping[str, IntArray], targets: FloatArray) -> dict[str, float]:
     """Return each part's largest absolute standardised mean difference, over targets, to all clips."""
     standardised = _standardised(targets)

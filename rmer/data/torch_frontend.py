@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rmer.data.audio import FULL_SCALE
 from rmer.data.frontend import FRAME_SIZE, HOP, filterbank, silent_audio
+from rmer.threads import torch_threads
 
 
 class Audio2Spect(nn.Module):
@@ -72,13 +73,9 @@ class TorchAudio2Spect:
         self._module = Audio2Spect()
 
     def __call__(self, audio: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # one clip is too little to share: two threads take 1.6 times as long
-        try:
-            with torch.no_grad():
-                spectrogram = self._module(torch.as_tensor(audio)[None])[0]
-        finally:
-            torch.set_num_threads(threads)
+        # One clip is too little to share: two threads take 1.6 times as long.
+        with torch_threads(1), torch.no_grad():
+            spectrogram = self._module(torch.as_tensor(audio)[None])[0]
         return np.asarray(spectrogram.numpy(), np.float32)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from rmer.evaluation.evidence import Damage, Evidence, NotMeasuredError, Verdict, measured
+from rmer.evaluation.evidence import ERRORS, Damage, Evidence, NotMeasuredError, Verdict, measured
 
 # Share of the damage that a stronger attack may miss of a weaker one's: both are searches, and on a nearly
 # linear model they end within a few per cent of each other.
@@ -31,7 +31,6 @@ BUDGET_USED = {"linf": 0.99, "l2": 0.5}
 SAME_SEED = 0.02
 OTHER_SEED = 0.5
 
-ERRORS = ("mae", "mae_clipped")
 CONTROLS = ("uniform", "sign", "gaussian")
 ITERATED = ("pgd", "apgd")
 

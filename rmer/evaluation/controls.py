@@ -75,7 +75,7 @@ def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
     passes = [attack.passes(targets) for attack in found.values()] + [_huge().passes(targets)]
     if transfer:
         passes.append(APGD(tier.steps, L1).passes(targets))
-    return sum(cost.gradients + cost.forwards // 3 for cost in passes)
+    return sum(cost.in_gradients for cost in passes)
 
 
 def gather(
@@ -101,8 +101,7 @@ def gather(
     def run(name: str, attack: Attack, within: Threat) -> Floats:
         found = _run(subject, name, attack, within, resume)
         if progress is not None:
-            cost = attack.passes(labels.shape[1])
-            progress((cost.gradients + cost.forwards // 3) * len(inputs))
+            progress(attack.passes(labels.shape[1]).in_gradients * len(inputs))
         return found
 
     truth = labels.cpu().double().numpy()
@@ -185,11 +184,8 @@ def _damage(
     """Score predictions: metric that they are worst for -> [clips, targets]; ``corr`` names those of corr."""
     raw = predictions["mae"]
     clipped = predictions.get("mae_clipped", raw)
-    return Damage(
-        mae=float(clip_errors(truth, raw).mean()),
-        mae_clipped=float(clip_errors(truth, clipped, clipped=True).mean()),
-        corr=regression_scores(truth, predictions[corr], targets).mean["corr"] if corr else None,
-    )
+    correlation = regression_scores(truth, predictions[corr], targets).mean["corr"] if corr else None
+    return Damage.of(truth, raw, clipped, correlation)
 
 
 def _united(truth: Floats, predictions: Mapping[str, Floats], more: Floats) -> Damage:

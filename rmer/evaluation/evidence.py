@@ -9,10 +9,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from rmer.evaluation.metrics import clip_errors
 from rmer.evaluation.probes import Budget, Gradients, Inputs, Repeats, Seeds
 
 Floats = npt.NDArray[np.float64]
 Value = TypeVar("Value")
+# Scores of a Damage that grow with it; correlation falls.
+ERRORS = ("mae", "mae_clipped")
 # Adversaries, named by the metric that they are worst for -> metric -> value.
 ScoreTable = Mapping[str, Mapping[str, float]]
 
@@ -53,6 +56,17 @@ class Damage:
     mae: float
     mae_clipped: float
     corr: float | None = None
+
+    @classmethod
+    def of(
+        cls, labels: npt.ArrayLike, raw: npt.ArrayLike, clipped: npt.ArrayLike, corr: float | None = None
+    ) -> Damage:
+        """Score predictions [clips, targets]: those that are worst for MAE, and those for clipped MAE."""
+        return cls(
+            mae=float(clip_errors(labels, raw).mean()),
+            mae_clipped=float(clip_errors(labels, clipped, clipped=True).mean()),
+            corr=corr,
+        )
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,13 @@ import pandas as pd
 from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult
-from rmer.evaluation.evidence import Damage, Searches
-from rmer.evaluation.metrics import clip_errors
+from rmer.evaluation.evidence import ERRORS, Damage, Searches
 from rmer.evaluation.sweep import Floats, Point, Progress, predict
 from rmer.systems.frozen import FrozenNetwork
 
 # Clips that are searched twice. On networks of the study the two searches differ by 1.2 % of a clip's MAE at
 # most; five of 36 clips keep the comparison below a tenth of a suite.
 COMPARED = 5
-METRICS = ("mae", "mae_clipped")
 
 
 def compare_searches(
@@ -52,8 +50,8 @@ def compare_searches(
     few = slice(0, clips)
     inputs, labels = inputs[few], labels[few]
     truth, before = labels.cpu().double().numpy(), predict(network, inputs)
-    clean = _damage(truth, before, before)
-    passes = attack.passes(labels.shape[1])
+    clean = Damage.of(truth, before, before)
+    cost = attack.passes(labels.shape[1]).in_gradients * len(inputs)
     found: dict[float, Searches] = {}
     for place, point in enumerate(points):
         reduced = point.results[0]
@@ -71,14 +69,13 @@ def compare_searches(
         damages = (_scored(truth, network, result, few) for result in (again, reduced))
         found[point.epsilon] = Searches(len(inputs), clean, *damages)
         if progress is not None:
-            progress((passes.gradients + passes.forwards // 3) * len(inputs))
+            progress(cost)
     return found
 
 
 def comparison_cost(attack: Attack, targets: int, *, clips: int, budgets: int) -> int:
     """Return the gradients that the comparison takes in a run, three predictions counted as one."""
-    passes = attack.passes(targets)
-    return (passes.gradients + passes.forwards // 3) * min(COMPARED, clips) * budgets
+    return attack.passes(targets).in_gradients * min(COMPARED, clips) * budgets
 
 
 def precision_table(searches: Mapping[float, Searches]) -> pd.DataFrame:
@@ -91,7 +88,7 @@ def precision_table(searches: Mapping[float, Searches]) -> pd.DataFrame:
     rows = []
     for epsilon, both in sorted(searches.items()):
         row: dict[str, float] = {"epsilon": epsilon, "clips": both.clips}
-        for metric in METRICS:
+        for metric in ERRORS:
             for name, damage in (("clean", both.clean), ("fp32", both.exact), ("bf16", both.reduced)):
                 row[f"{metric}_{name}"] = getattr(damage, metric)
             row[f"{metric}_loss"] = both.loss(metric)
@@ -102,9 +99,4 @@ def precision_table(searches: Mapping[float, Searches]) -> pd.DataFrame:
 def _scored(truth: Floats, network: FrozenNetwork, result: AttackResult, clips: slice) -> Damage:
     """Score the adversaries of some clips, each metric by those that are worst for it."""
     clipped = result.also.get("mae_clipped", result.adversaries)
-    return _damage(truth, predict(network, result.adversaries[clips]), predict(network, clipped[clips]))
-
-
-def _damage(truth: Floats, raw: Floats, clipped: Floats) -> Damage:
-    errors = clip_errors(truth, raw), clip_errors(truth, clipped, clipped=True)
-    return Damage(*(float(values.mean()) for values in errors))
+    return Damage.of(truth, predict(network, result.adversaries[clips]), predict(network, clipped[clips]))

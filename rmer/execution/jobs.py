@@ -7,17 +7,16 @@ import re
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rmer.errors import UserError
 from rmer.parameters import Parameters
+from rmer.threads import torch_threads
 from rmer.tracking import Store, Tag, connect
 from rmer.tracking.locations import digest, home
 from rmer.tracking.outages import one_line
@@ -69,7 +68,7 @@ class Site:
 def do(job: Job, site: Site) -> str | Failure:
     """Do a job in this process and return its run id, or what went wrong, so that the others go on."""
     try:
-        with _threads(site.threads):
+        with torch_threads(site.threads):
             return job.work(_store(site.uri, site.experiment).tagged(site.tags(job.name)), job.params)
     except UserError as error:
         return Failure(job.name, one_line(error))
@@ -92,13 +91,3 @@ def do_quietly(job: Job, site: Site) -> str | Failure:
 def _store(uri: str, experiment: str) -> Store:
     # One connection a process: opening a store takes longer than many a job.
     return connect(uri, experiment)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

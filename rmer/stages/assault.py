@@ -114,7 +114,7 @@ def gradients_of_run(
     the controls of a suite to craft adversaries on.
     """
     passes = [attack.passes(targets) for attack in attacks]
-    gradients = sum(cost.gradients + cost.forwards // 3 for cost in passes) * len(params.budgets) * clips
+    gradients = sum(cost.in_gradients for cost in passes) * len(params.budgets) * clips
     return gradients + controls_of_run(params, targets, clips=clips, precision=precision, transfer=transfer)
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rmer.evaluation.controls import Subject, gather
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
-from rmer.evaluation.evidence import Searches
+from rmer.evaluation.evidence import ERRORS, Searches
 from rmer.evaluation.metrics import constant_mae
 from rmer.evaluation.precision import precision_table
 from rmer.evaluation.sanity import failed, judge
@@ -118,8 +118,7 @@ def _log_curve(run: Run, assault: Assault, points: Sequence[Point], clean: np.nd
     run.table(curve, Artifact.CURVE)
     run.table(curve_clips(clips, clean, points, emotions), Artifact.CURVE_CLIPS)
     for row in curve.to_dict("records"):
-        step = round(1e4 * row["epsilon"])
-        run.metrics({f"curve/{metric}": row[metric] for metric in CURVE_METRICS}, step=step)
+        run.metrics({f"curve/{metric}": row[metric] for metric in CURVE_METRICS}, step=_step(row["epsilon"]))
     epsilons = curve["epsilon"].to_numpy()
     areas = {metric: area_over_log_epsilon(epsilons, curve[metric].to_numpy()) for metric in CURVE_METRICS}
     constant = constant_mae(victim.data.train.labels.numpy(), labels)
@@ -176,8 +175,13 @@ def _log_searches(run: Run, searches: Mapping[float, Searches]) -> None:
     table = precision_table(searches)
     run.table(table, Artifact.PRECISION)
     for row in table.to_dict("records"):
-        losses = {f"precision/{column}": row[column] for column in ("mae_loss", "mae_clipped_loss")}
-        run.metrics(losses, step=round(1e4 * row["epsilon"]))
+        losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
+        run.metrics(losses, step=_step(row["epsilon"]))
+
+
+def _step(epsilon: float) -> int:
+    """Return the step of a budget, as MLflow's steps are whole numbers: in units of .0001."""
+    return round(1e4 * epsilon)
 
 
 def _log_spectrograms(run: Run, assault: Assault, clips: list[str], adversaries: torch.Tensor) -> None:

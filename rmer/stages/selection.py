@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rmer.errors import UserError
 from rmer.tracking import RunRecord, Stage, Store, Tag
+from rmer.tracking.find import FINISHED
 
 # What runs must share to be compared: tag -> the parameter that narrows a selection to one value.
 DIMENSIONS = {
@@ -195,7 +196,7 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     wanted = [f"{DIMENSIONS[tag]}={value}" for tag, value in tags.items()]
     wanted += [f"study={study}"] if study else []
     wanted += [f"systems={','.join(systems)}"] if systems else []
-    existing = store.search({Tag.STAGE: Stage.ATTACK}, status="FINISHED", most=MOST_LISTED)
+    existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
     has = "; ".join(
         f"{name}: {', '.join(sorted(values))}"
