@@ -73,11 +73,13 @@ def test_products_have_the_operations_of_the_convolutions() -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(inputs)
     counted = [n for kind, n in counter.get_flop_counts()["Global"].items() if "convolution" in str(kind)]
-    forward, backward = (
-        sum(2 * int(np.prod(shape)) for shape in shapes) for shapes in products(network, inputs)
-    )
+    shapes = products(network, inputs)
+    forward, backward = (sum(2 * int(np.prod(shape)) for shape in way) for way in shapes)
     assert forward == sum(counted)
     assert backward == forward, "the way back to the inputs multiplies as often as the way there"
+    places = 2 * 16 * 75  # after the first convolution, which has a stride: each scatters into its 25 taps
+    assert shapes[0][:2] == [(places, 25, 64), (places, 9 * 64, 64)]
+    assert shapes[1][:2] == [(places, 64, 25), (places, 9 * 64, 64)]
 
 
 def test_a_page_keeps_its_text_and_gets_the_results_anew(tmp_path: Path) -> None:
