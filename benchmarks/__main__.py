@@ -23,7 +23,7 @@ from benchmarks.measuring import Result, Settings
 from benchmarks.preprocess import preprocessing
 from benchmarks.scheduler import scheduling
 from benchmarks.stores import logging_overhead, logs_and_analysis
-from benchmarks.table import as_json, as_markdown, as_metrics, write_page
+from benchmarks.table import around_results, as_json, as_markdown, as_metrics, write_page
 from benchmarks.training import adversarial_epoch, corrected_adversarial_epoch, training_epoch
 from rmer.errors import UserError
 from rmer.systems.devices import resolve_device
@@ -43,7 +43,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "scheduler": scheduling,
     "growth": cost_growth,
 }
-STAGE = "benchmark"
+STAGE, PAGE = "benchmark", "benchmarks.md"
 QUICK_REPEATS, QUICK_SECONDS = 3, 10.0
 
 
@@ -96,6 +96,8 @@ def main(
         repeats, seconds = min(repeats, QUICK_REPEATS), min(seconds, QUICK_SECONDS)
     clone = None if reference is None else reference.resolve()
     try:
+        if output is not None:
+            _require_page(output)
         settings = Settings(repeats, seconds, clone, quick, store, model, resolve_device(device))
         about = facts(settings.device)
         results = run(settings, only or tuple(BENCHMARKS))
@@ -118,9 +120,9 @@ def run(settings: Settings, names: tuple[str, ...]) -> dict[str, Result]:
     results = {}
     for name in names:
         started = time.perf_counter()
-        click.echo(f"{name} ...", err=True, nl=False)
+        click.echo(f"{name} ...", err=True)
         results[name] = BENCHMARKS[name](settings)
-        click.echo(f" {time.perf_counter() - started:.0f} s", err=True)
+        click.echo(f"{name}: {time.perf_counter() - started:.0f} s", err=True)
     return results
 
 
@@ -130,7 +132,7 @@ def write(folder: Path, results: Mapping[str, Result], markdown: str, content: d
     for name, figure in _figures(results):
         figure.savefig(folder / "images" / f"{name}.png", dpi=150)
     (folder / "benchmarks.json").write_text(json.dumps(content, indent=1) + "\n")
-    write_page(folder / "benchmarks.md", markdown)
+    write_page(folder / PAGE, markdown)
 
 
 def log_run(
@@ -141,7 +143,7 @@ def log_run(
     def body(run: Run) -> None:
         run.metrics(as_metrics(results))
         run.json(content, "benchmarks.json")
-        run.text(markdown, "benchmarks.md")
+        run.text(markdown, PAGE)
         for name, figure in _figures(results):
             run.figure(figure, f"figures/{name}")
 
@@ -149,6 +151,15 @@ def log_run(
     spec = RunSpec(STAGE, name, {**about, "measured": sorted(results)}, tags={Tag.ORIGIN: Origin.COMPUTED})
     outcome = connect().perform(spec, body)
     click.echo(f"logged: run {outcome.run_id}", err=True)
+
+
+def _require_page(folder: Path) -> None:
+    """Raise UserError where results would have no place: now, and not when they are there."""
+    try:
+        around_results(folder / PAGE)
+    except (OSError, ValueError) as error:
+        mend = "Name docs, or a folder with such a page"
+        raise UserError(f"no page for the results ({error})", where=f"output {folder}", mend=mend) from error
 
 
 def _figures(results: Mapping[str, Result]) -> list[tuple[str, Figure]]:

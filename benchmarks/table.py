@@ -64,12 +64,17 @@ def as_metrics(results: Mapping[str, Result]) -> dict[str, float]:
     return metrics
 
 
-def write_page(page: Path, markdown: str) -> None:
-    """Replace what stands between the markers of a page. Raises ValueError where it has none."""
+def around_results(page: Path) -> tuple[str, str]:
+    """Return what stands before and after the markers of a page. Raises ValueError where it has none."""
     text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"{page}: needs one {BEGIN} and one {END}")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    return text.split(BEGIN)[0], text.split(END)[1]
+
+
+def write_page(page: Path, markdown: str) -> None:
+    """Replace what stands between the markers of a page. Raises ValueError where it has none."""
+    head, tail = around_results(page)
     page.write_text(f"{head}{BEGIN}\n\n{markdown}\n{END}{tail}")
 
 

@@ -146,6 +146,14 @@ def test_the_command_writes_page_and_json_and_logs_a_run(tmp_path: Path) -> None
     assert logged == next(row["value"] for row in rows if row["way"] == "until in the store")
 
 
+def test_a_folder_without_the_page_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = _benchmarks("--only", "logging", "--output", str(tmp_path))
+    assert done.returncode == 2
+    assert f"output {tmp_path}: no page for the results" in done.stderr
+    assert "logging" not in done.stderr
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_a_folder_that_is_no_clone_is_refused_in_one_line(tmp_path: Path) -> None:
     command = [
         sys.executable,
