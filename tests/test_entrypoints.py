@@ -130,6 +130,41 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
     assert "Traceback" not in result.output
 
 
+TOO_SHORT = (
+    "rmer: parameter epochs: adversarial training acts first in epoch 5 of the published protocol, and 4 is "
+    "the last. Give 5 or more, or leave out adversarially trained systems\n"
+)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--system", "aA2B2E", "--epochs", "4"],
+        ["main", "--epochs", "4"],
+        ["main", "--systems", "A2E,aA2E", "--epochs", "4", "--dry_run"],
+        ["sweep", "--train", "{system: [A2E, aA2E], epochs: 4}"],
+    ],
+)
+def test_a_training_that_ends_before_it_is_adversarial_is_refused_before_anything_is_done(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (2, TOO_SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "range_"), [("adversarial_share", "[1e-06, 1.0]"), ("adversarial_epsilon", "[1e-06, 100.0]")]
+)
+def test_adversarial_training_that_attacks_nothing_is_refused(name: str, range_: str) -> None:
+    result = CliRunner().invoke(
+        main, ["train", "--system", "aA2E", "--train_protocol", "corrected", f"--{name}", "0"]
+    )
+    message = f"rmer: parameter {name}: 0.0 is out of range. Give a number in {range_}\n"
+    assert (result.exit_code, result.stderr) == (2, message)
+
+
 def test_every_problem_of_a_data_set_gets_its_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["preprocess", "--soundtracks_dir", str(tmp_path / "absent")])
     assert result.exit_code == 2

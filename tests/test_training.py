@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import synthetic_data
@@ -94,8 +95,56 @@ def test_published_adversarial_epochs_are_every_fifth() -> None:
     fitted = fit(DATA, config("aA2E", epochs=10))
     attacked = [n for n, m in enumerate(fitted.history, start=1) if "train/adversarial_loss" in m]
     assert attacked == [5, 10]
-    clean, adversarial = fit(DATA, config("A2E", epochs=4)), fit(DATA, config("aA2E", epochs=4))
-    assert same_weights(clean, adversarial), "before the fifth epoch nothing differs"
+    clean = fit(DATA, config("A2E", epochs=5)).history
+    losses = [[metrics["train/loss"] for metrics in history[:5]] for history in (clean, fitted.history)]
+    assert losses[0][:4] == losses[1][:4], "before the fifth epoch nothing differs"
+    assert losses[0][4] != losses[1][4]
+
+
+def test_what_is_kept_of_an_adversarial_training_is_not_the_network_without_it() -> None:
+    # The patience alone would end it before the fifth epoch, and of five epochs only the fifth may be kept.
+    clean = fit(DATA, config("A2B2E", epochs=5, patience=1))
+    adversarial = fit(DATA, config("aA2B2E", epochs=5, patience=1))
+    assert (adversarial.best_epoch, len(adversarial.history)) == (5, 5)
+    pairs = zip(clean.network.state_dict().values(), adversarial.network.state_dict().values(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_an_interrupted_adversarial_training_keeps_no_epoch_from_before_it_acted(tmp_path: Path) -> None:
+    def kill(epoch: int, metrics: EpochMetrics) -> None:
+        if epoch == 2:
+            raise Killed
+
+    settings = config("aA2B2E", epochs=5)
+    with pytest.raises(Killed):
+        fit(DATA, settings, checkpoint=tmp_path / "state.pt", on_epoch=kill)
+    assert fit(DATA, settings, checkpoint=tmp_path / "state.pt").best_epoch == 5
+
+
+def test_training_too_short_for_its_adversarial_epochs_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        fit(DATA, config("aA2B2E", epochs=4))
+    assert str(caught.value) == (
+        "parameter epochs: adversarial training acts first in epoch 5 of the published protocol, and 4 is the "
+        "last. Give 5 or more, or leave out adversarially trained systems"
+    )
+    assert fit(DATA, config("aA2B2E", "corrected", epochs=1)).best_epoch == 1
+
+
+def test_epochs_that_do_not_count_change_nothing_where_the_best_one_does() -> None:
+    early = 0
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(size=40).round(1)  # with ties
+        every, some = EarlyStopping(8), EarlyStopping(8, first=5)
+        for stopping in (every, some):
+            for epoch, value in enumerate(values, start=1):
+                stopping.improved(value, epoch)
+                if stopping.exhausted:
+                    break
+        assert some.best_epoch >= 5
+        early += every.best_epoch < 5
+        assert every.best_epoch < 5 or every == replace(some, first=1)
+    assert 0 < early < 20
 
 
 def test_corrected_adversarial_training_attacks_from_the_first_epoch_and_stops_on_attacked_clips() -> None:

@@ -181,7 +181,10 @@ def make_plan(params: StudyParams) -> Plan:
             where="parameter attacks",
             mend=f"Known are {', '.join(PROTOCOLS)}",
         )
-    return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+    plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+    for system, seed in plan.models:
+        plan.train_params(system, seed, "")  # raises for a model that could not be trained
+    return plan
 
 
 def check_concepts(plan: Plan, data: PreprocessParams) -> None:

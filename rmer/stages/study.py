@@ -20,13 +20,21 @@ from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import preprocess, preprocess_spec
+from rmer.stages.train import KEPT_FROM, kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import as_params
 
 SUMMARY = "study.md"
-GROWING = ("systems", "seeds", "attacks")
+# Parameters that change nothing of what a study finds: names, machines, and data, which count by their digest.
+NOT_SETTINGS = frozenset(
+    ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
+     "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus", "job_gpus",
+     "ray_address", "retries", "dry_run")
+)  # fmt: skip
+# Settings that may change under one name, as more systems, seeds and attacks join a study.
+GROWING = ("systems", "seeds", "attacks", KEPT_FROM)
 
 
 @dataclass(frozen=True)
@@ -91,21 +99,12 @@ def _check_name(store: Store, study: str, config: dict[str, Any]) -> None:
 
 
 def _config(plan: Plan, data: str) -> dict[str, Any]:
-    params = plan.params
-    return {
-        "data": data,
-        "systems": [system.name for system in plan.systems],
-        "seeds": plan.seeds,
-        "attacks": plan.attacks,
-        "train_protocol": params.train_protocol,
-        "epochs": params.epochs,
-        "adversarial_iterations": params.adversarial_iterations,
-        "max_iters": params.max_iters,
-        "steps": params.steps,
-        "tier": params.tier,
-        "epsilon": params.epsilon,
-        "precision": params.precision,
-    }
+    """Return all that determines what a study finds; ``data`` is the digest of its data."""
+    settings = {name: value for name, value in plan.params.as_dict().items() if name not in NOT_SETTINGS}
+    for system, seed in plan.models:
+        settings |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    systems = [system.name for system in plan.systems]
+    return {**settings, "data": data, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
 
 def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path) -> str:

@@ -59,6 +59,9 @@ def fit(
 ) -> Fitted:
     """Train a system and return the network of its best validation epoch.
 
+    Of an adversarially trained system, epochs count from :attr:`FitConfig.first_kept` on: earlier ones are
+    neither kept nor held against the patience.
+
     Parameters
     ----------
     checkpoint : file for the training state; where it exists, training goes on from it
@@ -67,9 +70,11 @@ def fit(
 
     Raises
     ------
-    UserError : the system learns concepts and the data set has none, or validation never had a defined score
+    UserError : the system learns concepts and the data set has none, there are too few epochs for adversarial
+        training to act, or validation never had a defined score
     """
     device = torch.device(device)
+    config.check_epochs()
     if config.concept_weight > 0 and data.train.concepts is None:
         raise UserError(
             "this system learns concepts, and the data set has none",
@@ -104,7 +109,7 @@ class _Training:
         self.threat: Threat | None = None
         if config.adversarial is not None and config.train_protocol == "corrected":
             self.threat = bounded_threat(data, config.adversarial, device)
-        self.stopping = EarlyStopping(config.patience)
+        self.stopping = EarlyStopping(config.patience, first=config.first_kept)
         self.best: dict[str, Tensor] | None = None
         self.history: list[EpochMetrics] = []
         self.saving = _Share(_CHECKPOINT_SHARE)
