@@ -125,8 +125,8 @@ def test_training_too_short_for_its_adversarial_epochs_is_refused() -> None:
     with pytest.raises(UserError) as caught:
         fit(DATA, config("aA2B2E", epochs=4))
     assert str(caught.value) == (
-        "parameter epochs: adversarial training acts first in epoch 5 of the published protocol, and 4 is the "
-        "last. Give 5 or more, or leave out adversarially trained systems"
+        "parameter epochs: adversarial training acts first in epoch 5 of the published protocol, and 4 is "
+        "the last. Give 5 or more, or leave out adversarially trained systems"
     )
     assert fit(DATA, config("aA2B2E", "corrected", epochs=1)).best_epoch == 1
 

@@ -17,13 +17,14 @@ from rmer.parameters import listed
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
 from rmer.report.readable import markdown
+from rmer.stages.alike import DIMENSIONS
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assembly import Findings, assemble
 from rmer.stages.bundle import write_bundle
 from rmer.stages.evidence import read_evidence
 from rmer.stages.ladder import find_ladder
 from rmer.stages.scatter import scatter_emotions, scatter_models
-from rmer.stages.selection import DIMENSIONS, select_attack_runs, shared_tags
+from rmer.stages.selection import select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 LONGEST_NOTE = 7500
@@ -61,7 +62,12 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     """
     systems = listed(params.systems)
     selected = select_attack_runs(
-        store, params.tags(), study=params.study, systems=systems, allow_mixed=params.allow_mixed
+        store,
+        params.tags(),
+        study=params.study,
+        systems=systems,
+        where=params.settings(),
+        allow_mixed=params.allow_mixed,
     )
     evidence = read_evidence(store, selected)
     shown = scatter_models(evidence.models, params.scatter_systems, params.scatter_seed)
@@ -71,7 +77,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     )
     shared = shared_tags(selected)
     selection = {"study": params.study} if params.study else {}
-    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()}
+    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | params.settings()
     findings = assemble(
         store,
         evidence,

@@ -24,7 +24,8 @@ from rmer.report.readable import number
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assembly import Findings
 from rmer.stages.commands import reproduce_script
-from rmer.stages.evidence import Evidence, in_parallel
+from rmer.stages.evidence import Evidence
+from rmer.stages.parallel import named_runs
 from rmer.tracking import RunRecord, Store, Tag
 
 README = """\
@@ -77,12 +78,15 @@ def _write(
 ) -> list[Path]:
     tables = dict(named_tables(findings))
     records = [item.record for item in evidence.selected]
-    trained = _runs(store, records, Tag.TRAIN_RUN_ID)
-    datasets = _runs(store, records, Tag.DATASET_RUN_ID)
+    trained = named_runs(store, records, Tag.TRAIN_RUN_ID)
+    datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, evidence, findings, trained, datasets))
     every = list({record.run_id: record for record in [*records, *ladder]}.values())
     script = reproduce_script(
-        _runs(store, every, Tag.DATASET_RUN_ID), _runs(store, every, Tag.TRAIN_RUN_ID), every, params
+        named_runs(store, every, Tag.DATASET_RUN_ID),
+        named_runs(store, every, Tag.TRAIN_RUN_ID),
+        every,
+        params,
     )
     texts = {
         "README.txt": README.format(version=rmer.__version__),
@@ -119,19 +123,6 @@ def named_tables(findings: Findings) -> Iterator[tuple[str, ReportTable]]:
         name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
         for place, table in enumerate(section.tables, start=1):
             yield f"{name}-{place}" if len(section.tables) > 1 else name, table
-
-
-def _runs(store: Store, records: Sequence[RunRecord], tag: str) -> list[RunRecord]:
-    """Return the runs that a tag of others names, in their order; those that were deleted are left out."""
-    ids = list(dict.fromkeys(record.tags[tag] for record in records if record.tags.get(tag)))
-
-    def find(run_id: str) -> RunRecord | None:
-        try:
-            return store.get(run_id)
-        except UserError:
-            return None
-
-    return [record for record in in_parallel(find, ids) if record is not None]
 
 
 def _methods(

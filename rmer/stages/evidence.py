@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import pandas as pd
 
@@ -14,15 +12,12 @@ from rmer.evaluation.attacked import AttackedModel
 from rmer.report.html import UsedRun
 from rmer.report.precision import SearchedTwice
 from rmer.report.tables import in_order
+from rmer.stages.parallel import in_parallel
 from rmer.stages.selection import Selected
 from rmer.tracking import Artifact, Store, Tag
 
-READERS = 8
 # The norm whose runs the endpoints are taken from, where there are several.
 FIRST_NORM = "linf"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +77,7 @@ class Evidence:
 
 
 def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
-    """Read the tables of the runs, several at a time, since a server answers slowly but to many.
+    """Read the tables of the runs.
 
     Raises UserError where a table cannot be used or the runs have different targets.
     """
@@ -149,12 +144,6 @@ def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
             )
         )
     return runs
-
-
-def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return ``function`` of every item, in order."""
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(function, items))
 
 
 def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:

@@ -14,8 +14,9 @@ import pandas as pd
 from rmer.report.ladder import STEPS, Step
 from rmer.report.robustness import METRICS
 from rmer.report.tables import system_rank
-from rmer.stages.evidence import Evidence, in_parallel
-from rmer.stages.selection import ABSENT, DIMENSIONS, NOT_SETTINGS, SUITE
+from rmer.stages.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.evidence import Evidence
+from rmer.stages.parallel import in_parallel
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
 # Attacks that a step may be judged by, the most thorough first; controls and weaker attacks are none.
@@ -156,7 +157,7 @@ def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
     for place, rung in enumerate(rungs):
         changes: list[str] = []
         if rung.records and last is not None:
-            changes = _changes(rungs[last], rung)
+            changes = _changes(rungs[last], rung, settings_of(store, rung.records))
             if not _same_ratings(clips[last], clips[place]):
                 changes.insert(0, "other clips or ratings")
         if rung.records:
@@ -165,7 +166,7 @@ def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
     return steps
 
 
-def _changes(before: _Rung, after: _Rung) -> list[str]:
+def _changes(before: _Rung, after: _Rung, settings: Settings) -> list[str]:
     changes = []
     if before.step.epsilon != after.step.epsilon:
         changes.append(f"ε {before.step.epsilon:g} to {after.step.epsilon:g}".replace(" 0.", " ."))
@@ -176,25 +177,14 @@ def _changes(before: _Rung, after: _Rung) -> list[str]:
     for tag, name in ((Tag.SYSTEM, "systems"), (Tag.SEED, "seeds")):
         if _values(before.records, tag) != _values(after.records, tag):
             changes.append(f"other {name}")
-    if _settings(after.records):
-        changes.append(f"runs differ in {_settings(after.records)}")
+    differences = [name for name in differing(after.records, settings) if name not in DIMENSIONS.values()]
+    if differences:
+        changes.append(f"runs differ in {', '.join(differences)}")
     return changes
 
 
 def _values(records: Sequence[RunRecord], tag: str) -> str:
     return ", ".join(sorted({record.tags.get(tag, ABSENT) for record in records}))
-
-
-def _settings(records: Sequence[RunRecord]) -> str:
-    """Return the settings of the attack that runs of one step do not share."""
-    names = {key for record in records for key in record.params if key.startswith("cfg.")} - NOT_SETTINGS
-    return ", ".join(
-        sorted(
-            name.removeprefix("cfg.")
-            for name in names
-            if len({record.params[name] for record in records if name in record.params}) > 1
-        )
-    )
 
 
 def _ratings(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from rmer.tracking.locations import home
 from rmer.tracking.values import as_params
 
 SUMMARY = "study.md"
-# Parameters that change nothing of what a study finds: names, machines, and data, which count by their digest.
+# Parameters that change nothing of what a study finds: names, machines, and the data (their digest counts).
 NOT_SETTINGS = frozenset(
     ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
      "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus", "job_gpus",
