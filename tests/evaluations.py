@@ -132,6 +132,7 @@ class Evaluation:
     saved: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     surrogate: nn.Module | None = None
     other_norm: Mapping[str, Mapping[float, Damage]] | None = None
+    twins: tuple[str, ...] = ()
 
     @classmethod
     def sound(cls, folder: Path, **changed: Any) -> Evaluation:
@@ -173,6 +174,7 @@ class Evaluation:
             batch_size=CLIPS,
             trained=self.logged_by_training,
             constant_mae=constant_mae(train.labels.numpy(), self.labels.numpy()),
+            twins=self.twins,
         )
         evidence = gather(
             subject,

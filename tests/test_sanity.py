@@ -175,6 +175,11 @@ def random_numbers_not_seeded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Evaluation.sound(folder)
 
 
+@caught_by("weights_of_no_other_system")
+def adversarial_training_that_never_acted(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, twins=("A2B2E s6",))
+
+
 @caught_by("labels_in_order", "clean_score_matches_training")
 def labels_shuffled(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
     return Evaluation.sound(folder, labels=music()[1].labels.roll(1, 0))

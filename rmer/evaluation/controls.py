@@ -67,6 +67,8 @@ class Subject:
     # What the training logged about these clips (metric -> value), and the MAE of the constant predictor.
     trained: Mapping[str, float]
     constant_mae: float
+    # Other trained systems or seeds that have the weights of this model.
+    twins: Sequence[str]
 
 
 def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
@@ -149,6 +151,7 @@ def gather(
         trained=subject.trained,
         labels=truth,
         predictions=clean,
+        twins=subject.twins,
     )
 
 

@@ -99,10 +99,8 @@ def _of_training(record: RunRecord, trained: RunRecord | None) -> dict[str, str]
 
 
 def _params(record: RunRecord, left_out: Collection[str]) -> dict[str, str]:
-    named = {
-        key.removeprefix(PREFIX): value for key, value in record.params.items() if key.startswith(PREFIX)
-    }
-    return {name: value for name, value in named.items() if name not in left_out}
+    logged = {key.removeprefix(PREFIX): text for key, text in record.params.items() if key.startswith(PREFIX)}
+    return {name: text for name, text in logged.items() if name not in left_out}
 
 
 def _peers(name: str, records: Sequence[RunRecord], settings: Settings) -> list[list[str]]:

@@ -21,6 +21,7 @@ from rmer.stages.alike import DIMENSIONS
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assembly import Findings, assemble
 from rmer.stages.bundle import write_bundle
+from rmer.stages.distinct import require_distinct
 from rmer.stages.evidence import read_evidence
 from rmer.stages.ladder import find_ladder
 from rmer.stages.scatter import scatter_emotions, scatter_models
@@ -58,7 +59,8 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     """Analyse the attack runs that the parameters select; the same runs are analysed once.
 
     Raises UserError, before a run is opened, where the selection is empty or mixed (see
-    :func:`rmer.stages.selection.select_attack_runs`) or a table of a run cannot be used.
+    :func:`rmer.stages.selection.select_attack_runs`), a table of a run cannot be used, or two of the systems
+    or seeds are one model.
     """
     systems = listed(params.systems)
     selected = select_attack_runs(
@@ -70,6 +72,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         allow_mixed=params.allow_mixed,
     )
     evidence = read_evidence(store, selected)
+    require_distinct(store, evidence)
     shown = scatter_models(evidence.models, params.scatter_systems, params.scatter_seed)
     emotions = scatter_emotions(evidence.models, params.emotions)
     steps, records = find_ladder(

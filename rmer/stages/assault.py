@@ -42,6 +42,8 @@ class Assault:
     device: torch.device
     # Norm -> budget -> damage of the same model under the other norm, where it was evaluated.
     other_norm: Mapping[str, Mapping[float, Damage]]
+    # Other systems or seeds that were trained to the same weights (``A2B2E s6``).
+    twins: Sequence[str]
 
     @cached_property
     def precision(self) -> Precision:

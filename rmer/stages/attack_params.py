@@ -61,7 +61,9 @@ class AttackParams(Parameters):
     train_run_id: str = param("", "attack the model of this run")
     model_uri: str = param("", "attack this MLflow model or checkpoint file")
     dataset_run_id: str = param("", "preprocess run; default: the one that the model was trained on")
-    study: str = param("", "name of the group of runs")
+    study: str = param(
+        "", "group whose models are attacked, and that the runs join; default: models of the newest data set"
+    )
     split_scheme: str = param(
         "", "split that the model of model_uri was trained on", choices=("", "published", "album")
     )

@@ -71,29 +71,6 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
-def select_runs(
-    store: Store, *, train_run_id: str, system: str, seed: str, study: str, train_protocol: str
-) -> list[RunRecord]:
-    """Return the train runs that the parameters name, oldest first, without imported ones (no model)."""
-    if train_run_id:
-        return [store.get(train_run_id)]
-    wanted = {Tag.SYSTEM: system, Tag.SEED: seed, Tag.TRAIN_PROTOCOL: train_protocol}
-    tags = {name: value for name, value in wanted.items() if value}
-    found = [
-        record
-        for record in store.find(Stage.TRAIN, tags, study or None)
-        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
-    ]
-    if not found:
-        named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
-        raise UserError(
-            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else ""),
-            where=store.name,
-            mend="Train first, or give train_run_id or model_uri",
-        )
-    return found[::-1]
-
-
 def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 

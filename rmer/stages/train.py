@@ -19,6 +19,7 @@ from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, param
 from rmer.report.learning_curve import learning_curve
+from rmer.stages.models import digest_of
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
@@ -251,6 +252,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     fitted.state.save(folder / "last.pt")
     for name in ("best.safetensors", "last.pt"):
         run.file(folder / name, Artifact.CHECKPOINTS)
+    run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
     description = {
         "config": config.as_dict(),
         "targets": list(dataset.emotions),

@@ -26,6 +26,7 @@ class Tag:
     SYSTEM = "rmer.system"
     SEED = "rmer.seed"
     DATASET = "rmer.dataset"
+    WEIGHTS = "rmer.weights"
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"
     SPLIT_SCHEME = "rmer.split_scheme"
