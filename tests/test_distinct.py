@@ -65,7 +65,8 @@ def test_equal_predictions_are_one_model_whatever_is_known_of_its_weights(store:
         give_predictions_of(store, run_id, runs[0])
     assert message(store, study) == (
         f"{store.name}: aA2B2E s1 (run {runs[2]}) and A2B2E s1 (run {runs[1]}) are one model (and 1 "
-        "more such pair): their predictions are equal. Train one of them anew, or leave one out with systems or study"
+        "more such pair): their predictions are equal. Train one of them anew, or leave one out with systems "
+        "or study"
     )
 
 
