@@ -10,6 +10,7 @@ registry's group, whose name is the thing's name::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar, cast
 
@@ -19,46 +20,48 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing, the project's own first; those of other packages are loaded when it is first read.
+    """Name -> thing, the project's own first; one of another package is loaded when it is asked for.
 
     ``kind`` says in words what is registered, ``group`` is the group of entry points (``rmer.systems``).
     Raises UserError, naming the package, for an entry point that cannot be loaded or takes a name again.
     """
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, T] | None = None) -> None:
+    def __init__(self, kind: str, group: str, own: Mapping[str, T]) -> None:
         self.kind, self.group = kind, group
-        self._things: dict[str, T] = dict(own or {})
-        self._complete = False
+        self._loaded = dict(own)
 
     def __getitem__(self, name: str) -> T:
-        return self._all()[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(self._others[name])
+        return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
+        return iter(dict.fromkeys([*self._loaded, *self._others]))
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(list(iter(self)))
 
-    def _all(self) -> dict[str, T]:
-        if not self._complete:
-            self._complete = True  # before loading: what is loaded may look into this registry
-            for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-                self._add(point)
-        return self._things
-
-    def _add(self, point: EntryPoint) -> None:
-        package = point.dist.name if point.dist is not None else point.value
-        if point.name in self._things:
+    @cached_property
+    def _others(self) -> dict[str, EntryPoint]:
+        points = {point.name: point for point in entry_points(group=self.group)}
+        for name in sorted(set(points) & set(self._loaded)):
             raise UserError(
-                f"there is another {self.kind} of the name {point.name}",
-                where=f"package {package}",
+                f"there is another {self.kind} of the name {name}",
+                where=_package(points[name]),
                 mend="Rename its entry point",
             )
+        return points
+
+    def _load(self, point: EntryPoint) -> T:
         try:
-            self._things[point.name] = cast(T, point.load())
+            return cast(T, point.load())
         except Exception as error:  # another package's code: whatever it raises
             raise UserError(
                 f"its {self.kind} {point.name} cannot be loaded ({type(error).__name__}: {error})",
-                where=f"package {package}",
+                where=_package(point),
                 mend="Mend or remove that package",
             ) from error
+
+
+def _package(point: EntryPoint) -> str:
+    return f"package {point.dist.name if point.dist is not None else point.value}"
