@@ -7,6 +7,7 @@ import importlib
 import click
 
 from rmer import __version__
+from rmer.errors import UserError
 
 # Subcommand -> module; each is imported when it is asked for, as torch and MLflow take seconds.
 COMMANDS = {
@@ -36,7 +37,11 @@ class _Lazy(click.Group):
         name = name.replace("_", "-")
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+        try:
+            command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+        except UserError as error:  # of a package that adds to this one
+            click.echo(f"rmer: {error}", err=True)
+            context.exit(error.exit_code)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,7 +12,7 @@ import torch
 from networks import synthetic_data
 
 from rmer.errors import UserError
-from rmer.systems.catalogue import CATALOGUE, System
+from rmer.systems.catalogue import CATALOGUE
 from rmer.training.checkpoint import TrainingState
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialTraining, resolve_fit
@@ -190,7 +190,9 @@ def test_a_system_without_concepts_trains_on_data_without_concepts() -> None:
 
 def test_any_weight_and_number_of_targets() -> None:
     data = synthetic_data(targets=1, concepts=2)
-    fitted = fit(data, resolve_fit(System("bottleneck", 0.3), "published", seed=1, epochs=1))
+    fitted = fit(
+        data, resolve_fit(CATALOGUE["A2M2E"].varied(task_loss_weight=0.3), "published", seed=1, epochs=1)
+    )
     assert fitted.network.fc_ml2emo.weight.shape == (1, 2)
 
 

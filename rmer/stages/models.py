@@ -99,7 +99,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         for record in reversed(store.find(Stage.TRAIN, shared, study))
         if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
     }
-    others = [name for name in CATALOGUE if name not in (victim.system, "placebo")]
+    others = [
+        name for name, known in CATALOGUE.items() if name != victim.system and not known.permuted_concepts
+    ]
     for name in [system] if system else others:
         if name in trained:
             return victim_of_run(store, trained[name], victim.dataset_run_id)

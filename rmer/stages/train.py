@@ -23,15 +23,14 @@ from rmer.stages.models import digest_of
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
+from rmer.systems.network import ARCHITECTURES
 from rmer.systems.precision import PRECISIONS, Precision, resolve_precision
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import FitConfig, resolve_fit
 
-# Weight of the emotion loss where another architecture than the system's is asked for.
 ADVERSARIAL = ("adversarial_iterations", "adversarial_epsilon", "adversarial_norm", "adversarial_share")
-USUAL_WEIGHT = {"plain": 1.0, "bottleneck": 0.5}
 KEPT_FROM = "adversarial_kept_from"
 
 
@@ -40,7 +39,7 @@ class TrainParams(Parameters):
     """Parameters of ``train``."""
 
     system: str = param("A2M2E", "system of the catalogue", choices=tuple(CATALOGUE))
-    arch: str = param("", "plain or bottleneck, instead of the system's", choices=("", "plain", "bottleneck"))
+    arch: str = param("", "architecture, instead of the system's", choices=("", *ARCHITECTURES))
     task_loss_weight: float | None = param(
         None, "weight of the emotion loss, instead of the system's", low=0.0, high=1.0
     )
@@ -80,13 +79,9 @@ class TrainParams(Parameters):
 
     def resolve_system(self) -> System:
         """Return the system: the catalogue's, with what is given instead."""
-        base = CATALOGUE[self.system]
-        arch = self.arch or base.arch
-        weight = self.task_loss_weight
-        if weight is None:
-            weight = base.task_loss_weight if arch == base.arch else USUAL_WEIGHT[arch]
-        adversarial = base.adversarial if self.adversarial is None else self.adversarial
-        return System(arch, weight, adversarial, base.permuted_concepts)  # type: ignore[arg-type]
+        return CATALOGUE[self.system].varied(
+            arch=self.arch, task_loss_weight=self.task_loss_weight, adversarial=self.adversarial
+        )
 
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
         """Return what a fit depends on; ``precision`` is that of this device."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rmer.attacks.base import BudgetError, require_none
@@ -22,7 +22,7 @@ from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
-from rmer.systems.network import Network, Prediction, build_network
+from rmer.systems.network import Prediction, build_network
 from rmer.systems.prediction import predict
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
@@ -43,7 +43,7 @@ _VIOLATIONS = "violations"
 class Fitted:
     """The best network of a fit, in evaluation mode on the CPU, and how it came about."""
 
-    network: Network
+    network: nn.Module
     best_epoch: int
     history: list[EpochMetrics]
     state: TrainingState
@@ -191,9 +191,7 @@ class _Training:
         return loss.detach()
 
     def _loss(self, predictions: Prediction, labels: Tensor, concepts: Tensor | None) -> Tensor:
-        loss = _emotion_loss(predictions, labels)
-        if self.config.arch == "bottleneck":
-            loss = self.config.emotion_weight * loss
+        loss = self.config.emotion_weight * _emotion_loss(predictions, labels)
         if self.config.concept_weight > 0 and concepts is not None and predictions["c_prob"] is not None:
             loss = loss + self.config.concept_weight * mse_loss(predictions["c_prob"], concepts)
         return loss

@@ -44,7 +44,7 @@ class FitConfig:
     """
 
     train_protocol: TrainProtocol
-    arch: Literal["plain", "bottleneck"]
+    arch: str
     emotion_weight: float
     concept_weight: float
     seed: int
@@ -135,7 +135,7 @@ def resolve_fit(
         epochs=epochs,
         patience=patience,
         stop_on_concepts=published
-        and system.arch == "bottleneck"
+        and system.has_bottleneck
         and has_concepts
         and not system.permuted_concepts,
         drop_last=published,
