@@ -52,10 +52,16 @@ class Journal:
         self.sent = self._read_sent()
 
     def append(self, operation: Operation) -> None:
-        """Write one operation (plain JSON values; NaN and infinities are kept)."""
+        """Write one operation, or nothing (plain JSON values; NaN and infinities are kept)."""
         line = json.dumps(operation).encode() + b"\n"
         with self._lock:
-            self._writer.write(line)
+            try:
+                left = line
+                while left:  # a full disk takes a part of it, and raises at the next try only
+                    left = left[self._writer.write(left) :]
+            except OSError:
+                os.ftruncate(self._writer.fileno(), self._end)
+                raise
             self._end += len(line)
 
     def new_folder(self) -> Path:
@@ -146,6 +152,21 @@ def waiting_runs(uri: str) -> list[str]:
         return []
     folders = [path for path in folder.iterdir() if path.is_dir()]
     return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+
+
+def left_behind(uri: str) -> int:
+    """Return how many runs have values waiting for this store that no process is sending now."""
+    return sum(_is_left_behind(spool(uri) / run_id) for run_id in waiting_runs(uri))
+
+
+def _is_left_behind(folder: Path) -> bool:
+    owner = FileLock(f"{folder}.lock")
+    try:
+        owner.acquire(timeout=0)
+    except Timeout:
+        return False
+    owner.release()
+    return folder.exists()
 
 
 def waiting_stores() -> dict[str, int]:
