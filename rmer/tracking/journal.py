@@ -47,6 +47,7 @@ class Journal:
         self.refusals = _reasons(self._refused)  # why operations were refused for good
         self._lock = threading.Lock()
         self._file_count = _largest_number(self._files)
+        self._files_sent: list[str] = []
         self._end = self._drop_torn_line()
         self._writer = self._path.open("ab", buffering=0)
         self.sent = self._read_sent()
@@ -101,13 +102,21 @@ class Journal:
         return operations
 
     def acknowledge(self, offset: int, files: list[str]) -> None:
-        """Record that everything before ``offset`` has been sent, and delete the files that went with it."""
-        partial = self.folder / "sent.partial"
-        partial.write_text(str(offset))
-        partial.replace(self.folder / "sent")
+        """Record that everything before ``offset`` has been sent, and delete the files that went with it.
+
+        Where the disk takes no more, only this process knows it: to be sent again does no harm.
+        """
         self.sent = offset
-        for name in files:
+        self._files_sent += files
+        try:
+            partial = self.folder / "sent.partial"
+            partial.write_text(str(offset))
+            partial.replace(self.folder / "sent")
+        except OSError:
+            return
+        for name in self._files_sent:
             shutil.rmtree((self.folder / name).parent, ignore_errors=True)
+        self._files_sent = []
 
     def refuse(self, operation: Operation, reason: str) -> None:
         """Keep aside an operation that the store will never take, with the reason."""
