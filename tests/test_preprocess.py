@@ -25,6 +25,7 @@ from rmer.data.frontend import File2Spect, audio2spect
 from rmer.data.preparation import prepare
 from rmer.data.spectrograms import compute_spectrograms
 from rmer.data.splits import largest_difference
+from rmer.data.survey import survey
 from rmer.errors import DataErrors, UserError
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.tracking import RunRecord, Store, connect
@@ -69,7 +70,7 @@ def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def params(root: Path, **values: object) -> PreprocessParams:
-    given = {"soundtracks_dir": str(root), "frames": FRAMES, "workers": 1} | values
+    given = {"soundtracks_dir": str(root), "frames": FRAMES, "workers": 1, "min_seconds": 0.5} | values
     return PreprocessParams.from_mapping(given)
 
 
@@ -129,7 +130,11 @@ def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) 
     for number in (1, 4, 10):
         (renamed / "Set1" / f"{number:03d}.mp3").rename(renamed / "Set1" / f"{number}.mp3")
     first, second = (
-        prepare(collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1).dataset
+        prepare(
+            survey(
+                collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1, min_seconds=0.5
+            )
+        )
         for folder in (root, renamed)
     )
     assert first.clips["file"].tolist() != second.clips["file"].tolist()

@@ -268,7 +268,9 @@ def missing_madmom(what: str) -> UserError:
 
 
 def _reason(error: soundfile.SoundFileError) -> str:
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+    reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    # The file is there: libsndfile says so of an MP3 whose header contradicts its contents.
+    return "its header makes no sense" if reason.startswith("File does not exist") else reason
 
 
 _SEARCHED_FOR_XING = 1 << 18  # bytes: an ID3 tag with a picture may come first

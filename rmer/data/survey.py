@@ -78,11 +78,13 @@ def survey(
     }
     odd = {clip: warnings_of(item.sound, frames / FPS) for clip, item in spectrograms.items()}
     matches = _matches(collected, spectrograms)
-    groups = grouped(collected.clips["album"].tolist(), [match.rows for match in matches])
     constant, unlearnable = constant_labels(collected.clips, collected.emotions, collected.concepts)
     problems = [*collected.problems, *_named(collected, wrong), *constant]
+    groups: list[str] = []
     if collected.has_albums and not problems:
-        problems += too_few_groups(collected.clips["album"].tolist(), groups)
+        albums = collected.clips["album"].tolist()
+        groups = grouped(albums, [match.rows for match in matches])
+        problems += too_few_groups(albums, groups)
     splits = {} if problems else _splits(collected, groups, split_seed)
     duplicates = _table(collected, matches, splits)
     warnings = [
