@@ -76,8 +76,8 @@ ODD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         edited("017.mp3", lambda content: content[: len(content) // 2]),
         [
             "holds 3.0 s of the 6.0 s that it promises",
-            "is damaged, says its decoder: Xing stream size off by more than 1%, fuzzy seeking may be even more "
-            "fuzzy than by design",
+            "is damaged, says its decoder: Xing stream size off by more than 1%, fuzzy seeking may be even "
+            "more fuzzy than by design",
             "lasts 3.0 s: its excerpt repeats it",
         ],
     ),
@@ -159,13 +159,10 @@ def test_what_is_said_of_a_recording(kind: str, tmp_path: Path) -> None:
     assert said(make(tmp_path)) == expected
 
 
-@pytest.mark.parametrize(
-    "kind", ["1 Hz", "2 GHz", "amplitude 1e30", "not a number", "constant", "ten samples"]
-)
+@pytest.mark.parametrize("kind", ["sound mp3", "1 Hz", "2 GHz", "not a number", "constant", "ten samples"])
 def test_other_decoders_say_the_same(kind: str, tmp_path: Path) -> None:
     make, expected = ODD[kind]
-    (found,) = said(make(tmp_path), "pyav")
-    assert found.split(" times ")[0][:14] == expected[0].split(" times ")[0][:14]
+    assert said(make(tmp_path), "pyav") == expected
 
 
 def test_ffmpeg_says_what_it_finds(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def fingerprint(spectrogram: FloatArray) -> FloatArray:
     out gain, equalisation and what is always there.
     """
     bands = np.asarray(spectrogram[:LONGEST, LOWEST_BAND:HIGHEST_BAND], np.float64)
-    pooled = bands.reshape(len(bands), -1, POOLED).mean(axis=2)
+    pooled = bands.reshape(len(bands), (HIGHEST_BAND - LOWEST_BAND) // POOLED, POOLED).mean(axis=2)
     for _ in range(2):
         pooled = (pooled[1:] + pooled[:-1]) / 2
     changes = np.diff(pooled[SPAN:] - pooled[:-SPAN], axis=1)
