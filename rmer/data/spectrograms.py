@@ -57,8 +57,8 @@ def compute_spectrograms(
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cache_error(cache_dir, error) from error
-    bar = tqdm(_results(files, file2spect, cache_dir, workers), "Spectrograms", len(files), unit="clip")
-    return list(bar)
+    results = _results(files, file2spect, cache_dir, workers)
+    return list(tqdm(results, "Spectrograms", len(files), unit="clip", disable=not files))
 
 
 def file_digest(path: Path) -> str:
