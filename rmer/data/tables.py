@@ -123,6 +123,14 @@ def some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things as text: ``1 clip``, ``2 clips``."""
+    if number == 1:
+        return f"1 {what}"
+    noun, _, more = what.partition(" of ")
+    return f"{number} {noun}s" + (f" of {more}" if more else "")
+
+
 def _find_columns(
     table: TextTable, headings: list[str], columns: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rmer.data.dataset import EMOTIONS
+from rmer.data.soundness import MIN_SECONDS
 from rmer.data.soundtracks import SCALE_MAX
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
@@ -85,6 +86,7 @@ class StudyParams(Parameters):
         "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
     )
     compile: bool = param(False, "attacks take gradients from a compiled model (torch.compile)")
+    min_seconds: float = param(MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0)
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
     engine: str = param(

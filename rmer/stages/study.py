@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rmer.stages.attack_params import SETTINGS
 from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
-from rmer.stages.preprocess import preprocess, preprocess_spec
+from rmer.stages.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.train import KEPT_FROM, kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
@@ -30,7 +32,7 @@ SUMMARY = "study.md"
 # Parameters that change nothing of what a study finds: names, machines, and the data (their digest counts).
 NOT_SETTINGS = frozenset(
     ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
-     "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus", "job_gpus",
+     "min_seconds", "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus", "job_gpus",
      "ray_address", "retries", "dry_run")
 )  # fmt: skip
 # Settings that may change under one name, as more systems, seeds and attacks join a study.
@@ -62,7 +64,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     params, engine = plan.params, EngineParams.of(plan.params)
     data = plan.preprocess_params(str(folder))
     check_concepts(plan, data)
-    config = _config(plan, preprocess_spec(data).digest)
+    surveyed = survey_of(data)
+    config = _config(plan, preprocess_spec(data, surveyed).digest)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, config)
@@ -73,10 +76,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
         tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
         study=study,
     )
-    summaries: list[str] = []
-    outcome = store.perform(
-        spec, lambda run: summaries.append(_body(run, store, plan.named(study), engine, folder))
-    )
+    named, summaries = plan.named(study), list[str]()
+    log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
+    outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
     return StudyResult(outcome, study, summaries[0])
@@ -107,9 +109,9 @@ def _config(plan: Plan, data: str) -> dict[str, Any]:
     return {**settings, "data": data, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
 
-def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path) -> str:
+def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
     """Do the study's runs; log and return the summary."""
-    dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
+    dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]

@@ -77,6 +77,8 @@ class Artifact:
     """Paths inside a run's artifacts."""
 
     DATASET = "dataset"
+    WARNINGS = "dataset/warnings.txt"
+    DUPLICATES = "dataset/duplicates.csv"
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
