@@ -32,8 +32,8 @@ SUMMARY = "study.md"
 # Parameters that change nothing of what a study finds: names, machines, and the data (their digest counts).
 NOT_SETTINGS = frozenset(
     ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
-     "min_seconds", "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus", "job_gpus",
-     "ray_address", "retries", "dry_run")
+     "min_seconds", "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus",
+     "job_gpus", "ray_address", "retries", "dry_run")
 )  # fmt: skip
 # Settings that may change under one name, as more systems, seeds and attacks join a study.
 GROWING = ("systems", "seeds", "attacks", KEPT_FROM)
