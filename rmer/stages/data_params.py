@@ -17,10 +17,14 @@ from rmer.parameters import Parameters, param
 class DataParams(Parameters):
     """Parameters of the files of a data set."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)")
-    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there")
+    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)", kind="path")
+    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path")
+    midlevel_dir: str = param(
+        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
+    )
+    tracklist: str = param(
+        "", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there", kind="path"
+    )
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))

@@ -32,9 +32,11 @@ class PreprocessParams(DataParams):
     frames: int = param(FRAMES, "length of the excerpts in frames, 31.3 a second", low=8, high=100_000)
     frontend: str = param("madmom", "madmom itself, or its equal in torch", choices=FRONTENDS)
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
-    cache_dir: str = param("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
+    cache_dir: str = param(
+        "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path"
+    )
     workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024)
-    study: str = param("", "name of the group of runs")
+    study: str = param("", "name of the group of runs", kind="name")
 
 
 def preprocess(store: Store, params: PreprocessParams) -> Outcome:
