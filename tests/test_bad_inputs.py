@@ -1,7 +1,7 @@
 """The table of bad inputs: each is refused with its whole message and exit code 2, and leaves nothing behind.
 
-The rows are in ``bad_inputs/*.yaml``: ``row`` (its name), ``run`` (the command line), ``says`` (what it
-prints after ``rmer: ``) and, where needed, ``files`` (see ``bad_input_files.make_files``), ``env`` (variables),
+The rows are in ``bad_inputs/*.yaml``: ``row`` (its name), ``run`` (the command line), ``says`` (the message
+after ``rmer: ``) and, where needed, ``files`` (see ``bad_input_files.make_files``), ``env`` (variables) and
 ``opens`` (true where the problem shows only in a run, which then is FAILED with the message).
 
 In all of them ``{here}`` is the folder that the command runs in, ``{store}`` the tracking store,

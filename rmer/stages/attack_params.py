@@ -187,6 +187,8 @@ def _from_file(path: str) -> dict[str, Any]:
                 where=path,
                 mend="Mend or leave out that line",
             )
+    if "config" in values:
+        raise UserError("names another file of parameters", where=path, mend="Put all of them into one")
     for key, name in RENAMED.items():
         if {key, name} <= set(values):
             mend = "Leave one of them out"
