@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import run
+from entrypoints.options import Command, run
 from rmer.tracking.server import serve
 
 
-@click.command("server", context_settings={"show_default": True})
+@click.command("server", cls=Command, context_settings={"show_default": True})
 @click.option(
     "--host", default="127.0.0.1", help="Address to listen at; the default serves this machine only."
 )

@@ -18,7 +18,7 @@ REFERENCE = "A2M2E"
 class AnalyzeParams(Parameters):
     """Parameters of ``analyze``: an empty one does not narrow the selection."""
 
-    study: str = param("", "attack runs of this group")
+    study: str = param("", "attack runs of this group", kind="name")
     origin: str = param(
         "", "computed, imported or external runs", choices=("", "computed", "imported", "external")
     )
@@ -28,14 +28,14 @@ class AnalyzeParams(Parameters):
     attack_protocol: str = param(
         "", "attacks under this protocol", choices=("", "published", "bridge", "corrected")
     )
-    attack: str = param("", "runs of this attack (published, bridge, suite, pgd, ...)")
-    tier: str = param("", "size of the suite of attacks (quick, paper)")
+    attack: str = param("", "runs of this attack (published, bridge, suite, pgd, ...)", kind="name")
+    tier: str = param("", "size of the suite of attacks (quick, paper)", kind="name")
     norm: str = param(
         "", "norm of the budget; a suite is shown under all its norms", choices=("", "linf", "l2")
     )
     epsilon: float | None = param(None, "reported budget a cell, standardised units", low=0.0, high=1e6)
-    attack_seed: str = param("", "seed of the attack's random starts")
-    dataset: str = param("", "digest of the data set (tag rmer.dataset)")
+    attack_seed: str = param("", "seed of the attack's random starts", kind="name")
+    dataset: str = param("", "digest of the data set (tag rmer.dataset)", kind="name")
     split_scheme: str = param("", "published or album split", choices=("", "published", "album"))
     split: str = param("", "attacked part of the data", choices=("", "test", "validation"))
     where: str = param(
@@ -49,7 +49,7 @@ class AnalyzeParams(Parameters):
     ladder: str = param(
         "", "further studies to look for steps from published to corrected in, separated by commas"
     )
-    bundle: str = param("", "folder to write tables, figures and text for a paper to")
+    bundle: str = param("", "folder to write tables, figures and text for a paper to", kind="path")
     emotions: str = param("", "emotions of the scatter plot; default: tension,tender")
     scatter_systems: str = param("", "systems of the scatter plot; default: A2B2E,A2M2E,aA2B2E")
     scatter_seed: str = param("", "seed of the scatter plot; default: 21 where present")

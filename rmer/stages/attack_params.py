@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rmer.attacks.noise import KINDS
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
 from rmer.evaluation.suite import REPORTED, TIERS
 from rmer.parameters import Parameters, listed, param
+from rmer.plain_yaml import read_yaml_file
 from rmer.systems.precision import PRECISIONS
 
 # Attack protocol of each attack.
@@ -55,20 +54,24 @@ class AttackParams(Parameters):
     """Parameters of ``attack``."""
 
     attack: str = param("published", "which attack", choices=tuple(PROTOCOLS))
-    system: str = param("", "attack models of this system")
-    seed: str = param("", "attack models of this training seed")
+    system: str = param("", "attack models of this system", kind="name")
+    seed: str = param("", "attack models of this training seed", kind="name")
     train_protocol: str = param("", "attack models of this protocol", choices=("", "published", "corrected"))
-    train_run_id: str = param("", "attack the model of this run")
-    model_uri: str = param("", "attack this MLflow model or checkpoint file")
-    dataset_run_id: str = param("", "preprocess run; default: the one that the model was trained on")
+    train_run_id: str = param("", "attack the model of this run", kind="name")
+    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path")
+    dataset_run_id: str = param(
+        "", "preprocess run; default: the one that the model was trained on", kind="name"
+    )
     study: str = param(
-        "", "group whose models are attacked, and that the runs join; default: models of the newest data set"
+        "",
+        "group whose models are attacked, and that the runs join; default: models of the newest data set",
+        kind="name",
     )
     split_scheme: str = param(
         "", "split that the model of model_uri was trained on", choices=("", "published", "album")
     )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
-    config: str = param("", "YAML file of attack parameters (the published keys are known)")
+    config: str = param("", "YAML file of attack parameters (the published keys are known)", kind="path")
     tier: str = param("", "size of the suite", choices=("", *TIERS))
     epsilon: float | None = param(
         None,
@@ -106,8 +109,8 @@ class AttackParams(Parameters):
         None, "start also from the adversaries of the next smaller budget (suite, apgd)"
     )
     queries: int | None = param(None, "queries a clip (square 1000)", low=1, high=10_000_000)
-    source_system: str = param("", "system that adversaries are crafted on (transfer, suite)")
-    source_run_id: str = param("", "train run that adversaries are crafted on (transfer, suite)")
+    source_system: str = param("", "system that adversaries are crafted on (transfer, suite)", kind="name")
+    source_run_id: str = param("", "train run that adversaries are crafted on (transfer, suite)", kind="name")
     growth: float | None = param(
         None, "growth of a clip's MAE that is looked for (minimal .1)", low=0.0, high=1e6
     )
@@ -188,17 +191,17 @@ def _from_file(path: str) -> dict[str, Any]:
                 where=path,
                 mend="Mend or leave out that line",
             )
+    if "config" in values:
+        raise UserError("names another file of parameters", where=path, mend="Put all of them into one")
+    for key, name in RENAMED.items():
+        if {key, name} <= set(values):
+            mend = "Leave one of them out"
+            raise UserError(f"{key} and {name} are the same parameter", where=path, mend=mend)
     return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="Check config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"is not YAML ({reason})", where=str(path), mend="Mend the file") from error
+    values = read_yaml_file(path, mend="Check config") or {}
     if not isinstance(values, dict):
         raise UserError("is not a list of key: value lines", where=str(path), mend="Mend the file")
     return {str(key): value for key, value in values.items()}

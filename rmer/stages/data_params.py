@@ -22,10 +22,14 @@ from rmer.tracking.locations import home
 class DataParams(Parameters):
     """Parameters of the files of a data set and of what is made of them."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)")
-    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there")
+    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)", kind="path")
+    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path")
+    midlevel_dir: str = param(
+        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
+    )
+    tracklist: str = param(
+        "", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there", kind="path"
+    )
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
@@ -33,7 +37,9 @@ class DataParams(Parameters):
     frontend: str = param("madmom", "madmom itself, or its equal in torch", choices=FRONTENDS)
     min_seconds: float = param(MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0)
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
-    cache_dir: str = param("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
+    cache_dir: str = param(
+        "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path"
+    )
     workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024)
 
     def collect(self) -> Collected:

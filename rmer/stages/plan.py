@@ -16,6 +16,7 @@ from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
 from rmer.stages.preprocess import PreprocessParams, collect_of
 from rmer.stages.train import TrainParams
 from rmer.systems.catalogue import System, resolve
+from rmer.systems.devices import check_device_name
 from rmer.systems.precision import PRECISIONS
 
 PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
@@ -53,11 +54,17 @@ class StudyParams(Parameters):
     """Parameters of ``main``; those without a default take one from ``size``."""
 
     size: str = param("small", "small (minutes) or full (as published)", choices=tuple(SIZES))
-    study: str = param("", "name of the group of runs; default: one that stands for these parameters")
-    soundtracks_dir: str = param("", "folder with the clips and ratings; default: demo data is made")
-    ratings: str = param("", "ratings CSV; default: in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there")
+    study: str = param(
+        "", "name of the group of runs; default: one that stands for these parameters", kind="name"
+    )
+    soundtracks_dir: str = param(
+        "", "folder with the clips and ratings; default: demo data is made", kind="path"
+    )
+    ratings: str = param("", "ratings CSV; default: in soundtracks_dir", kind="path")
+    midlevel_dir: str = param(
+        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
+    )
+    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there", kind="path")
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     systems: str = param(
@@ -172,6 +179,7 @@ class Plan:
 def make_plan(params: StudyParams) -> Plan:
     """Resolve sizes, systems, seeds and attacks; raises UserError for what is not known."""
     given, params = params, params.sized()
+    check_device_name(params.device)
     attacks = listed(params.attacks)
     unknown = [name for name in attacks if name not in PROTOCOLS]
     if params.soundtracks_dir and given.clips is not None:
@@ -202,7 +210,8 @@ def check_concepts(plan: Plan, data: PreprocessParams) -> None:
 
 def _seeds(text: str) -> list[int]:
     try:
-        seeds = [int(part) for part in listed(text)]
+        # Python itself reads digits of all scripts.
+        seeds = [int(part) for part in listed(text)] if text.isascii() else []
     except ValueError:
         seeds = []
     if not seeds or any(not 0 <= seed < 2**31 for seed in seeds):

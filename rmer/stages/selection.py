@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from rmer.data.tables import some
 from rmer.errors import UserError
 from rmer.stages.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.tracking import RunRecord, Stage, Store, Tag
@@ -192,7 +193,7 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
     has = "; ".join(
-        f"{name}: {', '.join(sorted(values))}"
+        f"{name}: {some(sorted(values))}"
         for tag, name in names.items()
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
     )

@@ -69,8 +69,8 @@ class TrainParams(Parameters):
         "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
     )
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dataset_run_id: str = param("", "preprocess run; default: the newest of the study")
-    study: str = param("", "name of the group of runs")
+    dataset_run_id: str = param("", "preprocess run; default: the newest of the study", kind="name")
+    study: str = param("", "name of the group of runs", kind="name")
 
     def __post_init__(self) -> None:
         super().__post_init__()

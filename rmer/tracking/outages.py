@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -100,9 +101,13 @@ def seconds(variable: str, default: float) -> float:
     """Return a duration from an environment variable."""
     text = os.environ.get(variable)
     try:
-        return float(text) if text else default
+        found = float(text) if text else default
     except ValueError:
-        raise UserError(f"{text!r} is not a number of seconds", where=variable) from None
+        found = math.nan
+    if not 0 <= found < math.inf:
+        what = f"{text!r} is not a number of seconds"
+        raise UserError(what, where=variable, mend="Give a number from 0 on, or leave it out")
+    return found
 
 
 def one_line(error: BaseException, limit: int = 1000) -> str:

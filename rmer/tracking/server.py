@@ -53,8 +53,8 @@ def _check_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, TypeError) as error:  # TypeError: no name of a host
             mend = f"Choose another port (--port {port + 1}), or use the server that runs there"
             raise UserError(
-                f"cannot listen there ({error.strerror or error})", where=where, mend=mend
+                f"cannot listen there ({getattr(error, 'strerror', None) or error})", where=where, mend=mend
             ) from error
