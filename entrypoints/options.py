@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,13 +13,14 @@ import click
 
 from rmer.errors import UserError
 from rmer.parameters import Parameters
+from rmer.redaction import redacted
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
     from rmer.tracking import Outcome, Store
 
 P = TypeVar("P", bound=Parameters)
 
-INTERRUPTED = 130
+BUG, INTERRUPTED = 1, 130
 METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
 
@@ -56,7 +58,10 @@ def logged(store: Store, outcome: Outcome, metric: str) -> float:
 
 
 def run(call: Callable[[], int | None]) -> int:
-    """Return the exit code of a call; a user error is printed as one line and leaves no run open."""
+    """Return the exit code of a call; a user error is printed as one line and leaves no run open.
+
+    Of a bug the traceback is printed, without credentials.
+    """
     try:
         return call() or 0
     except UserError as error:
@@ -66,6 +71,9 @@ def run(call: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         click.echo("rmer: interrupted; the same command goes on from here", err=True)
         return INTERRUPTED
+    except Exception:  # a bug, whose traceback may quote the address of a store with its password
+        click.echo(redacted(traceback.format_exc()), err=True, nl=False)
+        return BUG
 
 
 def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:

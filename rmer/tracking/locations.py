@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from rmer.errors import UserError
+from rmer.redaction import public_address, redacted
 
 SQLITE = "sqlite:///"
 
@@ -32,6 +33,7 @@ def resolve_uri(tracking_uri: str | None = None) -> str:
     if "://" not in uri or uri.startswith("file:"):
         mend = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
         raise UserError("folders of files are not supported as tracking store", where=uri, mend=mend)
+    _check_address(uri)
     return uri.rstrip("/")
 
 
@@ -40,11 +42,24 @@ def sqlite_file(uri: str) -> Path:
     return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute()
 
 
-def redacted(uri: str) -> str:
-    """Return the URI without its password, to be shown to people."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)
+def store_key(uri: str) -> str:
+    """Return a short name for a store, usable as a file name; a new password leaves it as it is."""
+    return digest(public_address(uri) or redacted(uri))
 
 
 def digest(text: str) -> str:
-    """Return a short name for a store, usable as a file name."""
+    """Return a short digest, usable as a file name."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_address(uri: str) -> None:
+    """Raise :class:`UserError` for an address whose password might be taken for a part of the host."""
+    where = "the tracking store's address"  # which cannot be shown, since it is unclear what of it is secret
+    mend = "Write such signs of a password as %40 (@), %20 (blank), %22 (double quote), %3C (<), %3E (>)"
+    if re.search(r"[\s\"<>]", uri):
+        raise UserError("holds a blank, a quote or an angle bracket", where=where, mend=mend)
+    if public_address(uri) and re.search(r"[?#]", uri):
+        mend = "Give http://host:port, the login in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise UserError("a server's address has neither ? nor #", where=where, mend=mend)
+    if not public_address(uri) and "@" in uri.partition("@")[2].partition("/")[0].partition("?")[0]:
+        raise UserError("holds @ twice before the database's name", where=where, mend=mend)

@@ -17,12 +17,14 @@ from mlflow.entities import RunTag
 from mlflow.tracking.context import registry
 
 from rmer.errors import UserError
+from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.git import git_tags
 from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import home, store_key
 from rmer.tracking.outages import one_line, say, seconds
+from rmer.tracking.private import private_folder
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
 from rmer.tracking.sender import Sender
@@ -107,8 +109,7 @@ def _work(
     *,
     resumed: bool,
 ) -> Outcome:
-    work_dir = home() / "work" / digest(store.uri) / spec.digest
-    work_dir.mkdir(parents=True, exist_ok=True)
+    work_dir = private_folder("work", store_key(store.uri), spec.digest)
     run_id = journal.run_id
     sender = Sender(store.client, journal, store=store.name)
     new = {key: text for key, text in params.items() if key not in known}
@@ -155,7 +156,8 @@ def _tags(store: Store, spec: RunSpec) -> dict[str, str]:
     tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
     if spec.study:
         tags[Tag.STUDY] = spec.study
-    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    tags = {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    return {key: redacted(value) for key, value in tags.items()}
 
 
 def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:
@@ -163,7 +165,7 @@ def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    tags = {**registry.resolve_tags(), **tags}
+    tags = redacted_values({**registry.resolve_tags(), **tags})
     run = store.patiently(lambda: store.client.create_run(store.experiment_id, run_name=spec.name, tags=tags))
     return str(run.info.run_id)
 
@@ -252,8 +254,7 @@ def _end_wrapper(store: Store, wrapper: str | None, error: BaseException) -> Non
 @contextmanager
 def _only_one(store: Store, spec: RunSpec) -> Iterator[None]:
     """Let one process on this machine work on a configuration."""
-    folder = home() / "locks" / digest(store.uri)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder("locks", store_key(store.uri))
     lock = FileLock(folder / f"{spec.digest}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from urllib.parse import quote
 
 import requests
@@ -13,10 +14,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.credentials import get_default_host_creds
 
 from rmer.errors import UserError
-from rmer.tracking.locations import digest, home, redacted, sqlite_file
+from rmer.redaction import redacted
+from rmer.tracking.locations import sqlite_file, store_key
 from rmer.tracking.outages import gone, is_outage
+from rmer.tracking.private import keep_private, private_folder
 from rmer.tracking.schema import DEFAULT_EXPERIMENT
 
 HEALTH_SECONDS = 4
@@ -45,7 +49,7 @@ def check_health(uri: str) -> None:
     """Raise :class:`UserError` when a server or database does not answer within seconds."""
     try:
         if uri.startswith(("http://", "https://")):
-            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS)
+            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS, verify=_certificates(uri))
             if answer.status_code >= _SERVER_ERROR:
                 answer.raise_for_status()
         elif uri.startswith("postgresql"):
@@ -62,16 +66,21 @@ def check_health(uri: str) -> None:
         ) from error
 
 
+def _certificates(uri: str) -> bool | str:
+    """Return what a server's certificate is checked against, as MLflow's variables say."""
+    verify: bool | str = get_default_host_creds(uri).verify  # type: ignore[no-untyped-call]
+    return verify
+
+
 def initialise(uri: str) -> MlflowClient:
     """Return a client of the store, its database made if it is new.
 
     MLflow breaks a fresh database when two processes set it up at once: a lock lets one in at a time.
     """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{digest(uri)}.lock"):
+    with FileLock(private_folder("locks") / f"{store_key(uri)}.lock"):
         if uri.startswith("sqlite:"):
             _new_sqlite(uri)
+            _keep_default_private(uri)
         try:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
@@ -135,6 +144,14 @@ def _new_sqlite(uri: str) -> None:
         raise UserError(str(error), where=uri, mend="Choose a folder that you may write to") from error
     store = SqlAlchemyStore(uri, str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
     store.engine.dispose()
+    keep_private(file)
+
+
+def _keep_default_private(uri: str) -> None:
+    """Close the store of this folder, which older versions left open; another name may be meant for many."""
+    file = sqlite_file(uri)
+    if file == Path.cwd() / "mlflow.db":
+        keep_private(file)
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:
