@@ -37,7 +37,8 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command, environment = server_command("127.0.0.1", self.port, self.folder)
+        backend = f"sqlite:///{self.folder / 'mlflow.db'}"
+        command, environment = server_command("127.0.0.1", self.port, self.folder, backend)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True

@@ -72,16 +72,19 @@ def _certificates(uri: str) -> bool | str:
     return verify
 
 
-def initialise(uri: str) -> MlflowClient:
+def initialise(uri: str, artifacts: str = "") -> MlflowClient:
     """Return a client of the store, its database made if it is new.
 
     MLflow breaks a fresh database when two processes set it up at once: a lock lets one in at a time.
+    ``artifacts`` is where the experiment ``Default`` of a new database keeps them, for a server to decide.
     """
     with FileLock(private_folder("locks") / f"{store_key(uri)}.lock"):
         if uri.startswith("sqlite:"):
-            _new_sqlite(uri)
+            _new_sqlite(uri, artifacts)
             _keep_default_private(uri)
         try:
+            if artifacts:
+                SqlAlchemyStore(uri, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -133,7 +136,7 @@ def _named(client: MlflowClient, uri: str, name: str) -> Experiment:
     return found
 
 
-def _new_sqlite(uri: str) -> None:
+def _new_sqlite(uri: str, artifacts: str) -> None:
     """Make a new sqlite store whose default experiment, too, has its artifacts beside the file."""
     file = sqlite_file(uri)
     if file.exists():
@@ -142,7 +145,7 @@ def _new_sqlite(uri: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(str(error), where=uri, mend="Choose a folder that you may write to") from error
-    store = SqlAlchemyStore(uri, str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
+    store = SqlAlchemyStore(uri, artifacts or str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
     store.engine.dispose()
     keep_private(file)
 
