@@ -123,6 +123,34 @@ class Database:
             self._process = None
 
 
+class Proxy:
+    """An nginx that adds TLS, configured by a ``server`` block; raises pytest's skip where it is missing."""
+
+    def __init__(self, folder: Path, block: str) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.skip("nginx is not installed (apt-get install nginx-light)")
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = [f"{kind}_temp_path {folder / kind};" for kind in kinds]
+        text = "\n".join(["daemon off; events {} http {", "access_log off;", *places, block, "}"])
+        (folder / "nginx.conf").write_text(text)
+        pid, log = folder / "nginx.pid", folder / "nginx.log"
+        options = ["-p", str(folder), "-e", str(log), "-c", str(folder / "nginx.conf"), "-g", f"pid {pid};"]
+        self._command = [program, *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(self._command, start_new_session=True)
+
+    def stop(self) -> None:
+        """Stop it, cutting its connections."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
 @contextmanager
 def postgresql(folder: Path) -> Iterator[Database]:
     """Run a fresh PostgreSQL for the length of a block."""
