@@ -22,7 +22,7 @@ from servers import ROOT, Database, Proxy, free_port, postgresql, start_python, 
 from rmer.errors import UserError
 from rmer.stages.analyze import analyze
 from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.attack import attack, victims_of
+from rmer.stages.attack import attack
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.preprocess import PreprocessParams, preprocess
@@ -158,7 +158,7 @@ def study(running: Lab) -> Store:
 
 
 def attack_all(store: Store, params: AttackParams) -> list[str]:
-    return [attack(store, victim, params).run_id for victim in victims_of(store, params)]
+    return [outcome.run_id for outcome in attack(store, params)]
 
 
 def test_an_ordinary_user_does_a_whole_study(lab: Lab, study: Store) -> None:
