@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,10 +68,9 @@ def server_command(
     if auth:
         command += ["--app-name", "basic-auth"]
     if names or not is_local(host):
-        hosts = [f"{name}{port}" for name in (*LOCAL, *names_of(host), *names) for port in ("", ":*")]
-        origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in hosts]
-        command += ["--allowed-hosts", ",".join(map(_pattern, hosts))]
-        command += ["--cors-allowed-origins", ",".join(map(_pattern, origins))]
+        called = [*LOCAL, *names_of(host), *names]
+        command += ["--allowed-hosts", ",".join(_host_patterns(called))]
+        command += ["--cors-allowed-origins", ",".join(_origins(called, port))]
     return command, {
         "MLFLOW_BACKEND_STORE_URI": backend,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -78,9 +78,20 @@ def server_command(
     }
 
 
-def _pattern(name: str) -> str:
-    """Return a name as MLflow matches it: where it has a star, brackets (of IPv6) would be a set of signs."""
-    return name.replace("[", "[[]") if "*" in name else name
+def _host_patterns(names: Sequence[str]) -> list[str]:
+    """Return patterns that MLflow matches with the names at any port: where there is a star, ``[`` is escaped."""
+    return [pattern for name in names for pattern in (name, f"{name}:*".replace("[", "[[]"))]
+
+
+def _origins(names: Sequence[str], port: int) -> list[str]:
+    """Return the origins of the UI's own requests, without patterns: part of MLflow would match a beginning."""
+    plain = [name for name in names if re.fullmatch(r"[\w.-]+(:\d+)?", name)]
+    return [
+        f"{scheme}://{name}{end}"
+        for scheme in ("http", "https")
+        for name in plain
+        for end in ("", f":{port}")
+    ]
 
 
 def _prepare_store(backend: str, folder: Path) -> None:
