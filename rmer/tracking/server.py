@@ -79,12 +79,12 @@ def server_command(
 
 
 def _host_patterns(names: Sequence[str]) -> list[str]:
-    """Return patterns that MLflow matches with the names at any port: where there is a star, ``[`` is escaped."""
+    """Return patterns of the names at any port; where a pattern has a star, ``[`` has to be escaped."""
     return [pattern for name in names for pattern in (name, f"{name}:*".replace("[", "[[]"))]
 
 
 def _origins(names: Sequence[str], port: int) -> list[str]:
-    """Return the origins of the UI's own requests, without patterns: part of MLflow would match a beginning."""
+    """Return the origins of the UI's own requests: no patterns, of which MLflow matches beginnings."""
     plain = [name for name in names if re.fullmatch(r"[\w.-]+(:\d+)?", name)]
     return [
         f"{scheme}://{name}{end}"
