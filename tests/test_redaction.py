@@ -187,3 +187,10 @@ def assert_nowhere(folder: Path) -> None:
     for path in folder.rglob("*"):
         assert SECRET not in path.name
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.timeout(20)  # some 4 million characters, which quadratic time would need hours for
+@pytest.mark.parametrize("unit", ["a", "a:", "?a=", "a@", "://", "://a:b", "://@", ";", "ssl", " password"])
+def test_long_texts_take_no_longer_than_they_are_long(unit: str) -> None:
+    text = unit * (400_000 // len(unit))
+    assert len(redacted(text)) >= len(text) - 1
