@@ -29,8 +29,8 @@ def cli(params: StudyParams) -> int:
 
 def how_to_look(store: Store) -> str:
     """Return what opens the UI of a store."""
-    if store.uri.startswith("http"):
-        return f"open {store.name}"
+    if store.web:
+        return f"open {store.web}"
     return f"mlflow ui --backend-store-uri {store.name}"
 
 

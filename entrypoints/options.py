@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import traceback
 import typing
 from collections.abc import Callable
 from functools import partial
@@ -14,13 +15,14 @@ import click
 
 from rmer.errors import UserError, shortened
 from rmer.parameters import Parameters, unknown_parameters
+from rmer.redaction import redacted
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
     from rmer.tracking import Outcome, Store
 
 P = TypeVar("P", bound=Parameters)
 
-INTERRUPTED = 130
+BUG, INTERRUPTED = 1, 130
 WAITING = 75  # EX_TEMPFAIL of sysexits.h: the work is done, and its values are to be sent later
 METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
@@ -79,7 +81,10 @@ def exit_code(store: Store) -> int:
 
 
 def run(call: Callable[[], int | None]) -> int:
-    """Return the exit code of a call; a user error is printed as one line and leaves no run open."""
+    """Return the exit code of a call; a user error is printed as one line and leaves no run open.
+
+    Of a bug the traceback is printed, without credentials.
+    """
     try:
         return call() or 0
     except UserError as error:
@@ -91,8 +96,9 @@ def run(call: Callable[[], int | None]) -> int:
         from rmer.tracking.machine import lack  # as below
 
         lacking = lack(error)
-        if lacking is None:
-            raise
+        if lacking is None:  # a bug, whose traceback may quote the address of a store with its password
+            click.echo(redacted(traceback.format_exc()), err=True, nl=False)
+            return BUG
         return _refuse(lacking)
 
 

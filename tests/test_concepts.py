@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rmer.data.csv_tables import read_table
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
@@ -41,7 +42,6 @@ from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
-from rmer.tracking.downloads import read_table
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rmer.data.csv_tables import unescaped, write_table
 from rmer.data.splits import PARTS, published_order
 from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
@@ -131,7 +132,7 @@ class Dataset:
                 np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
             # In float64, because the shortest text of a float32 is another number when read back.
             wide = dict.fromkeys(self.clips.select_dtypes("float32").columns, np.float64)
-            self.clips.astype(wide).to_csv(parts[1], index=False, lineterminator="\n")
+            write_table(self.clips.astype(wide), parts[1])
             parts[2].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
             for part, path in zip(parts, paths, strict=True):
                 part.replace(path)
@@ -211,8 +212,9 @@ def read_clip_table(path: Path) -> pd.DataFrame:
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         raise UserError("is empty or has rows of unequal length", where=str(path), mend=_MEND)
     try:
+        names = [unescaped(cell) for cell in rows[0]]
         return pd.DataFrame(
-            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(rows[0])}
+            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(names)}
         )
     except ValueError as error:
         raise UserError(f"has a cell that is not a number ({error})", where=str(path), mend=_MEND) from error
@@ -220,7 +222,7 @@ def read_clip_table(path: Path) -> pd.DataFrame:
 
 def _column(name: str, cells: list[str]) -> Any:
     if name in TEXT_COLUMNS:
-        return pd.Series(cells, dtype=object)
+        return pd.Series([unescaped(cell) for cell in cells], dtype=object)
     if name in INTEGER_COLUMNS:
         return np.array([int(cell) for cell in cells], np.int64)
     return np.array([float(cell) for cell in cells], np.float64)

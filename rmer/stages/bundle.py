@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
 from rmer.report.html import ReportTable
@@ -92,14 +93,14 @@ def _write(
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
         "paper.tex": latex_document(findings.report.title, list(tables), list(findings.report.figures)),
-        "runs.csv": _runs_table(records, trained).to_csv(index=False),
+        "runs.csv": table_text(_runs_table(records, trained)),
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
         "reproduce.sh": script,
     }
     texts |= {
         f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
     }
-    texts |= {f"tables/{name}.csv": table.to_csv(index=False) for name, table in findings.tables.items()}
+    texts |= {f"tables/{name}.csv": table_text(table) for name, table in findings.tables.items()}
     written = []
     for name, text in texts.items():
         file = folder / name

@@ -124,7 +124,6 @@ def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
 def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
     records = {item.record.run_id: item.record for item in evidence.selected}
-    web = f"{store.uri.rstrip('/')}/#/" if store.uri.startswith(("http://", "https://")) else ""
     runs = []
     for model in (
         model for models in evidence.groups.values() for row in in_order(models).values() for model in row
@@ -132,15 +131,15 @@ def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
         record = records[model.run_id]
         trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
         # Any experiment in the address will do: the page of a run finds the right one.
-        pages = f"{web}experiments/{record.experiment_id}/runs/"
+        pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
         runs.append(
             UsedRun(
                 system=model.name,
                 seed=model.seed,
                 run_id=model.run_id,
                 train_run_id=trained,
-                url=f"{pages}{model.run_id}" if web else "",
-                train_url=f"{pages}{trained}" if web and trained else "",
+                url=f"{pages}{model.run_id}" if store.web else "",
+                train_url=f"{pages}{trained}" if store.web and trained else "",
             )
         )
     return runs

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import pandas as pd
 import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
-from packaging.version import Version
 
-from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.tracking.find import FINISHED
-from rmer.tracking.locations import check_usable, digest, home
-
-# From pandas 3.1 on, reading is always exact and the option is deprecated.
-_EXACT: dict[str, Any] = (
-    {} if Version(pd.__version__) >= Version("3.1") else {"float_precision": "round_trip"}
-)
+from rmer.tracking.locations import check_usable, digest, store_key
+from rmer.tracking.private import private_folder
 
 
 class Downloads:
@@ -73,16 +66,16 @@ class Downloads:
         if urlsplit(root).scheme in ("", "file"):
             return _existing(_as_path(root) / path, where)
         uri = f"{root.rstrip('/')}/{path}".rstrip("/")
-        cached = home() / "cache" / digest(f"{self._uri} {uri}") / uri.rpartition("/")[2]
+        folder = private_folder("cache", digest(f"{store_key(self._uri)} {redacted(uri)}"))
+        cached = folder / uri.rpartition("/")[2]
         if keep and cached.exists():
             return cached
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
-            fetched = self._fetch(uri, folder, where)
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            fetched = self._fetch(uri, fresh, where)
             if keep and cached.exists():  # another process was quicker
                 return cached
             if cached.exists():
-                cached.rename(Path(folder) / "outdated")
+                cached.rename(Path(fresh) / "outdated")
             fetched.rename(cached)
         return cached
 
@@ -101,14 +94,6 @@ class Downloads:
         folder, _, name = uri.rpartition("/")
         entries = list_artifacts(artifact_uri=folder, tracking_uri=self._uri) or []
         return any(entry.path.rpartition("/")[2] == name for entry in entries)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty."""
-    columns = pd.read_csv(path, nrows=0).columns
-    text = [column for column in columns if column in TEXT_COLUMNS]
-    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
-    return table.fillna(dict.fromkeys(text, ""))
 
 
 def _as_path(uri: str) -> Path:

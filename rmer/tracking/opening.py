@@ -19,14 +19,16 @@ from mlflow.entities import RunTag
 from mlflow.tracking.context import registry
 
 from rmer.errors import UserError
+from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.git import git_tags
 from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import home, store_key
 from rmer.tracking.machine import lack
 from rmer.tracking.outages import one_line, say, seconds
 from rmer.tracking.points import LoggedPoints
+from rmer.tracking.private import private_folder
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
 from rmer.tracking.sender import Sender
@@ -143,8 +145,7 @@ def _run(
         # In this order: what the sender sends meanwhile is in the store then.
         points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
         points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
-    work_dir = home() / "work" / digest(store.uri) / spec.digest
-    work_dir.mkdir(parents=True, exist_ok=True)
+    work_dir = private_folder("work", store_key(store.uri), spec.digest)
     new = {key: text for key, text in params.items() if key not in known}
     sender.submit({"do": "params", "values": new})
     return Run(
@@ -203,7 +204,8 @@ def _tags(store: Store, spec: RunSpec) -> dict[str, str]:
     tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
     if spec.study:
         tags[Tag.STUDY] = spec.study
-    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    tags = {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    return {key: redacted(value) for key, value in tags.items()}
 
 
 def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:
@@ -211,7 +213,8 @@ def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    return _create(store, spec.name, {**registry.resolve_tags(), **tags, Tag.OPENING: uuid4().hex})
+    tags = redacted_values({**registry.resolve_tags(), **tags})
+    return _create(store, spec.name, {**tags, Tag.OPENING: uuid4().hex})
 
 
 def _create(store: Store, name: str, tags: dict[str, str]) -> str:
@@ -317,8 +320,7 @@ def _end_now(store: Store, run_id: str, error: BaseException) -> None:
 @contextmanager
 def _only_one(store: Store, spec: RunSpec) -> Iterator[None]:
     """Let one process on this machine work on a configuration."""
-    folder = home() / "locks" / digest(store.uri)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder("locks", store_key(store.uri))
     lock = FileLock(folder / f"{spec.digest}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)

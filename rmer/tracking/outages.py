@@ -17,6 +17,7 @@ from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 from tqdm import tqdm
 
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.tracking.machine import lack
 
 T = TypeVar("T")
@@ -111,8 +112,8 @@ def seconds(variable: str, default: float) -> float:
 
 
 def one_line(error: BaseException, limit: int = 1000) -> str:
-    """Return an error's message on one line, with its type unless it is a :class:`UserError`."""
-    text = " ".join(str(error).split())
+    """Return an error's message on one line without credentials, with its type unless it is a UserError."""
+    text = redacted(" ".join(str(error).split()))
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
@@ -120,7 +121,7 @@ def one_line(error: BaseException, limit: int = 1000) -> str:
 
 def say(message: str) -> None:
     """Tell the user one line without breaking a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(redacted(message), file=sys.stderr)
 
 
 def _status(error: BaseException) -> int | None:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmer.data.csv_tables import write_table
+from rmer.redaction import redacted, redacted_values
 from rmer.tracking.journal import Journal, Operation
 from rmer.tracking.points import LoggedPoints
 from rmer.tracking.sender import Sender
@@ -89,8 +91,8 @@ class Run:
         self.tags({NOTE: markdown})
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
-        """Log a table as CSV (no index); numbers keep every digit."""
-        self._write(path, lambda file: frame.to_csv(file, index=False))
+        """Log a table as CSV (see :func:`rmer.data.csv_tables.write_table`)."""
+        self._write(path, lambda file: write_table(frame, file))
 
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
@@ -98,12 +100,12 @@ class Run:
         self._write(path, lambda file: file.write_text(content), do="table", name=path)
 
     def text(self, content: str, path: str) -> None:
-        """Log a text, such as an HTML report."""
-        self._write(path, lambda file: file.write_text(content, encoding="utf-8"))
+        """Log a text, such as an HTML report; credentials in addresses are taken out."""
+        self._write(path, lambda file: file.write_text(redacted(content), encoding="utf-8"))
 
     def json(self, content: Any, path: str) -> None:
         """Log plain values as JSON."""
-        self.text(json.dumps(content, indent=2, ensure_ascii=False), path)
+        self.text(json.dumps(redacted_values(content), indent=2, ensure_ascii=False), path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
@@ -162,7 +164,7 @@ class Run:
             "name": name,
             "digest": digest,
             "source_type": "rmer",
-            "source": json.dumps(source),
+            "source": json.dumps(redacted_values(source)),
             "schema": json.dumps(schema) if schema else None,
             "profile": json.dumps(profile) if profile else None,
         }
