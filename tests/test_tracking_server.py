@@ -94,8 +94,11 @@ OPEN = (
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_listening_for_others_wants_logins_or_a_word(tmp_path: Path, host: str) -> None:
+def test_listening_for_others_wants_logins_or_a_word(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = free_port()
+    monkeypatch.setattr("os.execve", pytest.fail)  # or a fault would turn the tests into an open server
     done = CliRunner().invoke(cli, ["--host", host, "--port", str(port), "--folder", str(tmp_path)])
     assert (done.exit_code, done.stderr) == (2, f"rmer: {host}:{port}: {OPEN}\n")
     assert list(tmp_path.iterdir()) == []
