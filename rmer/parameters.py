@@ -104,7 +104,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
         return
     where = f"parameter {field.name}"
     if rules["choices"] and value not in rules["choices"]:
-        choices = ", ".join(str(choice) for choice in rules["choices"])
+        choices = ", ".join(str(choice) for choice in rules["choices"] if choice != "")
         raise UserError(f"{value!r} is not one of its values", where=where, mend=f"Choose one of: {choices}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low = -math.inf if rules["low"] is None else rules["low"]

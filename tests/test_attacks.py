@@ -53,8 +53,8 @@ def attacks(targets: int) -> list[Attack]:
         APGD(steps=5, losses=every, restarts=5),
         Square(queries=6),
         *(Noise(kind, draws=2) for kind in KINDS),
-        MinimalPerturbation(1e-6, APGD(3), bisections=3),
-        Transfer(surrogate, APGD(3)),
+        MinimalPerturbation(1e-6, APGD(3, restarts=1), bisections=3),
+        Transfer(surrogate, APGD(3, restarts=1)),
         BridgeAttack(max_iters=6),
         PublishedAttack(max_iters=6),
     ]
@@ -137,7 +137,9 @@ def test_any_number_of_outputs(targets: int) -> None:
             assert bool((found >= clean - 1e-6).all())
 
 
-@pytest.mark.parametrize("attack", [*ATTACKS, APGD(4, (CorrelationObjective(),))], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS, APGD(4, (CorrelationObjective(),), restarts=1)], ids=lambda a: a.name
+)
 def test_a_constant_model_is_no_error(attack: Attack) -> None:
     model = linear_regressor(8, 120)
     model.weights.data.zero_()
@@ -151,7 +153,9 @@ def test_one_constant_output_does_not_stop_a_joint_attack() -> None:
     model.weights.data[1] = 0.0
     labels = torch.rand(6, 3, dtype=torch.float64)
     before = correlation_over_clips(model(inputs)["output"].detach(), labels)
-    found = APGD(20, (CorrelationObjective(),))(model, inputs, labels, Threat("linf", 0.05)).adversaries
+    found = APGD(20, (CorrelationObjective(),), restarts=1)(
+        model, inputs, labels, Threat("linf", 0.05)
+    ).adversaries
     assert float(correlation_over_clips(model(found)["output"].detach(), labels)) < float(before) - 0.1
 
 
@@ -213,7 +217,9 @@ def test_an_adversary_that_is_not_a_number_is_a_violation() -> None:
     assert Threat("linf", 1.0).violations(inputs, adversaries).tolist() == [False, True]
 
 
-@pytest.mark.parametrize("attack", [PGD(steps=10), APGD(steps=10)], ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    "attack", [PGD(steps=10), APGD(steps=10, restarts=1)], ids=lambda attack: attack.name
+)
 def test_gradients_in_bf16_find_adversaries_as_strong_and_scores_stay_fp32(attack: Attack) -> None:
     torch.manual_seed(3)
     network = build_network("bottleneck").eval()

@@ -57,7 +57,7 @@ from rmer.evaluation.sweep import Point, predict
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
-CORRELATION = APGD(TIER.steps, (CorrelationObjective(),))
+CORRELATION = APGD(TIER.steps, (CorrelationObjective(),), restarts=1)
 pytestmark = pytest.mark.usefixtures("one_thread")
 Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
 FAULTS: list[Any] = []

@@ -96,7 +96,7 @@ def test_stronger_than_noise_and_weaker_than_gradients(norm: str) -> None:
         float(absolute_error(frozen.predict(result.adversaries)["output"], labels).mean())
         for result in (
             attack(frozen, inputs, labels, threat, batch_size=32)
-            for attack in (Noise("sign", draws=5), Square(200), APGD(20))
+            for attack in (Noise("sign", draws=5), Square(200), APGD(20, restarts=1))
         )
     )
     assert noise < square < apgd
