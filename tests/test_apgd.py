@@ -23,6 +23,7 @@ from rmer.systems.frozen import FrozenNetwork
 
 Floats = npt.NDArray[np.float64]
 L1 = (ErrorObjective("l1"),)
+pytestmark = pytest.mark.rounding
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:

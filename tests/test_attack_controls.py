@@ -20,6 +20,7 @@ from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
 EPSILON = 0.2
+pytestmark = pytest.mark.rounding
 
 
 def noise_of(kind: NoiseKind, norm: str) -> Tensor:

@@ -58,7 +58,7 @@ from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
 CORRELATION = APGD(TIER.steps, (CorrelationObjective(),), restarts=1)
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.rounding]
 Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
 FAULTS: list[Any] = []
 

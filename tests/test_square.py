@@ -19,6 +19,7 @@ from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
 NORMS = ["linf", "l2"]
+pytestmark = pytest.mark.rounding
 
 
 def test_the_share_of_a_square_is_halved_by_the_schedule_of_the_paper() -> None:
