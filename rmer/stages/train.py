@@ -71,6 +71,10 @@ class TrainParams(Parameters):
     dataset_run_id: str = param("", "preprocess run; default: the newest of the study")
     study: str = param("", "name of the group of runs")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_adversarial(self.resolve_system())
+
     def resolve_system(self) -> System:
         """Return the system: the catalogue's, with what is given instead."""
         base = CATALOGUE[self.system]
@@ -81,7 +85,7 @@ class TrainParams(Parameters):
         adversarial = base.adversarial if self.adversarial is None else self.adversarial
         return System(arch, weight, adversarial, base.permuted_concepts)  # type: ignore[arg-type]
 
-    def check_adversarial(self, system: System) -> None:
+    def _check_adversarial(self, system: System) -> None:
         """Raise UserError where a number of adversarial training is given and would be ignored."""
         used = set(ADVERSARIAL) if self.train_protocol == "corrected" else {"adversarial_iterations"}
         used = used if system.adversarial else set()
@@ -99,7 +103,6 @@ class TrainParams(Parameters):
 def train(store: Store, params: TrainParams) -> Outcome:
     """Train one system, or skip it where a finished run has the same configuration."""
     system = params.resolve_system()
-    params.check_adversarial(system)
     device = resolve_device(params.device)
     dataset_run, dataset = find_dataset(store, params.dataset_run_id, params.study)
     if system.supervises_concepts and not dataset.concepts:
