@@ -86,7 +86,7 @@ def test_stays_in_the_box_and_uses_what_it_leaves(norm: str) -> None:
     result = Square(80)(network, inputs, labels, threat)
     assert not result.violations.any()
     if norm == "l2":
-        assert float(result.l2.min()) > 0.9 * float(threat.epsilon)
+        assert float(result.l2.mean()) > 0.95 * float(threat.epsilon), "single clips may end with less"
 
 
 @pytest.mark.parametrize("norm", NORMS)

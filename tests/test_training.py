@@ -82,7 +82,6 @@ def test_a_system_learns() -> None:
     assert fitted.history[fitted.best_epoch - 1]["val/emotion/corr"] > 0.5
 
 
-@pytest.mark.rounding
 def test_the_best_epoch_is_returned_not_the_last() -> None:
     fitted = fit(DATA, config("A2E", "corrected", epochs=8))
     values = [metrics["val/stopping"] for metrics in fitted.history]
