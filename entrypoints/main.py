@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command, exit_code
+from rmer.execution.scheduler import check_engine
 from rmer.stages.estimate import describe
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.study import data_folder, run_study
@@ -14,6 +15,7 @@ from rmer.tracking import Store, connect
 @command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
 def cli(params: StudyParams) -> int:
     plan = make_plan(params)
+    check_engine(plan.params, {plan.params.device})
     if plan.params.dry_run:
         click.echo(describe(plan))
         return 0

@@ -57,8 +57,8 @@ from rmer.evaluation.sweep import Point, predict
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
-CORRELATION = APGD(TIER.steps, (CorrelationObjective(),))
-pytestmark = pytest.mark.usefixtures("one_thread")
+CORRELATION = APGD(TIER.steps, (CorrelationObjective(),), restarts=1)
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.rounding]
 Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
 FAULTS: list[Any] = []
 

@@ -76,6 +76,7 @@ def test_seeds_make_the_difference() -> None:
     assert not same_weights(fit(DATA, config(epochs=1)), fit(DATA, config(epochs=1, seed=7)))
 
 
+@pytest.mark.rounding
 def test_a_system_learns() -> None:
     fitted = fit(DATA, config("A2E", "corrected", epochs=12, lr=2e-3))
     assert fitted.history[-1]["train/loss"] < fitted.history[0]["train/loss"] / 2
@@ -196,6 +197,7 @@ def test_any_weight_and_number_of_targets() -> None:
     assert fitted.network.fc_ml2emo.weight.shape == (1, 2)
 
 
+@pytest.mark.rounding
 def test_bf16_steps_stay_close_to_fp32_and_validate_in_fp32() -> None:
     exact = fit(DATA, config(epochs=1)).history[0]["train/loss"]
     reduced = fit(DATA, config(epochs=1, precision="bf16")).history[0]["train/loss"]

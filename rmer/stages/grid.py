@@ -49,6 +49,12 @@ class Grid:
     models: dict[str, TrainParams]
     attacks: dict[str, AttackParams]
 
+    @property
+    def devices(self) -> set[str]:
+        """The devices that jobs ask for."""
+        training = {params.device for params in self.models.values()}
+        return training | {params.device for params in self.attacks.values()}
+
     def __str__(self) -> str:
         models = f"{len(self.models)} models to train: {', '.join(self.models)}"
         attacks = f"{len(self.attacks)} attacks a model: {', '.join(self.attacks)}"
@@ -72,6 +78,9 @@ def read_grid(params: GridParams) -> Grid:
     attacks = _expand(AttackParams, grid.get("attack", []), common, lambda attack: attack.attack, ("attack",))
     if not models and not attacks:
         raise UserError("is empty", where="grid", mend="Give grid, train or attack")
+    if any(attack.dry_run for attack in attacks.values()):
+        mend = "Give it to sweep itself"
+        raise UserError("jobs of a grid are run", where="grid: attack: dry_run", mend=mend)
     chosen = [name for name in CHOICE if any(getattr(attack, name) for attack in attacks.values())]
     if models and chosen:
         mend = "Leave it out: attacks are on the models that the grid trains"

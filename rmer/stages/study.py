@@ -18,7 +18,7 @@ from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, analyze
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.attack_params import SETTINGS
-from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.demo_data import make_demo_data
 from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
 from rmer.stages.preprocess import log_data_set, preprocess_spec, survey_of
@@ -52,8 +52,7 @@ def data_folder(plan: Plan) -> Path:
     """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
     if plan.params.soundtracks_dir:
         return Path(plan.params.soundtracks_dir)
-    clips = plan.params.clips or 0
-    return make_demo_data(DemoParams(out_dir=str(home() / "demo" / str(clips)), clips=clips))
+    return make_demo_data(plan.demo_params(str(home() / "demo" / str(plan.params.clips))))
 
 
 def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
