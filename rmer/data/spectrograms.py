@@ -17,6 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from rmer.data.frontend import File2Spect
+from rmer.digests import file_digest
 from rmer.errors import DataErrors, UserError
 
 
@@ -63,15 +64,6 @@ def compute_spectrograms(
         mend = "Mend or replace these files and run again; the others are done and kept"
         raise DataErrors(problems, where="audio", mend=mend)
     return [result for result in results if isinstance(result, CachedSpectrogram)]
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes. Raises UserError when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from error
 
 
 def _results(

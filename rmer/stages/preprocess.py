@@ -17,8 +17,8 @@ from rmer.data.collection import Collected, labels_digest
 from rmer.data.dataset import Dataset, fit_normalisation
 from rmer.data.frontend import FRAMES, FRONTEND_VERSION, FRONTENDS, File2Spect
 from rmer.data.preparation import Prepared, prepare
-from rmer.data.spectrograms import file_digest
 from rmer.data.splits import PARTS, SPLIT_SEED, largest_difference
+from rmer.digests import file_digest
 from rmer.parameters import param
 from rmer.stages.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag

@@ -130,7 +130,7 @@ def _work(
         waiting = sender.close(*_failure(error))
         _tell_waiting(store, waiting)
         raise
-    waiting = sender.close(find.FINISHED, {})
+    waiting = sender.close(find.FINISHED, run.digests())
     sender.check()
     shutil.rmtree(work_dir)
     _tell_waiting(store, waiting)

@@ -42,6 +42,7 @@ class Tag:
     DUPLICATE_OF = "rmer.duplicate_of"
     JOB = "rmer.job"
     ERROR = "rmer.error"
+    DIGESTS = "rmer.digests"  # followed by .<number>: of the run's artifacts
     HOST = "rmer.host"
     PID = "rmer.pid"
     PROCESS_STARTED = "rmer.process_started"
