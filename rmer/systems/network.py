@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rmer.errors import UserError
+from rmer.systems.weights import require_finite
 
 Arch = Literal["plain", "bottleneck"]
 FEATURES = 256
@@ -94,8 +95,11 @@ def build_network(arch: Arch, targets: int = 8, concepts: int = 7) -> Network:
 def load_checkpoint(path: Path) -> Network:
     """Load a state dict (``.safetensors``, or a published ``.pt``) into the architecture that its keys name.
 
-    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network.
+    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network, or
+    that holds weights that are not numbers.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError("is no file", where=str(path), mend="Give a checkpoint file")
     try:
         state = (
             load_file(path)
@@ -116,6 +120,7 @@ def load_checkpoint(path: Path) -> Network:
             where=str(path),
             mend="Give a state dict saved by rmer or by the published code",
         ) from error
+    require_finite(state, where=str(path), mend="Train again with a smaller lr, or give another checkpoint")
     return network.eval()
 
 

@@ -146,11 +146,25 @@ class Downloads:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty."""
-    columns = pd.read_csv(path, nrows=0).columns
-    text = [column for column in columns if column in TEXT_COLUMNS]
-    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
+    """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty.
+
+    Raises :class:`UserError` for what is no such table.
+    """
+    if not path.is_file():
+        raise _no_table(path, "it is no file")
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        text = [column for column in columns if column in TEXT_COLUMNS]
+        table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
+    except OSError as error:
+        raise _no_table(path, str(error.strerror)) from error
+    except ValueError as error:  # pandas' own errors and those of decoding are of this kind
+        raise _no_table(path, " ".join(str(error).split())[:100]) from error
     return table.fillna(dict.fromkeys(text, ""))
+
+
+def _no_table(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot be read as a table ({reason})", where=str(path), mend="Restore the file")
 
 
 def _of_run(run: MlflowRun, path: str) -> _Logged:

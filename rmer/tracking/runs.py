@@ -89,7 +89,9 @@ class Run:
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table as CSV (no index); numbers keep every digit."""
-        self._write(path, lambda file: frame.to_csv(file, index=False))
+        # In float64, because the shortest text of a float32 is another number when read back.
+        wide = frame.astype(dict.fromkeys(frame.select_dtypes("float32").columns, "float64"))
+        self._write(path, lambda file: wide.to_csv(file, index=False))
 
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""

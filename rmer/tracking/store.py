@@ -127,6 +127,18 @@ class Store:
 
         return load_network(self.model_folder(uri))
 
+    def run_of_model(self, folder: Path) -> RunRecord | None:
+        """Return the run that a model folder says it was logged by, where it names one of this store."""
+        from rmer.tracking.models import naming_run
+
+        run_id = naming_run(folder)
+        if not run_id:
+            return None
+        try:
+            return self.get(run_id)
+        except UserError:
+            return None  # a model brought from another store
+
     def replay(self) -> SyncResult:
         """Send what earlier processes left in the spool for this store."""
         result = replay(self.client, self.uri)

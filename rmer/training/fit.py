@@ -24,6 +24,7 @@ from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Network, Prediction, build_network
 from rmer.systems.prediction import predict
+from rmer.systems.weights import require_finite
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
 from rmer.training.protocol import FitConfig
@@ -67,7 +68,8 @@ def fit(
 
     Raises
     ------
-    UserError : the system learns concepts and the data set has none, or validation never had a defined score
+    UserError : the system learns concepts and the data set has none, weights are not numbers after an epoch, or
+        validation never had a defined score
     """
     device = torch.device(device)
     if config.concept_weight > 0 and data.train.concepts is None:
@@ -137,6 +139,7 @@ class _Training:
                 where="training",
                 mend="Lower lr, or give more validation clips",
             )
+        require_finite(self.best, where="training", mend="Delete the run and train again")
         state = self._state()
         if self.path is not None:
             state.save(self.path)
@@ -145,6 +148,7 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         values = {name: torch.stack(found) for name, found in self._steps(epoch).items()}
+        require_finite(self.network.state_dict(), where=f"training, epoch {epoch}", mend="Lower lr")
         # Only here a GPU is waited for.
         if _VIOLATIONS in values and bool(values.pop(_VIOLATIONS).any()):
             raise BudgetError(f"adversarial training left its budget ({self.threat})")
