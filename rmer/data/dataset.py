@@ -258,7 +258,9 @@ def _read_spectrograms(path: Path) -> FloatArray:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
-    except Exception as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
+    except (
+        Exception
+    ) as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
         raise UserError(
             f"is not a whole array ({type(error).__name__})", where=str(path), mend=_MEND
         ) from error

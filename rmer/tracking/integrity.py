@@ -1,8 +1,8 @@
-"""Whether an artifact is still what its run logged: digests that a run keeps as tags, and their comparison.
+"""Whether an artifact is still what its run logged: digests that a run keeps as tags.
 
-A finished run has, in tags ``rmer.digests.<number>``, the digest of every file that it logged. They are set by the
-call that ends the run, so what a resumed run wrote twice counts once, and come with the run at no cost when
-it is found.
+A finished run has the digest of every file that it logged in tags ``rmer.digests.<number>``. They are set by
+the call that ends the run, so that what a resumed run wrote twice counts once, and come with the run, at no
+cost, when it is looked up.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def as_tags(digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def logged(tags: Mapping[str, str], path: str) -> Digests:
-    """Return the logged digests of an artifact: of a file under the empty name, of a folder by names below it.
+    """Return the logged digests of a file (under the empty name), or of a folder by the names below it.
 
     Empty where the run logged none: it is not rmer's, or of an older version.
     """
@@ -62,9 +62,7 @@ def logged(tags: Mapping[str, str], path: str) -> Digests:
             found |= _parsed(tag, text)
     below = f"{path}/"
     return {
-        name[len(below) :]: digest
-        for name, digest in found.items()
-        if name == path or name.startswith(below)
+        name[len(below) :]: digest for name, digest in found.items() if name == path or name.startswith(below)
     }
 
 
@@ -92,7 +90,9 @@ def _parsed(tag: str, text: str) -> Digests:
     try:
         return {str(name): str(digest) for name, digest in json.loads(text).items()}
     except (ValueError, AttributeError):
-        raise UserError("does not hold digests", where=f"tag {tag}", mend="Delete the run and repeat it") from None
+        raise UserError(
+            "does not hold digests", where=f"tag {tag}", mend="Delete the run and repeat it"
+        ) from None
 
 
 def _name(path: Path, root: Path) -> str:

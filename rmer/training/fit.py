@@ -68,8 +68,8 @@ def fit(
 
     Raises
     ------
-    UserError : the system learns concepts and the data set has none, weights are not numbers after an epoch, or
-        validation never had a defined score
+    UserError : the system learns concepts and the data set has none, weights are not numbers after an epoch,
+        or validation never had a defined score
     """
     device = torch.device(device)
     if config.concept_weight > 0 and data.train.concepts is None:
