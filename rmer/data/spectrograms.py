@@ -8,7 +8,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import joblib
 import numpy as np
@@ -100,11 +102,18 @@ def _compute(path: Path, file2spect: File2Spect, cache_dir: Path) -> CachedSpect
 
 
 def _read(path: Path) -> npt.NDArray[np.floating[Any]] | None:
-    """Return the cached array, or None where there is none or it is damaged (a full disk, say)."""
+    """Return the cached array, or None where there is none or it is not what was written (a full disk)."""
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as stream:
+            array = np.asarray(np.load(stream, allow_pickle=False))
+            return array if stream.read() == _digest(array) else None
+    except (OSError, ValueError, EOFError, BadZipFile, TokenError, MemoryError):
         return None
+
+
+def _digest(array: npt.NDArray[np.floating[Any]]) -> bytes:
+    """Return what stands behind an array in its file, where numpy does not look."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 
 def _write(path: Path, spectrogram: npt.NDArray[np.float32]) -> None:
@@ -112,6 +121,7 @@ def _write(path: Path, spectrogram: npt.NDArray[np.float32]) -> None:
     try:
         with part.open("wb") as stream:
             np.save(stream, spectrogram, allow_pickle=False)
+            stream.write(_digest(spectrogram))
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

@@ -125,7 +125,7 @@ class AttackedModel:
             When a column is missing, a table is empty or does not fit the other, a clip occurs twice, a label
             or a clean prediction is not a number, or a cell holds text.
         """
-        where = f"per-clip table of run {run_id}"
+        where = f"adversaries/clips.csv of run {run_id}"
         targets = tuple(
             column.removeprefix("label_")
             for column in table.columns
@@ -165,7 +165,9 @@ class AttackedModel:
                 for metric, kind in ADVERSARIES.items()
                 if f"{kind}_{targets[0]}" in table
             },
-            curve=None if curve is None else _curve(curve, clips, targets, f"curve of run {run_id}"),
+            curve=None
+            if curve is None
+            else _curve(curve, clips, targets, f"tables/curve_clips.csv of run {run_id}"),
         )
 
     @cached_property

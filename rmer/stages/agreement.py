@@ -1,7 +1,7 @@
-"""Whether tables of attack runs say what the runs logged as metrics, and runs of one data set the same.
+"""Whether tables of attack runs say what the runs logged as metrics, and about the same clips.
 
-Digests find every altered file of a run that kept them; this finds what matters of the others, too, and tables
-that never were what their run said.
+Digests find every altered file of a run that kept them; this finds what matters of the others, too,
+and tables that never were what their run said.
 """
 
 from __future__ import annotations

@@ -145,26 +145,27 @@ class Downloads:
         return any(entry.path.rpartition("/")[2] == name for entry in entries)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, where: str) -> pd.DataFrame:
     """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty.
 
-    Raises :class:`UserError` for what is no such table.
+    Raises :class:`UserError` for what is no such table, which it calls ``where``.
     """
     if not path.is_file():
-        raise _no_table(path, "it is no file")
+        raise _no_table(where, "it is no file")
     try:
         columns = pd.read_csv(path, nrows=0).columns
         text = [column for column in columns if column in TEXT_COLUMNS]
         table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
     except OSError as error:
-        raise _no_table(path, str(error.strerror)) from error
+        raise _no_table(where, str(error.strerror)) from error
     except ValueError as error:  # pandas' own errors and those of decoding are of this kind
-        raise _no_table(path, " ".join(str(error).split())[:100]) from error
+        raise _no_table(where, type(error).__name__) from error
     return table.fillna(dict.fromkeys(text, ""))
 
 
-def _no_table(path: Path, reason: str) -> UserError:
-    return UserError(f"cannot be read as a table ({reason})", where=str(path), mend="Restore the file")
+def _no_table(where: str, reason: str) -> UserError:
+    mend = "Restore the file, or repeat the run"
+    return UserError(f"cannot be read as a table ({reason})", where=where, mend=mend)
 
 
 def _of_run(run: MlflowRun, path: str) -> _Logged:

@@ -114,8 +114,11 @@ class Store:
         return self._read(lambda: self._downloads.artifact(run_id, path))
 
     def read_table(self, run_id: str, path: str) -> pd.DataFrame:
-        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty."""
-        return read_table(self.download(run_id, path))
+        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty.
+
+        Raises :class:`UserError` where it is absent, no table, or not what the run logged.
+        """
+        return read_table(self.download(run_id, path), where=f"{path} of run {run_id}")
 
     def model_folder(self, uri: str) -> Path:
         """Return a local folder of a logged model: ``models:/...``, ``runs:/<run>/<name>`` or a path."""
