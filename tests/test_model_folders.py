@@ -307,7 +307,7 @@ def test_a_checkpoint_that_holds_nan_is_refused(trained: tuple[Store, str], tmp_
 
 
 def test_training_that_diverges_ends_in_an_error() -> None:
-    config = resolve_fit(CATALOGUE["A2E"], "published", seed=1, lr=1e38, epochs=3)
+    config = resolve_fit(CATALOGUE["A2E"], "published", seed=1, lr=1e30, epochs=3)
     with pytest.raises(
         UserError, match=r"^training, epoch 1: weights are NaN or infinite \(.*\)\. Lower lr$"
     ):
