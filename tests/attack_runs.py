@@ -123,6 +123,11 @@ def suite_run(
     own = {metric: reported[metric] for metric in ADVERSARIES}
     metrics = attack_metrics(labels, clean, reported["mae"], emotions, own)
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
+    passed = sanity["passed"]
+    metrics |= {
+        "sanity/failed": float(passed.eq(False).sum()),
+        "sanity/not_judged": float(passed.isna().sum()),
+    }
     for metric in reported:
         values_along = [row[metric] for row in curve]
         metrics |= {f"curve/{metric}": values_along[-1]}

@@ -373,14 +373,6 @@ def test_a_model_without_a_seed_counts_as_one(store: Store, study: str) -> None:
     assert systems[["system", "seeds"]].to_numpy().tolist() == [["my-model", 1]]
 
 
-def test_an_unusable_table_names_its_run(store: Store, study: str) -> None:
-    run_id = attack_run(store, study)
-    path = store.download(run_id, "adversaries/clips.csv")
-    path.write_text(path.read_text().replace("clean_tender", "cleaned"))
-    with pytest.raises(UserError, match=f"run {run_id}: lacks clean_tender"):
-        analyze(store, AnalyzeParams(study=study))
-
-
 def test_published_runs_keep_their_report_and_gain_the_corrected_comparison(published: Analysis) -> None:
     headline = published.report.headline
     assert headline[0] == "Best by raw adversarial MAE: aA2E (1.08 ± .07)."

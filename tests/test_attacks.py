@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -263,6 +264,18 @@ def test_finished_batches_are_not_attacked_again(attack: Attack, tmp_path: Path)
     if attack.name != "transfer":  # which asks its surrogate
         assert network.gradients - before[0] == whole.gradients // 3
         assert network.forwards - before[1] == whole.forwards // 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:99], lambda c: c[: len(c) // 2] + b"x" + c[len(c) // 2 + 1 :]]
+)
+def test_a_damaged_batch_is_attacked_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    model, inputs, labels = trained(0, dtype=torch.float64)
+    problem = (FrozenNetwork(model), inputs[:4], labels[:4], Threat("linf", 0.1))
+    whole = PGD(2)(*problem, batch_size=2, resume=tmp_path)
+    file = sorted(tmp_path.iterdir())[1]
+    file.write_bytes(damage(file.read_bytes()))
+    assert torch.equal(PGD(2)(*problem, batch_size=2, resume=tmp_path).adversaries, whole.adversaries)
 
 
 def test_bridge_keeps_the_published_rule_inside_the_budget() -> None:

@@ -270,11 +270,11 @@ def test_layer_and_model_come_back_from_their_files(tmp_path: Path) -> None:
     model = random_model()
     model.layer.table().to_csv(tmp_path / "weights.csv", index=False)
     clip_table(model).to_csv(tmp_path / "clips.csv", index=False)
-    layer = ConceptLayer.from_table(read_table(tmp_path / "weights.csv"))
+    layer = ConceptLayer.from_table(read_table(tmp_path / "weights.csv", where="weights"))
     assert (layer.emotions, layer.concepts) == (EMOTIONS, CONCEPTS)
     np.testing.assert_array_equal(layer.weights, model.layer.weights)
     np.testing.assert_array_equal(layer.bias, model.layer.bias)
-    again = AttackedConcepts.from_table(read_table(tmp_path / "clips.csv"), layer)
+    again = AttackedConcepts.from_table(read_table(tmp_path / "clips.csv", where="clips"), layer)
     assert again.clips == model.clips
     for name in ("labels", "rated", "clean", "adversarial"):
         np.testing.assert_array_equal(getattr(again, name), getattr(model, name))

@@ -52,7 +52,7 @@ def test_names_and_numbers_come_back_as_they_were(tmp_path: Path) -> None:
     frame = pd.DataFrame({"clip": names, "x": numbers, "study": kinds, "=sum": range(-5, len(names) - 5)})
     write_table(frame, tmp_path / "table.csv")
     assert table_text(frame) == (tmp_path / "table.csv").read_bytes().decode()
-    read = read_table(tmp_path / "table.csv")
+    read = read_table(tmp_path / "table.csv", where="table.csv")
     assert list(read) == ["clip", "x", "study", "=sum"]
     assert read["clip"].tolist() == names
     assert read["study"].tolist() == list(kinds)
@@ -67,7 +67,7 @@ def test_what_is_not_there_stays_not_there(tmp_path: Path) -> None:
     frame = pd.DataFrame({"clip": ["a", ""], "detail": ["=x", None], "value": [np.nan, -1.0]})
     write_table(frame, tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text() == "clip,detail,value\na,'=x,\n,,-1.0\n"
-    read = read_table(tmp_path / "table.csv")
+    read = read_table(tmp_path / "table.csv", where="table.csv")
     assert read["clip"].tolist() == ["a", ""]
     assert read["detail"].isna().tolist() == [False, True]
     assert read["value"].isna().tolist() == [True, False]

@@ -321,11 +321,23 @@ def test_processes_give_what_one_gives_and_progress_is_shown(
     assert f"{CLIPS}/{CLIPS}" in capfd.readouterr().err
 
 
-def test_damaged_cache_is_computed_again(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: content[:999],
+        lambda content: content[:-32],  # as an older version wrote it
+        lambda content: content[:-1000] + bytes(4) + content[-996:],
+        lambda content: b"PK\x03\x04" + content,
+        lambda content: b"",
+    ],
+)
+def test_damaged_cache_is_computed_again(
+    root: Path, tmp_path: Path, damaged: Callable[[bytes], bytes]
+) -> None:
     files = sorted((root / "Set1").iterdir())[:3]
     first = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
     expected = np.array(first[1].load())
-    first[1].path.write_bytes(first[1].path.read_bytes()[:999])
+    first[1].path.write_bytes(damaged(first[1].path.read_bytes()))
     again = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
     assert [item.computed for item in again] == [False, True, False]
     np.testing.assert_array_equal(again[1].load(), expected)

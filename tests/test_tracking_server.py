@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def test_artifacts_go_through_a_server_and_are_kept(tmp_path: Path, monkeypatch:
         }
         stored = path.stat().st_mtime_ns
         assert store.download(run_id, "adversaries/adversaries.npy").stat().st_mtime_ns == stored
+        for damage in (lambda file: file.write_bytes(file.read_bytes()[:-9]), Path.unlink):
+            damage(folder / "inner" / "clips.csv")  # the copy, which is fetched again
+            assert (store.download(run_id, "dataset") / "inner" / "clips.csv").read_text() == "clip\n001\n"
+        (served,) = (tmp_path / "server").rglob("clips.csv")
+        (folder / "inner" / "clips.csv").unlink()
+        served.write_text("clip\n002\n")
+        message = (
+            f"run {run_id} (a): dataset/inner/clips.csv is not the file that the run logged. Restore the "
+            f"file, or delete the run (`mlflow runs delete --run-id {run_id}`) and repeat it"
+        )
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            store.download(run_id, "dataset")
         for absent in ("tables/absent.csv", "absent"):
             with pytest.raises(UserError, match="no artifact"):
                 store.download(run_id, absent)

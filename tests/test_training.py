@@ -218,8 +218,21 @@ def test_nan_never_improves_and_a_tie_does() -> None:
 
 
 def test_diverged_training_is_a_clear_error() -> None:
-    with pytest.raises(UserError, match="never a number"):
+    message = (
+        r"^training, epoch 1: weights are NaN or infinite \(preconcept_model.* and \d+ more\)\. Lower lr$"
+    )
+    with pytest.raises(UserError, match=message):
         fit(DATA, config("A2E", epochs=2, lr=1e30))
+
+
+def test_validation_without_a_score_is_a_clear_error() -> None:
+    constant = replace(DATA.validation, labels=torch.full_like(DATA.validation.labels, 0.5))
+    message = (
+        r"^training: validation correlation was never a number: predictions or labels are constant\. "
+        r"Lower lr, or give more validation clips$"
+    )
+    with pytest.raises(UserError, match=message):
+        fit(replace(DATA, validation=constant), config("A2E", epochs=1))
 
 
 def test_protocols_resolve_to_what_the_study_says() -> None:

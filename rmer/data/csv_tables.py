@@ -19,6 +19,7 @@ from packaging.version import Version
 from pandas.api.types import is_object_dtype, is_string_dtype
 
 from rmer.data.tables import TEXT_COLUMNS
+from rmer.errors import UserError
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: as wide as Chinese signs
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -31,7 +32,9 @@ _EXACT: dict[str, Any] = (
 
 def write_table(frame: pd.DataFrame, file: Path | TextIO) -> None:
     """Write a table without its index; numbers keep every digit, texts like formulas are escaped."""
-    safe = _on_texts(frame, escaped)
+    # In float64, because the shortest text of a float32 is another number when read back.
+    wide = frame.astype(dict.fromkeys(frame.select_dtypes("float32").columns, "float64"))
+    safe = _on_texts(wide, escaped)
     # Python quotes no cell for the sake of a carriage return, at which every reader would end the row.
     returns = any(safe[name].astype(str).str.contains("\r").any() for name in _texts(safe))
     quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
@@ -45,20 +48,28 @@ def table_text(frame: pd.DataFrame) -> str:
     return text.getvalue()
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, where: str) -> pd.DataFrame:
     """Read a table of :func:`write_table` with every digit.
 
-    Names such as clip ids stay text (``007``, ``NA``), empty text stays empty.
+    Names such as clip ids stay text (``007``, ``NA``), empty text stays empty. Raises UserError for what is
+    no such table, which it calls ``where``.
     """
-    columns = pd.read_csv(path, nrows=0).columns
-    texts = [column for column in columns if column in TEXT_COLUMNS]
-    table: pd.DataFrame = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(texts, str),
-        keep_default_na=False,
-        na_values={column: [] if column in texts else list(_MISSING) for column in columns},
-        **_EXACT,
-    )
+    if not path.is_file():
+        raise _no_table(where, "it is no file")
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        texts = [column for column in columns if column in TEXT_COLUMNS]
+        table: pd.DataFrame = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(texts, str),
+            keep_default_na=False,
+            na_values={column: [] if column in texts else list(_MISSING) for column in columns},
+            **_EXACT,
+        )
+    except OSError as error:
+        raise _no_table(where, str(error.strerror)) from error
+    except ValueError as error:  # pandas' own errors and those of decoding are of this kind
+        raise _no_table(where, type(error).__name__) from error
     return _on_texts(table, unescaped)
 
 
@@ -70,6 +81,11 @@ def escaped(text: str) -> str:
 def unescaped(cell: str) -> str:
     """Return the text of a cell that :func:`escaped` made."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _no_table(where: str, reason: str) -> UserError:
+    mend = "Restore the file, or repeat the run"
+    return UserError(f"cannot be read as a table ({reason})", where=where, mend=mend)
 
 
 def _on_texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:

@@ -202,6 +202,7 @@ def fit_normalisation(clips: pd.DataFrame) -> Normalisation:
 
 def read_clip_table(path: Path) -> pd.DataFrame:
     """Read a clip table: text columns stay text, other columns come back as the exact numbers written."""
+    _require_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream))
@@ -216,8 +217,10 @@ def read_clip_table(path: Path) -> pd.DataFrame:
         return pd.DataFrame(
             {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(names)}
         )
-    except ValueError as error:
-        raise UserError(f"has a cell that is not a number ({error})", where=str(path), mend=_MEND) from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"has a cell that is not a number ({str(error)[:100]})", where=str(path), mend=_MEND
+        ) from error
 
 
 def _column(name: str, cells: list[str]) -> Any:
@@ -229,29 +232,49 @@ def _column(name: str, cells: list[str]) -> Any:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    _require_file(path)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         known = description["format"] == FORMAT
-        complete = all(key in description for key in ("digest", "emotions", "concepts", "frontend"))
+        complete = (
+            isinstance(description.get("digest"), str)
+            and isinstance(description.get("frontend"), dict)
+            and all(_are_names(description.get(key)) for key in ("emotions", "concepts"))
+        )
     except OSError as error:
         raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("is not a description of a data set", where=str(path), mend=_MEND) from error
     if not (known and complete):
         raise UserError(f"is not a data set of format {FORMAT}", where=str(path), mend=_MEND)
     return dict(description)
 
 
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _read_spectrograms(path: Path) -> FloatArray:
+    _require_file(path)
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"is not a whole array ({error})", where=str(path), mend=_MEND) from error
+    except (
+        Exception
+    ) as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
+        raise UserError(
+            f"is not a whole array ({type(error).__name__})", where=str(path), mend=_MEND
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         raise UserError("is not a float32 array", where=str(path), mend=_MEND)
     return array
+
+
+def _require_file(path: Path) -> None:
+    """Raise UserError for what exists but is no file: a folder, or a pipe, which would be waited for."""
+    if path.exists() and not path.is_file():
+        raise UserError("is not a file", where=str(path), mend=_MEND)
 
 
 def _problems(dataset: Dataset) -> list[str]:
@@ -267,8 +290,13 @@ def _problems(dataset: Dataset) -> list[str]:
         problems.append(f"spectrograms have {dataset.spectrograms.ndim} dimensions, not 3")
     elif len(dataset.spectrograms) != len(clips):
         problems.append(f"{len(dataset.spectrograms)} spectrograms but {len(clips)} clips")
-    if not missing and not np.isfinite(clips[targets].to_numpy(np.float64)).all():
+    if not missing and not _are_finite(clips[targets]):
         problems.append("labels are not all finite numbers")
     if not missing and clips["clip"].duplicated().any():
         problems.append("clip names occur twice")
     return problems
+
+
+def _are_finite(labels: pd.DataFrame) -> bool:
+    numbers = labels.select_dtypes("number")
+    return len(numbers.columns) == len(labels.columns) and bool(np.isfinite(numbers.to_numpy(float)).all())

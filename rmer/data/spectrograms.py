@@ -10,6 +10,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+from zipfile import BadZipFile
 
 import joblib
 import numpy as np
@@ -19,6 +22,7 @@ from tqdm import tqdm
 
 from rmer.data.frontend import File2Spect
 from rmer.data.soundness import Soundness
+from rmer.digests import file_digest
 from rmer.errors import UserError
 
 
@@ -61,15 +65,6 @@ def compute_spectrograms(
     return list(tqdm(results, "Spectrograms", len(files), unit="clip", disable=not files))
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes. Raises UserError when it cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from error
-
-
 def _results(
     files: Sequence[Path], file2spect: File2Spect, cache_dir: Path, workers: int
 ) -> Iterator[CachedSpectrogram | UserError]:
@@ -104,13 +99,20 @@ def _compute(path: Path, file2spect: File2Spect, cache_dir: Path) -> CachedSpect
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.float32], Soundness] | None:
-    """Return what is cached, or None where there is nothing or it is damaged (by a full disk, say)."""
+    """Return what is cached, or None where there is nothing or not what was written (a full disk, say)."""
     try:
         described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         sound = Soundness(**{**described, "complaints": tuple(described["complaints"])})
-        return np.asarray(np.load(path, allow_pickle=False), np.float32), sound
-    except (OSError, ValueError, EOFError, TypeError, KeyError):
+        with path.open("rb") as stream:
+            array = np.asarray(np.load(stream, allow_pickle=False), np.float32)
+            return (array, sound) if stream.read() == _digest(array) else None
+    except (OSError, ValueError, EOFError, TypeError, KeyError, BadZipFile, TokenError, MemoryError):
         return None
+
+
+def _digest(array: npt.NDArray[np.floating[Any]]) -> bytes:
+    """Return what stands behind an array in its file, where numpy does not look."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).digest()
 
 
 def _write(path: Path, spectrogram: npt.NDArray[np.float32], sound: Soundness) -> None:
@@ -121,6 +123,7 @@ def _write(path: Path, spectrogram: npt.NDArray[np.float32], sound: Soundness) -
         parts[0].write_text(json.dumps(dataclasses.asdict(sound)), encoding="utf-8")
         with parts[1].open("wb") as stream:
             np.save(stream, spectrogram, allow_pickle=False)
+            stream.write(_digest(spectrogram))
         for part, place in zip(parts, (description, path), strict=True):
             part.replace(place)
     except OSError as error:

@@ -11,13 +11,14 @@ from tqdm import tqdm
 from rmer.errors import UserError
 from rmer.evaluation.evidence import Damage
 from rmer.evaluation.suite import TIERS
+from rmer.stages.agreement import read_curve
 from rmer.stages.assault import Assault
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.attack_run import attack_and_log
 from rmer.stages.chosen_models import select_runs
 from rmer.stages.models import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
-from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
@@ -99,7 +100,7 @@ def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str,
     runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm") != "true"]
     if not runs:
         return {}
-    curve = store.read_table(runs[0].run_id, Artifact.CURVE)
+    curve = read_curve(store, runs[0])
     return {
         other: {
             row["epsilon"]: Damage(row["mae"], row["mae_clipped"], row["corr"]) for _, row in curve.iterrows()

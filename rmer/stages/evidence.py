@@ -12,6 +12,7 @@ from rmer.evaluation.attacked import AttackedModel
 from rmer.report.html import UsedRun
 from rmer.report.precision import SearchedTwice
 from rmer.report.tables import in_order
+from rmer.stages.agreement import checked_model, read_checks, read_searches, require_same_clips
 from rmer.stages.parallel import in_parallel
 from rmer.stages.selection import Selected
 from rmer.tracking import Artifact, Store, Tag
@@ -79,15 +80,14 @@ class Evidence:
 def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
     """Read the tables of the runs.
 
-    Raises UserError where a table cannot be used or the runs have different targets.
+    Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
+    different targets, or on the same data different clips or labels.
     """
     clips = in_parallel(lambda item: _table(store, item, Artifact.ADVERSARY_CLIPS), selected)
     curves = in_parallel(
         lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
     )
-    checks = in_parallel(
-        lambda item: _table(store, item, Artifact.SANITY) if item.is_suite else None, selected
-    )
+    checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
     models = [_model(*parts) for parts in zip(selected, clips, curves, strict=True)]
     for model in models[1:]:
         if model.targets != models[0].targets:
@@ -97,6 +97,7 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
                 where=f"run {model.run_id}",
                 mend="Narrow with dataset",
             )
+    require_same_clips([item.record for item in selected], models)
     return Evidence(
         selected=selected,
         groups=_by_norm(selected, models),
@@ -108,7 +109,7 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
         },
         searched_twice=in_parallel(
             lambda item: SearchedTwice(
-                run_in_words(item, selected), item.norm, _table(store, item, Artifact.PRECISION)
+                run_in_words(item, selected), item.norm, read_searches(store, item.record)
             ),
             [item for item in selected if item.searched_twice],
         ),
@@ -150,14 +151,7 @@ def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
 
 
 def _model(item: Selected, clips: pd.DataFrame, curve: pd.DataFrame | None) -> AttackedModel:
-    return AttackedModel.from_table(
-        clips,
-        name=item.name,
-        system=item.system,
-        seed=item.seed,
-        run_id=item.record.run_id,
-        curve=curve,
-    )
+    return checked_model(item.record, clips, curve, name=item.name)
 
 
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:

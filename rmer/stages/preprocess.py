@@ -17,9 +17,9 @@ from rmer.data.collection import Collected, labels_digest
 from rmer.data.dataset import Dataset, fit_normalisation
 from rmer.data.frontend import FRONTEND_VERSION
 from rmer.data.preparation import prepare
-from rmer.data.spectrograms import file_digest
 from rmer.data.splits import PARTS, largest_difference
 from rmer.data.survey import Survey
+from rmer.digests import file_digest
 from rmer.parameters import param
 from rmer.stages.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rmer.errors import UserError
 from rmer.registry import Registry
+from rmer.systems.weights import require_finite
 
 FEATURES = 256
 
@@ -124,8 +125,11 @@ def build_network(arch: str, targets: int = 8, concepts: int = 7) -> nn.Module:
 def load_checkpoint(path: Path) -> nn.Module:
     """Load a state dict (``.safetensors``, or a published ``.pt``) into the architecture that its keys name.
 
-    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network.
+    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network, or
+    that holds weights that are not numbers.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError("is no file", where=str(path), mend="Give a checkpoint file")
     try:
         state = (
             load_file(path)
@@ -144,6 +148,7 @@ def load_checkpoint(path: Path) -> nn.Module:
             where=str(path),
             mend="Give a state dict saved by rmer or by the published code",
         ) from error
+    require_finite(state, where=str(path), mend="Train again with a smaller lr, or give another checkpoint")
     return network.eval()
 
 

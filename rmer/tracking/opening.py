@@ -126,7 +126,7 @@ def _work(
     except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
         _close_broken(store, journal.run_id, sender, error)
         raise
-    waiting = _close_finished(store, journal.run_id, sender)
+    waiting = _close_finished(store, run, sender)
     shutil.rmtree(run.work_dir)
     _tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
@@ -159,11 +159,11 @@ def _run(
     )
 
 
-def _close_finished(store: Store, run_id: str, sender: Sender) -> int:
+def _close_finished(store: Store, run: Run, sender: Sender) -> int:
     try:
-        waiting = sender.close(find.FINISHED, {})
+        waiting = sender.close(find.FINISHED, run.digests())
     except OSError as error:  # the journal cannot be written any more
-        _end_now(store, run_id, error)
+        _end_now(store, run.run_id, error)
         raise
     sender.check()
     return waiting

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rmer.data.csv_tables import write_table
 from rmer.redaction import redacted, redacted_values
+from rmer.tracking import integrity
 from rmer.tracking.journal import Journal, Operation
 from rmer.tracking.points import LoggedPoints
 from rmer.tracking.sender import Sender
@@ -47,6 +47,7 @@ class Run:
         self.run_id, self.resumed, self.work_dir = run_id, resumed, work_dir
         self._journal, self._sender, self._points = journal, sender, points
         self._params = dict(known_params)
+        self._digests: integrity.Digests = {}  # of the artifacts
 
     def metrics(
         self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
@@ -115,7 +116,7 @@ class Run:
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
         place = self._journal.new_folder() / Path(local).name
-        (shutil.copytree if Path(local).is_dir() else shutil.copyfile)(local, place)
+        self._note_digests(integrity.copy(Path(local), place), folder)
         if place.is_dir():
             folder = f"{folder}/{place.name}" if folder else place.name
         self._submit({"do": "artifact", "file": self._journal.relative(place), "path": folder})
@@ -144,6 +145,9 @@ class Run:
         save_network(
             place, network, example_input, example_outputs, metadata=metadata, extra_files=extra_files
         )
+        written = integrity.of_files(place)
+        del written["MLmodel"]  # which gets the model's id when it is delivered
+        self._note_digests(written, name)
         texts = {key: as_text(value) for key, value in (params or {}).items()}
         operation = {"do": "model", "file": self._journal.relative(place), "name": name, "step": step}
         self._submit({**operation, "params": texts, "tags": {}})
@@ -170,6 +174,10 @@ class Run:
         }
         self._submit({"do": "dataset", "dataset": dataset, "context": context})
 
+    def digests(self) -> dict[str, str]:
+        """Return the tags by which whoever reads the artifacts will know them again."""
+        return integrity.as_tags(self._digests)
+
     def logged_step(self, key: str) -> int | None:
         """Return the largest step at which a metric is already logged; None when it never was."""
         return self._points.last_step(key)
@@ -186,7 +194,11 @@ class Run:
         folder, _, name = path.rpartition("/")
         place = self._journal.new_folder() / name
         write(place)
+        self._note_digests({name: integrity.of_files(place)[""]}, folder)
         self._submit({"do": do, "file": self._journal.relative(place), "path": folder, **more})
+
+    def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
+        self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}
 
     def _submit(self, operation: Operation) -> None:
         self._sender.submit(operation)

@@ -45,6 +45,7 @@ class Tag:
     ERROR = "rmer.error"
     OPENING = "rmer.opening"
     RECOMPUTED = "rmer.recomputed"
+    DIGESTS = "rmer.digests"  # followed by .<number>: of the run's artifacts
     HOST = "rmer.host"
     PID = "rmer.pid"
     PROCESS_STARTED = "rmer.process_started"

@@ -117,8 +117,11 @@ class Store:
         return self._read(lambda: self._downloads.artifact(run_id, path))
 
     def read_table(self, run_id: str, path: str) -> pd.DataFrame:
-        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty."""
-        return read_table(self.download(run_id, path))
+        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty.
+
+        Raises :class:`UserError` where it is absent, no table, or not what the run logged.
+        """
+        return read_table(self.download(run_id, path), where=f"{path} of run {run_id}")
 
     def model_folder(self, uri: str) -> Path:
         """Return a local folder of a logged model: ``models:/...``, ``runs:/<run>/<name>`` or a path."""
@@ -129,6 +132,18 @@ class Store:
         from rmer.tracking.models import load_network  # MLflow's PyTorch part takes a second to import
 
         return load_network(self.model_folder(uri))
+
+    def run_of_model(self, folder: Path) -> RunRecord | None:
+        """Return the run that a model folder says it was logged by, where it names one of this store."""
+        from rmer.tracking.models import naming_run
+
+        run_id = naming_run(folder)
+        if not run_id:
+            return None
+        try:
+            return self.get(run_id)
+        except UserError:
+            return None  # a model brought from another store
 
     def replay(self) -> SyncResult:
         """Send what earlier processes left in the spool for this store."""

@@ -24,6 +24,7 @@ from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction, build_network
 from rmer.systems.prediction import predict
+from rmer.systems.weights import require_finite
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
 from rmer.training.protocol import FitConfig
@@ -71,7 +72,7 @@ def fit(
     Raises
     ------
     UserError : the system learns concepts and the data set has none, there are too few epochs for adversarial
-        training to act, or validation never had a defined score
+        training to act, weights are not numbers after an epoch, or validation never had a defined score
     """
     device = torch.device(device)
     config.check_epochs()
@@ -142,6 +143,7 @@ class _Training:
                 where="training",
                 mend="Lower lr, or give more validation clips",
             )
+        require_finite(self.best, where="training", mend="Delete the run and train again")
         state = self._state()
         if self.path is not None:
             state.save(self.path)
@@ -150,6 +152,7 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         values = {name: torch.stack(found) for name, found in self._steps(epoch).items()}
+        require_finite(self.network.state_dict(), where=f"training, epoch {epoch}", mend="Lower lr")
         # Only here a GPU is waited for.
         if _VIOLATIONS in values and bool(values.pop(_VIOLATIONS).any()):
             raise BudgetError(f"adversarial training left its budget ({self.threat})")
