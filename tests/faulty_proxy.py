@@ -3,8 +3,8 @@
     with faulty_proxy(server.uri, [Fault("lose", path="runs/create", times=1)]) as proxy:
         connect(proxy.uri)
 
-A call is harmed by the first fault that applies to it. What is drawn depends on the seed, the call's method and
-path, and how often that was called, not on the order in which threads come.
+A call is harmed by the first fault that applies to it. What is drawn depends on the seed, the call's method
+and path, and how often that was called, not on the order in which threads come.
 """
 
 from __future__ import annotations
