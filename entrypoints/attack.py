@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command, logged
+from entrypoints.options import command, exit_code, logged
 from rmer.stages.attack import attack
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.estimate import describe_attack
@@ -12,15 +12,16 @@ from rmer.tracking import connect
 
 
 @command("attack", AttackParams, help="Attack trained systems, chosen by tags, run id or model URI.")
-def cli(params: AttackParams) -> None:
+def cli(params: AttackParams) -> int:
     store = connect()
     if params.dry_run:
         click.echo(describe_attack(store, params))
-        return
+        return 0
     for outcome in attack(store, params):
         done = "was done before" if outcome.skipped else "done"
-        clean, attacked = (logged(store, outcome, f"{group}/mae") for group in ("clean", "adv"))
+        clean, attacked = (logged(outcome, f"{group}/mae") for group in ("clean", "adv"))
         click.echo(f"{done}: run {outcome.run_id}, MAE {clean:.3f} -> {attacked:.3f}")
+    return exit_code(store)
 
 
 if __name__ == "__main__":

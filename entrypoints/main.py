@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command
+from entrypoints.options import command, exit_code
 from rmer.stages.estimate import describe
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.study import data_folder, run_study
@@ -12,11 +12,11 @@ from rmer.tracking import Store, connect
 
 
 @command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
-def cli(params: StudyParams) -> None:
+def cli(params: StudyParams) -> int:
     plan = make_plan(params)
     if plan.params.dry_run:
         click.echo(describe(plan))
-        return
+        return 0
     store = connect()
     folder = data_folder(plan)
     result = run_study(store, plan, folder)
@@ -24,6 +24,7 @@ def cli(params: StudyParams) -> None:
     if plan.params.size == "small":
         click.echo("A small study shows how everything works; its numbers say little about the systems.")
     click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {how_to_look(store)}")
+    return exit_code(store)
 
 
 def how_to_look(store: Store) -> str:

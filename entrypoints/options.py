@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import typing
 from collections.abc import Callable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
 P = TypeVar("P", bound=Parameters)
 
 INTERRUPTED = 130
+WAITING = 75  # EX_TEMPFAIL of sysexits.h: the work is done, and its values are to be sent later
 METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
 
@@ -48,11 +50,20 @@ def command(
     return decorate
 
 
-def logged(store: Store, outcome: Outcome, metric: str) -> float:
-    """Return a metric of a run, to be shown; NaN while the run's values wait for a store that is away."""
-    if outcome.waiting:
-        return float("nan")
-    return store.get(outcome.run_id).metrics.get(metric, float("nan"))
+def logged(outcome: Outcome, metric: str) -> float:
+    """Return a metric of a run, to be shown, whether the store has it or it waits; NaN without a value."""
+    return outcome.metrics.get(metric, math.nan)
+
+
+def exit_code(store: Store) -> int:
+    """Return 0, or 75 where values wait in the spool, which the last line then says."""
+    runs = store.left_behind()
+    if not runs:
+        return 0
+    click.echo(
+        f"waiting: values of {runs} runs for {store.name}; `rmer sync` sends them (exit code {WAITING})"
+    )
+    return WAITING
 
 
 def run(call: Callable[[], int | None]) -> int:
@@ -60,12 +71,23 @@ def run(call: Callable[[], int | None]) -> int:
     try:
         return call() or 0
     except UserError as error:
-        _mark_failed(error)
-        click.echo(f"rmer: {error}", err=True)
-        return error.exit_code
+        return _refuse(error)
     except KeyboardInterrupt:
         click.echo("rmer: interrupted; the same command goes on from here", err=True)
         return INTERRUPTED
+    except Exception as error:
+        from rmer.tracking.machine import lack  # as below
+
+        lacking = lack(error)
+        if lacking is None:
+            raise
+        return _refuse(lacking)
+
+
+def _refuse(error: UserError) -> int:
+    _mark_failed(error)
+    click.echo(f"rmer: {error}", err=True)
+    return error.exit_code
 
 
 def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:

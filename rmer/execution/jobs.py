@@ -19,6 +19,7 @@ from rmer.parameters import Parameters
 from rmer.threads import torch_threads
 from rmer.tracking import Store, Tag, connect
 from rmer.tracking.locations import digest, home
+from rmer.tracking.machine import lack
 from rmer.tracking.outages import one_line
 
 
@@ -72,8 +73,9 @@ def do(job: Job, site: Site) -> str | Failure:
             return job.work(_store(site.uri, site.experiment).tagged(site.tags(job.name)), job.params)
     except UserError as error:
         return Failure(job.name, one_line(error))
-    except Exception as error:  # a bug, or a lack of memory, in one job of many
-        return Failure(job.name, one_line(error), traceback.format_exc())
+    except Exception as error:  # a bug, or a lack of memory or space, in one job of many
+        lacking = lack(error)
+        return Failure(job.name, one_line(lacking or error), "" if lacking else traceback.format_exc())
 
 
 def do_quietly(job: Job, site: Site) -> str | Failure:

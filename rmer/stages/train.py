@@ -178,14 +178,12 @@ def _body(
 ) -> None:
     run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
-    logged = run.logged_step("train/loss") or 0
     with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
             bar.update()
             bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
-            if epoch > logged:
-                run.metrics(metrics, step=epoch)
+            run.metrics(metrics, step=epoch)
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
     _log_model(run, fitted, dataset, data, config)

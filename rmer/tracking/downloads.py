@@ -19,7 +19,7 @@ from packaging.version import Version
 from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
 from rmer.tracking.find import FINISHED
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import check_usable, digest, home
 
 # From pandas 3.1 on, reading is always exact and the option is deprecated.
 _EXACT: dict[str, Any] = (
@@ -45,6 +45,7 @@ class Downloads:
             return self._model_of_run(run_id, name)
         if uri.startswith("models:/"):
             return self._registered(uri.removeprefix("models:/"))
+        check_usable(uri, "models")
         return self._local_or_copy(uri, "", "model", keep=False)
 
     def _model_of_run(self, run_id: str, name: str) -> Path:

@@ -47,15 +47,22 @@ class Journal:
         self.refusals = _reasons(self._refused)  # why operations were refused for good
         self._lock = threading.Lock()
         self._file_count = _largest_number(self._files)
+        self._files_sent: list[str] = []
         self._end = self._drop_torn_line()
         self._writer = self._path.open("ab", buffering=0)
         self.sent = self._read_sent()
 
     def append(self, operation: Operation) -> None:
-        """Write one operation (plain JSON values; NaN and infinities are kept)."""
+        """Write one operation, or nothing (plain JSON values; NaN and infinities are kept)."""
         line = json.dumps(operation).encode() + b"\n"
         with self._lock:
-            self._writer.write(line)
+            try:
+                left = line
+                while left:  # a full disk takes a part of it, and raises at the next try only
+                    left = left[self._writer.write(left) :]
+            except OSError:
+                os.ftruncate(self._writer.fileno(), self._end)
+                raise
             self._end += len(line)
 
     def new_folder(self) -> Path:
@@ -95,13 +102,21 @@ class Journal:
         return operations
 
     def acknowledge(self, offset: int, files: list[str]) -> None:
-        """Record that everything before ``offset`` has been sent, and delete the files that went with it."""
-        partial = self.folder / "sent.partial"
-        partial.write_text(str(offset))
-        partial.replace(self.folder / "sent")
+        """Record that everything before ``offset`` has been sent, and delete the files that went with it.
+
+        Where the disk takes no more, only this process knows it: to be sent again does no harm.
+        """
         self.sent = offset
-        for name in files:
+        self._files_sent += files
+        try:
+            partial = self.folder / "sent.partial"
+            partial.write_text(str(offset))
+            partial.replace(self.folder / "sent")
+        except OSError:
+            return
+        for name in self._files_sent:
             shutil.rmtree((self.folder / name).parent, ignore_errors=True)
+        self._files_sent = []
 
     def refuse(self, operation: Operation, reason: str) -> None:
         """Keep aside an operation that the store will never take, with the reason."""
@@ -146,6 +161,21 @@ def waiting_runs(uri: str) -> list[str]:
         return []
     folders = [path for path in folder.iterdir() if path.is_dir()]
     return [path.name for path in sorted(folders, key=lambda path: path.stat().st_mtime)]
+
+
+def left_behind(uri: str) -> int:
+    """Return how many runs have values waiting for this store that no process is sending now."""
+    return sum(_is_left_behind(spool(uri) / run_id) for run_id in waiting_runs(uri))
+
+
+def _is_left_behind(folder: Path) -> bool:
+    owner = FileLock(f"{folder}.lock")
+    try:
+        owner.acquire(timeout=0)
+    except Timeout:
+        return False
+    owner.release()
+    return folder.exists()
 
 
 def waiting_stores() -> dict[str, int]:

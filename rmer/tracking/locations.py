@@ -5,12 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import unquote, urlsplit
 
 from rmer.errors import UserError
 
 SQLITE = "sqlite:///"
+STORES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
+# Kinds of addresses of artifacts and models -> the module that MLflow needs for them.
+FILES = {
+    "": "",
+    "file": "",
+    "mlflow-artifacts": "",
+    "s3": "boto3",
+    "gs": "google.cloud.storage",
+    "wasbs": "azure.storage.blob",
+    "abfss": "azure.storage.filedatalake",
+}
 
 
 def home() -> Path:
@@ -28,16 +40,51 @@ def resolve_uri(tracking_uri: str | None = None) -> str:
     if uri.startswith("sqlite:"):
         if not uri.startswith(SQLITE) or len(uri) == len(SQLITE):
             raise UserError("a sqlite store needs a file", where=uri, mend="Write sqlite:///folder/mlflow.db")
-        return SQLITE + quote(str(sqlite_file(uri)))
-    if "://" not in uri or uri.startswith("file:"):
+        return sqlite_uri(sqlite_file(uri))
+    scheme, _, rest = uri.partition("://")
+    if not rest or scheme.partition("+")[0] not in STORES:
+        folder = scheme == "file" or ":" not in uri
+        what = "folders of files are" if folder else f"addresses of kind {uri.partition(':')[0]} are"
         mend = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
-        raise UserError("folders of files are not supported as tracking store", where=uri, mend=mend)
+        raise UserError(f"{what} not supported as tracking store", where=redacted(uri), mend=mend)
     return uri.rstrip("/")
+
+
+def check_usable(uri: str, what: str) -> None:
+    """Raise :class:`UserError` for an address of files that MLflow cannot reach from here.
+
+    MLflow itself tries for minutes, or tells only when the first file is written.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme.startswith("http") and "/mlflow-artifacts/" in uri:  # an MLflow server's own
+        return
+    module = FILES.get(scheme)
+    if module is None:
+        mend = f"Use a path, or an address of kind {', '.join(name for name in FILES if name)}"
+        raise UserError(f"{what} cannot be at addresses of kind {scheme}", where=redacted(uri), mend=mend)
+    if module and not _is_installed(module):
+        mend = f"Install it (pip install {module.replace('.', '-')})"
+        raise UserError(f"{what} need the library {module}", where=redacted(uri), mend=mend)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it is a part of
+        return False
 
 
 def sqlite_file(uri: str) -> Path:
     """Return the absolute path of a sqlite store's file."""
     return Path(unquote(uri[len(SQLITE) :].split("?")[0])).absolute()
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the URI of a sqlite store's file.
+
+    No more is quoted than must be: MLflow makes the folder that a quoted address seems to name, as well.
+    """
+    return SQLITE + str(file).replace("%", "%25").replace("?", "%3F")
 
 
 def redacted(uri: str) -> str:

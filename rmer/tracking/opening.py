@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from mlflow.entities import RunTag
@@ -22,7 +24,9 @@ from rmer.tracking.git import git_tags
 from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
 from rmer.tracking.locations import digest, home
+from rmer.tracking.machine import lack
 from rmer.tracking.outages import one_line, say, seconds
+from rmer.tracking.points import LoggedPoints
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
 from rmer.tracking.sender import Sender
@@ -52,12 +56,16 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: ``skipped`` when it was done before, ``waiting`` records when the store went away."""
+    """How a run went: ``skipped`` when it was done before, ``waiting`` records when the store went away.
+
+    ``metrics`` holds the latest value of each, also of those that wait.
+    """
 
     run_id: str
     skipped: bool = False
     resumed: bool = False
     waiting: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
@@ -73,17 +81,17 @@ def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome
             raise
         if old is None:
             run_id = _begin(store, spec, wrapper, _tags(store, spec))
-            return _work(store, spec, Journal(store.uri, run_id), params, {}, body, resumed=False)
+            return _work(store, spec, Journal(store.uri, run_id), params, None, body)
         if journal is None:
             _mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
-            return Outcome(old.run_id, skipped=True)
+            return Outcome(old.run_id, skipped=True, metrics=old.metrics)
         try:
             _mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
             _reopen(store, old, _tags(store, spec))
         except BaseException:
             journal.close()
             raise
-        return _work(store, spec, journal, params, old.params, body, resumed=True)
+        return _work(store, spec, journal, params, old, body)
 
 
 def mark_wrapper_failed(error: BaseException) -> None:
@@ -102,51 +110,91 @@ def _work(
     spec: RunSpec,
     journal: Journal,
     params: dict[str, str],
-    known: dict[str, str],
+    old: find.RunRecord | None,
     body: Callable[[Run], None],
-    *,
-    resumed: bool,
 ) -> Outcome:
+    """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
+    sender = Sender(store.client, journal, store=store.name)
+    try:
+        with _terminable():
+            run = _run(store, spec, journal, params, old, sender)
+            body(run)
+            _tell_changed(run)
+            sender.check()
+    except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
+        _close_broken(store, journal.run_id, sender, error)
+        raise
+    waiting = _close_finished(store, journal.run_id, sender)
+    shutil.rmtree(run.work_dir)
+    _tell_waiting(store, waiting)
+    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
+
+
+def _run(
+    store: Store,
+    spec: RunSpec,
+    journal: Journal,
+    params: dict[str, str],
+    old: find.RunRecord | None,
+    sender: Sender,
+) -> Run:
+    run_id, known, points = journal.run_id, old.params if old else {}, LoggedPoints()
+    if old is not None:
+        # In this order: what the sender sends meanwhile is in the store then.
+        points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
+        points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
     work_dir = home() / "work" / digest(store.uri) / spec.digest
     work_dir.mkdir(parents=True, exist_ok=True)
-    run_id = journal.run_id
-    sender = Sender(store.client, journal, store=store.name)
     new = {key: text for key, text in params.items() if key not in known}
     sender.submit({"do": "params", "values": new})
-    run = Run(
+    return Run(
         run_id,
-        resumed=resumed,
+        resumed=old is not None,
         work_dir=work_dir,
         journal=journal,
         sender=sender,
         known_params={**known, **new},
-        history=lambda key: store.metric_history(run_id, key),
+        points=points,
     )
+
+
+def _close_finished(store: Store, run_id: str, sender: Sender) -> int:
     try:
-        with _terminable():
-            body(run)
-            sender.check()
-    except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
-        waiting = sender.close(*_failure(error))
-        _tell_waiting(store, waiting)
+        waiting = sender.close(find.FINISHED, {})
+    except OSError as error:  # the journal cannot be written any more
+        _end_now(store, run_id, error)
         raise
-    waiting = sender.close(find.FINISHED, {})
     sender.check()
-    shutil.rmtree(work_dir)
-    _tell_waiting(store, waiting)
-    return Outcome(run_id, resumed=resumed, waiting=waiting)
+    return waiting
+
+
+def _close_broken(store: Store, run_id: str, sender: Sender, error: BaseException) -> None:
+    try:
+        _tell_waiting(store, sender.close(*_failure(error)))
+    except OSError:  # as above; that may be what broke the run
+        _end_now(store, run_id, error)
 
 
 def _failure(error: BaseException) -> tuple[str, dict[str, str]]:
     if isinstance(error, Exception):
-        return "FAILED", {Tag.ERROR: one_line(error)}
+        return "FAILED", {Tag.ERROR: one_line(lack(error) or error)}
     return "KILLED", {Tag.ERROR: f"interrupted ({type(error).__name__})"}
+
+
+def _tell_changed(run: Run) -> None:
+    """Say which scores of a resumed run came out differently than before it was interrupted."""
+    changed = run.changed_metrics() if run.resumed else {}
+    if changed:
+        worst = max(changed, key=lambda key: changed[key])
+        what = f"{len(changed)} metrics, most {worst} by {changed[worst]:.3g}"
+        say(f"Computed again, these came out differently: {what}. The new values count.")
+        run.tags({Tag.RECOMPUTED: what})
 
 
 def _tell_waiting(store: Store, waiting: int) -> None:
     if waiting:
         say(
-            f"{waiting} records wait in {home() / 'spool'} because {store.name} does not answer. "
+            f"{waiting} records wait in {home() / 'spool'}, as {store.name} does not take them now. "
             f"`rmer sync`, or the next run on the same store, sends them."
         )
 
@@ -163,16 +211,29 @@ def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    tags = {**registry.resolve_tags(), **tags}
-    run = store.patiently(lambda: store.client.create_run(store.experiment_id, run_name=spec.name, tags=tags))
-    return str(run.info.run_id)
+    return _create(store, spec.name, {**registry.resolve_tags(), **tags, Tag.OPENING: uuid4().hex})
+
+
+def _create(store: Store, name: str, tags: dict[str, str]) -> str:
+    """Create one run, also where the reply to an earlier try was lost after the store had created it."""
+    tried = False
+
+    def create() -> str:
+        nonlocal tried
+        found = find.search(store.client, {Tag.OPENING: tags[Tag.OPENING]}) if tried else []
+        if found:
+            return found[0].run_id
+        tried = True
+        return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    return store.patiently(create)
 
 
 def _reopen(store: Store, old: find.RunRecord, tags: dict[str, str]) -> None:
     say(f"Going on with the interrupted run {old.name} ({old.run_id}).")
     store.set_tags(old.run_id, tags)
     if Tag.ERROR in old.tags:
-        store.patiently(lambda: store.client.delete_tag(old.run_id, Tag.ERROR))
+        store.delete_tag(old.run_id, Tag.ERROR)
     store.patiently(lambda: store.client.update_run(old.run_id, status="RUNNING"))
 
 
@@ -239,14 +300,18 @@ def _mark_duplicate(store: Store, wrapper: str | None, run_id: str, spec: RunSpe
 
 
 def _end_wrapper(store: Store, wrapper: str | None, error: BaseException) -> None:
-    if wrapper is None:
-        return
+    if wrapper is not None:
+        _end_now(store, wrapper, error)
+
+
+def _end_now(store: Store, run_id: str, error: BaseException) -> None:
+    """Close a run past the journal, as far as the store lets us."""
     status, tags = _failure(error)
     try:
-        store.client.log_batch(wrapper, tags=[RunTag(*item) for item in tags.items()])
-        store.client.set_terminated(wrapper, status)
+        store.client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+        store.client.set_terminated(run_id, status)
     except Exception as problem:  # the first error is what the user must see
-        say(f"The run {wrapper} could not be marked as {status}: {one_line(problem, 200)}")
+        say(f"The run {run_id} could not be marked as {status}: {one_line(problem, 200)}")
 
 
 @contextmanager

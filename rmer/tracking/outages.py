@@ -1,8 +1,9 @@
-"""What counts as "the tracking store is away", and how long to wait for it."""
+"""What counts as "the tracking store is away", or as its refusal, and how long to wait for it."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,15 +16,25 @@ from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 from tqdm import tqdm
 
 from rmer.errors import UserError
+from rmer.tracking.machine import lack
 
 T = TypeVar("T")
-_RETRY_STATUS = frozenset({401, 403, 408, 429, 499})
+NO_LOGIN, NO_RIGHT = 401, 403
+_RETRY_STATUS = frozenset({408, 429, 499})
 _SERVER_ERROR = 500
 _NOT_IMPLEMENTED = 501
+_ENDPOINT = re.compile(r"endpoint \S*?/mlflow/(\S+) failed|for url: \S*?(/mlflow-artifacts/)\S+")
+_READING = re.compile(r"/(get|search|list|download)")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Tell whether the same call may succeed later: no connection, timeout, overload, server error, login."""
+    """Tell whether the same call may succeed later: no connection, timeout, overload, server error, refusal.
+
+    A refusal counts, because a login or a right may come back while a computation goes on: nothing of it
+    must be lost until then.
+    """
+    if _status(error) in (NO_LOGIN, NO_RIGHT):
+        return True
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _may_pass(error.response.status_code)
     if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
@@ -32,19 +43,25 @@ def is_outage(error: BaseException) -> bool:
         return error.connection_invalidated or isinstance(error, sqlalchemy.exc.OperationalError)
     if isinstance(error, MlflowException):
         cause = error.__cause__
-        status = ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, _SERVER_ERROR)
-        return _may_pass(status) or (cause is not None and is_outage(cause))
+        return _may_pass(_status(error) or 0) or (cause is not None and is_outage(cause))
     return isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
 
 
 def patiently(call: Callable[[], T], *, store: str) -> T:
-    """Make a call that the work cannot go on without; wait up to ``RMER_WAIT_SECONDS`` (60) for the store."""
+    """Make a call that the work cannot go on without; wait up to ``RMER_WAIT_SECONDS`` (60) for the store.
+
+    Every call to a store goes through here, or through a run's sender, which waits as long as the run lasts.
+    Raises :class:`UserError` when the store stays away, and at once where waiting does not help: the store
+    refuses this user, or space or rights are missing. Other errors are raised as they are.
+    """
     limit = seconds("RMER_WAIT_SECONDS", 60.0)
     start, pause, told = time.monotonic(), 0.5, False
     while True:
         try:
             return call()
         except Exception as error:  # anything that is not an outage is raised again at once
+            if hopeless := refusal(error, store) or lack(error, store):
+                raise hopeless from error
             if not is_outage(error):
                 raise
             waited = time.monotonic() - start
@@ -61,6 +78,22 @@ def gone(store: str, error: BaseException) -> UserError:
     """Return the error that tells a user that a store does not answer."""
     mend = "Start it (`rmer server`), or set MLFLOW_TRACKING_URI to another store, or unset it"
     return UserError(f"the tracking store does not answer ({one_line(error, 200)})", where=store, mend=mend)
+
+
+def refusal(error: BaseException, store: str) -> UserError | None:
+    """Return the error that tells a user which login or right is missing; None for other errors."""
+    status, user = _status(error), os.environ.get("MLFLOW_TRACKING_USERNAME")
+    who = f"user {user}" if user else "a user without login"
+    if status == NO_LOGIN:
+        mend = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        return UserError(f"the tracking store does not know {who} ({status})", where=store, mend=mend)
+    if status != NO_RIGHT:
+        return None
+    endpoint = _endpoint(error)
+    right = "READ" if _READING.search(f"/{endpoint}") else "EDIT"
+    what = f"the tracking store refuses {who} {endpoint or 'a call'} ({status} {_answer(error)})"
+    mend = f"Ask its administrator for the right {right}, or log to an experiment of your own"
+    return UserError(what, where=store, mend=f"{mend} (MLFLOW_EXPERIMENT_NAME)")
 
 
 def seconds(variable: str, default: float) -> float:
@@ -83,6 +116,26 @@ def one_line(error: BaseException, limit: int = 1000) -> str:
 def say(message: str) -> None:
     """Tell the user one line without breaking a progress bar."""
     tqdm.write(message, file=sys.stderr)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status of an error, where it has one."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    if isinstance(error, MlflowException):
+        return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, _SERVER_ERROR)
+    return None
+
+
+def _endpoint(error: BaseException) -> str:
+    """Return which call was refused, as ``runs/create``; "" where the error does not say."""
+    found = _ENDPOINT.search(str(error))
+    return (found[1] or "the artifacts") if found else ""
+
+
+def _answer(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text.partition("Response body: ")[2].strip("'") or text)[:120]
 
 
 def _may_pass(status: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmer.tracking.journal import Journal, Operation
+from rmer.tracking.points import LoggedPoints
 from rmer.tracking.sender import Sender
 from rmer.tracking.values import as_params, as_text
 
@@ -39,23 +40,24 @@ class Run:
         journal: Journal,
         sender: Sender,
         known_params: Mapping[str, str],
-        history: Callable[[str], list[tuple[int, float]]],
+        points: LoggedPoints,
     ) -> None:
         self.run_id, self.resumed, self.work_dir = run_id, resumed, work_dir
-        self._journal, self._sender, self._history = journal, sender, history
+        self._journal, self._sender, self._points = journal, sender, points
         self._params = dict(known_params)
-        self._own_steps: dict[str, int] = {}  # of metrics logged by this process
-        self._old_steps: dict[str, int | None] = {}  # of metrics logged before it was interrupted
 
     def metrics(
         self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
     ) -> None:
-        """Log metrics of one step (an epoch, say); ``model`` names a model of this run that they describe."""
-        numbers = {key: float(value) for key, value in values.items()}
+        """Log metrics of one step (an epoch, say); ``model`` names a model of this run that they describe.
+
+        Points that the run had before it was interrupted are not logged again
+        (:class:`rmer.tracking.points.LoggedPoints`).
+        """
         step = 0 if step is None else int(step)
-        for key in numbers:
-            self._own_steps[key] = max(step, self._own_steps.get(key, step))
-        self._submit({"do": "metrics", "values": numbers, "time": _now(), "step": step, "model": model})
+        new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
+        if new:
+            self._submit({"do": "metrics", "values": new, "time": _now(), "step": step, "model": model})
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
@@ -168,11 +170,15 @@ class Run:
 
     def logged_step(self, key: str) -> int | None:
         """Return the largest step at which a metric is already logged; None when it never was."""
-        if key not in self._old_steps:
-            history = self._history(key) if self.resumed else []
-            self._old_steps[key] = max((step for step, _ in history), default=None)
-        steps = [step for step in (self._old_steps[key], self._own_steps.get(key)) if step is not None]
-        return max(steps, default=None)
+        return self._points.last_step(key)
+
+    def latest_metrics(self) -> dict[str, float]:
+        """Return the value of every metric at its largest step, whether it has been sent or waits."""
+        return self._points.latest()
+
+    def changed_metrics(self) -> dict[str, float]:
+        """Return by how much metrics came out differently than before the run was interrupted."""
+        return self._points.changed
 
     def _write(self, path: str, write: Callable[[Path], Any], *, do: str = "artifact", **more: str) -> None:
         folder, _, name = path.rpartition("/")

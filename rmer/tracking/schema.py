@@ -42,6 +42,8 @@ class Tag:
     DUPLICATE_OF = "rmer.duplicate_of"
     JOB = "rmer.job"
     ERROR = "rmer.error"
+    OPENING = "rmer.opening"
+    RECOMPUTED = "rmer.recomputed"
     HOST = "rmer.host"
     PID = "rmer.pid"
     PROCESS_STARTED = "rmer.process_started"
@@ -83,6 +85,11 @@ class Artifact:
     SANITY = "tables/sanity.csv"
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
+
+
+def is_time(metric: str) -> bool:
+    """Tell whether a metric says how long something took, which is no result."""
+    return "second" in metric
 
 
 def config_digest(stage: str, config: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from rmer.tracking.delivery import BATCH, Delivery
 from rmer.tracking.journal import Journal, Operation
 from rmer.tracking.liveness import HEARTBEAT_SECONDS, heartbeat
-from rmer.tracking.outages import is_outage, one_line, say, seconds
+from rmer.tracking.machine import lack
+from rmer.tracking.outages import is_outage, one_line, refusal, say, seconds
 from rmer.tracking.schema import Tag
 
 MOST_OPERATIONS = 200
@@ -81,6 +82,7 @@ class Sender:
         self._courier = Courier(client, journal)
         self._wake, self._closing, self._give_up = threading.Event(), threading.Event(), threading.Event()
         self._away_since: float | None = None
+        self._refused = False  # or space or rights are missing: it will not pass within seconds
         self._thread = threading.Thread(target=self._work, name=f"rmer-{journal.run_id}", daemon=True)
         self._thread.start()
 
@@ -100,23 +102,30 @@ class Sender:
     def close(self, status: str, tags: dict[str, str]) -> int:
         """Send the rest and end the run; return how many operations stay because the store is away.
 
-        Waits as long as the store takes operations, and ``RMER_DRAIN_SECONDS`` (10) after it stopped.
+        Waits as long as the store takes operations, and ``RMER_DRAIN_SECONDS`` (10) after it stopped; not
+        for a store that refuses. Raises ``OSError`` where the journal cannot be written any more, after what
+        it holds has been sent.
         """
-        limit = seconds("RMER_DRAIN_SECONDS", 10.0)
         now = int(time.time() * 1000)
-        self._journal.append({"do": "terminate", "status": status, "time": now, "tags": tags})
-        self._journal.flush()
+        try:
+            self._journal.append({"do": "terminate", "status": status, "time": now, "tags": tags})
+            self._journal.flush()
+        finally:
+            self._drain()
+        return self._journal.count_waiting()
+
+    def _drain(self) -> None:
+        limit = seconds("RMER_DRAIN_SECONDS", 10.0)
         self._closing.set()
         self._wake.set()
         began = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(0.2)
             away = self._away_since
-            if away is not None and time.monotonic() - max(away, began) > limit:
+            if away is not None and (self._refused or time.monotonic() - max(away, began) > limit):
                 self._give_up.set()
                 self._thread.join(1.0)
                 break
-        return self._journal.count_waiting()
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
@@ -153,12 +162,12 @@ class Sender:
         return min(2 * pause, LONGEST_PAUSE)
 
     def _note_away(self, error: Exception) -> None:
+        problem = refusal(error, self._store) or lack(error, self._store)
+        self._refused = problem is not None
         if self._away_since is None:
             self._away_since = time.monotonic()
-            say(
-                f"The tracking store {self._store} does not answer ({one_line(error, 120)}). "
-                f"The work goes on; values are kept in {self._journal.folder} and sent when it is back."
-            )
+            what = problem or f"The tracking store {self._store} does not answer ({one_line(error, 120)})"
+            say(f"{what}. The work goes on; values are kept in {self._journal.folder} and sent later.")
 
     def _note_back(self) -> None:
         if self._away_since is not None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from urllib.parse import quote
+from contextlib import nullcontext
+from urllib.parse import quote, urlsplit
 
 import requests
 import sqlalchemy
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from rmer.errors import UserError
-from rmer.tracking.locations import digest, home, redacted, sqlite_file
-from rmer.tracking.outages import gone, is_outage
+from rmer.tracking.databases import prepared
+from rmer.tracking.locations import check_usable, redacted, sqlite_file
+from rmer.tracking.machine import lack
+from rmer.tracking.outages import gone, is_outage, one_line, patiently
 from rmer.tracking.schema import DEFAULT_EXPERIMENT
 
 HEALTH_SECONDS = 4
-_SERVER_ERROR = 500
 
 
 def tame_mlflow() -> None:
@@ -42,18 +42,25 @@ def tame_mlflow() -> None:
 
 
 def check_health(uri: str) -> None:
-    """Raise :class:`UserError` when a server or database does not answer within seconds."""
+    """Raise :class:`UserError` when nobody answers at the address of a server or database.
+
+    Where somebody listens, an error of its is waited for as at any later call.
+    """
+    patiently(lambda: _knock(uri), store=redacted(uri))
+
+
+def _knock(uri: str) -> None:
     try:
         if uri.startswith(("http://", "https://")):
-            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS)
-            if answer.status_code >= _SERVER_ERROR:
-                answer.raise_for_status()
+            requests.get(f"{uri}/health", timeout=HEALTH_SECONDS).raise_for_status()
         elif uri.startswith("postgresql"):
             engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": HEALTH_SECONDS})
             with engine.connect():
                 pass
             engine.dispose()
     except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
+        if _somebody_is_there(error):
+            raise
         raise gone(redacted(uri), error) from error
     except ModuleNotFoundError as error:
         mend = "Install psycopg (for postgresql://) or psycopg2-binary (for postgresql+psycopg2://)"
@@ -62,40 +69,43 @@ def check_health(uri: str) -> None:
         ) from error
 
 
-def initialise(uri: str) -> MlflowClient:
-    """Return a client of the store, its database made if it is new.
+def _somebody_is_there(error: Exception) -> bool:
+    """Tell whether somebody answered with an error, or took the call and broke it off."""
+    answered = (requests.HTTPError, requests.exceptions.ChunkedEncodingError)
+    return isinstance(error, answered) or "Connection aborted" in str(error)
 
-    MLflow breaks a fresh database when two processes set it up at once: a lock lets one in at a time.
-    """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{digest(uri)}.lock"):
-        if uri.startswith("sqlite:"):
-            _new_sqlite(uri)
-        try:
+
+def initialise(uri: str) -> MlflowClient:
+    """Return a client of the store, its database made if it is new."""
+    return patiently(lambda: _client(uri), store=redacted(uri))
+
+
+def _client(uri: str) -> MlflowClient:
+    try:
+        with prepared(uri) if "sql" in urlsplit(uri).scheme else nullcontext():
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
-        except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-            raise UserError(
-                f"cannot be used ({' '.join(str(error).split())[:300]})",
-                where=redacted(uri),
-                mend="Check MLFLOW_TRACKING_URI",
-            ) from error
-        return client
+    except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
+        if is_outage(error) or lack(error):
+            raise
+        what = f"cannot be used ({one_line(error, 300)})"
+        raise UserError(what, where=redacted(uri), mend="Check MLFLOW_TRACKING_URI") from error
+    return client
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str | None) -> str:
     """Return the id of the experiment to log to, made if needed; inside ``mlflow run`` that run's."""
     try:
-        found = _given(client, name) or _named(client, uri, _name(name))
+        found = patiently(
+            lambda: _given(client, name) or _named(client, uri, _name(name)), store=redacted(uri)
+        )
     except MlflowException as error:
-        if is_outage(error):
-            raise gone(redacted(uri), error) from error
         mend = "Check MLFLOW_TRACKING_URI (a relative sqlite file depends on the folder) and the experiment"
         raise UserError(error.message, where=redacted(uri), mend=mend) from error
     if found.lifecycle_stage == "deleted":
         mend = f"Restore it (`mlflow experiments restore -x {found.experiment_id}`) or name another"
         raise UserError(f"the experiment {found.name} was deleted", where=redacted(uri), mend=mend)
+    check_usable(found.artifact_location, f"artifacts of experiment {found.name}")
     return str(found.experiment_id)
 
 
@@ -122,19 +132,6 @@ def _named(client: MlflowClient, uri: str, name: str) -> Experiment:
             if found is None:  # else another process made it in this moment
                 raise error from None
     return found
-
-
-def _new_sqlite(uri: str) -> None:
-    """Make a new sqlite store whose default experiment, too, has its artifacts beside the file."""
-    file = sqlite_file(uri)
-    if file.exists():
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(str(error), where=uri, mend="Choose a folder that you may write to") from error
-    store = SqlAlchemyStore(uri, str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
-    store.engine.dispose()
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from rmer.errors import UserError
 from rmer.tracking.downloads import Downloads, read_table
 from rmer.tracking.find import FINISHED, RunRecord, as_record, newest_per_config, search
-from rmer.tracking.journal import waiting_stores
+from rmer.tracking.journal import left_behind, waiting_stores
 from rmer.tracking.liveness import is_alive, whereabouts
 from rmer.tracking.locations import redacted, resolve_uri
 from rmer.tracking.opening import Outcome, RunSpec, perform
@@ -136,6 +136,10 @@ class Store:
             say(f"{self.name} refused a record that waited: {reason}")
         return result
 
+    def left_behind(self) -> int:
+        """Return how many runs have values waiting in the spool that no process is sending now."""
+        return left_behind(self.uri)
+
     def sync(self) -> SyncResult:
         """Replay the spool, and mark runs whose process is dead as KILLED."""
         result = self.replay()
@@ -172,6 +176,15 @@ class Store:
         """Set tags of a run at once, past the journal."""
         entities = [RunTag(key, value) for key, value in tags.items()]
         self.patiently(lambda: self.client.log_batch(run_id, tags=entities))
+
+    def delete_tag(self, run_id: str, tag: str) -> None:
+        """Delete a tag of a run, if it has it: the reply to an earlier try may have been lost."""
+
+        def delete() -> None:
+            if tag in self.client.get_run(run_id).data.tags:
+                self.client.delete_tag(run_id, tag)
+
+        self.patiently(delete)
 
     def _read(self, call: Callable[[], T]) -> T:
         """Make a call that names a run or model: that there is none is the user's mistake."""

@@ -1,0 +1,200 @@
+"""Calls that go wrong: one lost reply doubles nothing, one error is waited for, a refusal is said at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from faulty_proxy import Fault, FaultyProxy
+from servers import MlflowServer, mlflow_server
+
+import entrypoints.train
+from rmer.errors import UserError
+from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.tracking import Run, RunSpec, Store, Tag, connect
+
+STARTING = ("/health", "experiments/search", "experiments/get-by-name", "experiments/create")
+WRITING = (
+    *("runs/create", "runs/log-batch", "runs/log-inputs", "runs/update", "runs/set-tag"),
+    *("mlflow-artifacts/", "/logged-models", "runs/outputs"),
+)
+
+
+class Half(torch.nn.Module):
+    """A small network in the form of the model contract."""
+
+    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return {"output": 0.5 * inputs.mean((1, 2)), "c_prob": None}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "5")
+    proxy = FaultyProxy(server.uri)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def spec(request: pytest.FixtureRequest) -> RunSpec:
+    return RunSpec("train", "A2E s6", {"test": request.node.name}, {Tag.SYSTEM: "A2E"})
+
+
+def log_everything(run: Run) -> None:
+    """Make every kind of call that a run makes."""
+    for step in range(3):
+        run.metrics({"train/loss": step / 3}, step=step)
+    run.dataset_input("soundtracks", "abc", source={"run_id": "r"})
+    run.ui_table(pd.DataFrame({"clip": ["001"], "x": [0.5]}), "per_clip.json")
+    run.model(Half(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
+    run.metrics({"test/mae": 0.5}, model="model")
+
+
+def assert_everything_once(store: Store, spec: RunSpec) -> None:
+    (record,) = store.search({Tag.CONFIG: spec.digest})
+    assert (record.status, record.tags[Tag.STAGE]) == ("FINISHED", "train")
+    assert store.metric_history(record.run_id, "train/loss") == [(step, step / 3) for step in range(3)]
+    run = store.client.get_run(record.run_id)
+    assert len(run.inputs.dataset_inputs) == len(run.outputs.model_outputs) == 1
+    models = store.client.search_logged_models([record.experiment_id])
+    (model,) = [model for model in models if model.source_run_id == record.run_id]
+    assert (model.status, [metric.value for metric in model.metrics]) == ("READY", [0.5])
+    assert run.data.tags["mlflow.loggedArtifacts"].count("per_clip.json") == 1
+
+
+@pytest.mark.parametrize("kind", ["lose", "late", "drop", "status", "cut"])
+def test_a_fault_of_every_call_loses_and_doubles_nothing(
+    proxy: FaultyProxy, spec: RunSpec, kind: str
+) -> None:
+    experiment = f"lab {kind}"
+    proxy.faults = tuple(Fault(kind, path, times=1) for path in (*STARTING, *WRITING))
+    outcome = connect(proxy.uri, experiment).perform(spec, log_everything)
+    assert outcome.waiting == 0
+    assert proxy.harmed()[kind] == len(proxy.faults)
+    proxy.faults = ()
+    store = connect(proxy.uri, experiment)
+    assert_everything_once(store, spec)
+    experiments = [found.name for found in store.client.search_experiments()]
+    assert experiments.count(experiment) == 1
+
+
+def test_a_lost_reply_while_a_failed_run_is_reopened(proxy: FaultyProxy, spec: RunSpec) -> None:
+    def broken(run: Run) -> None:
+        raise UserError("no clips")
+
+    store = connect(proxy.uri)
+    with pytest.raises(UserError, match="no clips"):
+        store.perform(spec, broken)
+    proxy.faults = tuple(Fault("lose", path, times=1) for path in ("runs/delete-tag", "runs/update"))
+    assert store.perform(spec, log_everything).resumed
+    assert proxy.harmed() == {"lose": 2}
+    assert Tag.ERROR not in store.search({Tag.CONFIG: spec.digest})[0].tags
+    assert_everything_once(store, spec)
+
+
+ASK = "or log to an experiment of your own (MLFLOW_EXPERIMENT_NAME)"
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "message"),
+    [
+        (
+            403,
+            "runs/create",
+            "URI: the tracking store refuses user clara runs/create (403 harmed on purpose). "
+            f"Ask its administrator for the right EDIT, {ASK}",
+        ),
+        (
+            403,
+            "runs/search",
+            "URI: the tracking store refuses user clara runs/search (403 harmed on purpose). "
+            f"Ask its administrator for the right READ, {ASK}",
+        ),
+        (
+            401,
+            "experiments/search",
+            "URI: the tracking store does not know user clara (401). "
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+        (
+            401,
+            "/health",
+            "URI: the tracking store does not know user clara (401). "
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+    ],
+)
+def test_a_refusal_is_said_at_once(
+    proxy: FaultyProxy, spec: RunSpec, monkeypatch: pytest.MonkeyPatch, status: int, path: str, message: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "clara")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    proxy.faults = (Fault("status", path, status=status),)
+    with pytest.raises(UserError) as caught:
+        connect(proxy.uri).perform(spec, log_everything)
+    assert str(caught.value) == message.replace("URI", proxy.uri)
+    assert proxy.harmed() == {"status": 1}  # asked once
+
+
+def test_a_right_lost_in_the_middle_of_a_run_loses_nothing(
+    proxy: FaultyProxy, spec: RunSpec, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store = connect(proxy.uri)
+
+    def body(run: Run) -> None:
+        proxy.faults = (Fault("status", "runs/", status=403),)
+        log_everything(run)
+
+    outcome = store.perform(spec, body)
+    assert outcome.waiting > 0
+    assert store.left_behind() == 1
+    told = capfd.readouterr().err
+    assert "refuses a user without login runs/log-batch (403 harmed on purpose)" in told
+    proxy.faults = ()
+    assert store.sync().left == 0
+    assert store.left_behind() == 0
+    assert_everything_once(store, spec)
+
+
+@pytest.mark.slow
+def test_a_training_whose_values_wait_says_them_and_ends_with_a_code_of_its_own(
+    proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "0.5")
+    store = connect()
+    data = make_demo_data(DemoParams(out_dir=str(tmp_path / "demo"), clips=16))
+    preprocess(store, PreprocessParams(soundtracks_dir=str(data), frames=40, workers=1))
+    arguments = ["--system", "A2E", "--epochs", "2", "--device", "cpu"]
+    proxy.faults = (Fault("drop", "runs/log-batch"),)
+    first = CliRunner().invoke(entrypoints.train.cli, arguments)
+    said = re.search(r"trained: run (\w+), test correlation (-?\d\.\d{3})\n", first.stdout)
+    assert said is not None, first.output
+    assert first.stdout.splitlines()[-1] == (
+        f"waiting: the values of 1 runs for {proxy.uri}; `rmer sync` sends them"
+    )
+    assert first.exit_code == 75
+
+    proxy.faults = ()
+    second = CliRunner().invoke(entrypoints.train.cli, arguments)
+    assert (second.exit_code, second.stdout) == (
+        0,
+        first.stdout.splitlines(True)[0].replace("trained", "was trained before"),
+    )
+    value = store.get(said[1]).metrics["test/emotion/corr"]
+    assert math.isclose(value, float(said[2]), abs_tol=5e-4)
