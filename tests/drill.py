@@ -2,9 +2,9 @@
 
     python tests/drill.py --seed 7 --kills 3 --rounds 2
 
-A small study is done once in peace. Then the same commands are done again while processes are killed, requests
-harmed and disks filled up, each command again and again until it succeeds, and what the stores hold is compared.
-Moments and faults are drawn by the seed.
+A small study is done once in peace. Then the same commands are done again while processes are killed, calls
+harmed and disks filled up, each command again and again until it succeeds, and what the stores hold is
+compared. Moments and faults are drawn by the seed.
 """
 
 from __future__ import annotations
@@ -25,45 +25,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 from census import Census, Differences, compare, store_problems, take_census
 from faulty_proxy import Fault, faulty_proxy
 from forked_commands import Command, run
+from mlflow.exceptions import MlflowException
 from published_clone import write_clone
 from servers import mlflow_server
+from sqlalchemy.exc import SQLAlchemyError
 
 STUDY = ("--study", "drill")
-TRAINING = ("--epochs", "5", "--device", "cpu", *STUDY)
-SMALL = (
-    "--systems",
-    "A2E",
-    "--seeds",
-    "6",
-    "--frames",
-    "40",
-    "--epochs",
-    "1",
-    "--attacks",
-    "pgd",
-    "--steps",
-    "1",
-)
+PGD = ("--attack", "pgd", "--steps", "3")
+NOISE = "{attack: noise, draws: 2}"
+TINY = ("--systems", "A2E", "--seeds", "6", "--frames", "40", "--epochs", "1", "--attacks", "pgd")
 WORKERS = ("--engine", "local", "--jobs_at_once", "2", "--job_cpus", "1")
 # Every stage with its command, in an order in which each finds what it needs.
 STAGES: dict[str, tuple[str, ...]] = {
     "demo_data": ("demo-data", "--out_dir", "data", "--clips", "16", "--seconds", "2"),
     "preprocess": ("preprocess", "--soundtracks_dir", "data", "--frames", "40", "--workers", "1", *STUDY),
-    "train": ("train", "--system", "A2M2E", *TRAINING),
-    "attack": ("attack", "--attack", "pgd", "--steps", "3", *STUDY),
-    "train_adversarial": ("train", "--system", "aA2E", "--adversarial_iterations", "2", *TRAINING),
+    "train": ("train", "--system", "A2M2E", "--epochs", "3", *STUDY),
+    "attack": ("attack", *PGD, *STUDY),
+    "train_adversarial": (
+        *("train", "--system", "aA2E", "--epochs", "5", "--adversarial_iterations", "2"),
+        *STUDY,
+    ),
     "suite": ("attack", "--attack", "suite", "--system", "A2M2E", "--epsilons", "0.01", *STUDY),
     "analyze": ("analyze", "--attack", "pgd", "--systems", "A2M2E", *STUDY),
-    "main": ("main", "--soundtracks_dir", "data", "--study", "small", "--workers", "1", *SMALL, *WORKERS),
-    "sweep": (
-        *("sweep", "--train", "{system: A2E, seed: [6, 21], epochs: 1}", "--attack", "{attack: noise}"),
-        *("--study", "swept", *WORKERS),
-    ),
+    "main": ("main", "--soundtracks_dir", "data", "--study", "small", "--steps", "1", *TINY, *WORKERS),
+    "sweep": ("sweep", "--attack", NOISE, *STUDY, *WORKERS),
     "import_published": ("import-published", "--source", "clone"),
 }
 WITH_WORKERS = ("main", "sweep")
@@ -113,7 +101,7 @@ class Calm:
 
 @dataclass
 class Kills(Calm):
-    """Kills at moments of a command's usual ``seconds``, of the whole group or of a worker, ``left`` times."""
+    """Kills the whole group or a worker, at moments of a command's usual ``seconds``, ``left`` times."""
 
     seconds: float
     left: int
@@ -195,9 +183,7 @@ class World:
         ]
         names = [f"left behind: {path.relative_to(self.folder)}" for path in left]
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        traces = (
-            [f"{text.count('Traceback (most')} tracebacks in {self.log}"] if "Traceback (most" in text else []
-        )
+        traces = [f"traceback in {self.log}"] * text.count("Traceback (most recent call last)")
         return Differences(broken=[*store_problems(self.database), *names, *traces])
 
     def _environment(self) -> dict[str, str]:
@@ -381,9 +367,7 @@ def _files(folder: Path) -> list[Path]:
 
 def main() -> int:
     """Do the drill and print a table; return 1 where anything was lost, doubled or broken."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--seed", type=int, default=1, help="of moments and faults")
     parser.add_argument("--kills", type=int, default=2, help="most kills a stage and round")
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is done")

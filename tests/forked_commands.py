@@ -12,10 +12,14 @@ import random
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
+import torch
+
+from entrypoints.cli import main
 
 PRELOADED = ["entrypoints.cli", "entrypoints.main", "entrypoints.sync", "mlflow.pytorch", "rmer.tracking"]
 # A command that stands still for so long will not end.
@@ -49,10 +53,10 @@ class Command:
         self._process.join()
 
     def kill_a_worker(self, choice: random.Random) -> bool:
-        """Kill one of the worker processes of its own, if it has any."""
-        workers = [child for child in _siblings(self._process) if child.pid != self._process.pid]
+        """Kill one of its worker processes, which are forked by a child of its; False if it has none."""
+        workers = _grandchildren(self._process.pid)
         for worker in choice.sample(workers, min(1, len(workers))):
-            worker.kill()
+            _kill(worker)
         return bool(workers)
 
 
@@ -75,8 +79,7 @@ def _obey(arguments: list[str], folder: Path, environment: dict[str, str], log: 
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
-    from entrypoints.cli import main
-
+    torch.set_num_threads(1)  # sums in one order
     main(arguments, prog_name="rmer")
 
 
@@ -84,16 +87,17 @@ def _kill_group(pid: int) -> None:
     try:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:  # it is so young that it leads no group yet, or it has just ended
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        _kill(pid)
 
 
-def _siblings(process: BaseProcess) -> list[psutil.Process]:
-    """Return the children of the process that commands, and the workers of commands, are forked from."""
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _grandchildren(pid: int | None) -> list[int]:
     try:
-        parent = psutil.Process(process.pid).parent()
+        children = psutil.Process(pid).children()
+        return sorted(worker.pid for child in children for worker in child.children())
     except psutil.NoSuchProcess:
         return []
-    return parent.children() if parent else []

@@ -27,8 +27,7 @@ DOTS_PER_INCH = 200
 class Run:
     """One open run. Every method returns at once: values are written to disk here and sent in the background.
 
-    ``resumed`` tells that an interrupted run goes on; ``work_dir`` is a local folder for checkpoints that
-    belongs to the configuration, outlives a killed process and goes when the run is finished.
+    ``resumed`` tells that an interrupted run goes on.
     """
 
     def __init__(
@@ -42,9 +41,18 @@ class Run:
         known_params: Mapping[str, str],
         points: LoggedPoints,
     ) -> None:
-        self.run_id, self.resumed, self.work_dir = run_id, resumed, work_dir
+        self.run_id, self.resumed, self._work_dir = run_id, resumed, work_dir
         self._journal, self._sender, self._points = journal, sender, points
         self._params = dict(known_params)
+
+    @property
+    def work_dir(self) -> Path:
+        """A local folder for checkpoints that belongs to the configuration.
+
+        It outlives a killed process, and goes when the run is finished.
+        """
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        return self._work_dir
 
     def metrics(
         self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
