@@ -186,7 +186,7 @@ def test_a_training_whose_values_wait_says_them_and_ends_with_a_code_of_its_own(
     said = re.search(r"trained: run (\w+), test correlation (-?\d\.\d{3})\n", first.stdout)
     assert said is not None, first.output
     assert first.stdout.splitlines()[-1] == (
-        f"waiting: the values of 1 runs for {proxy.uri}; `rmer sync` sends them"
+        f"waiting: values of 1 runs for {proxy.uri}; `rmer sync` sends them (exit code 75)"
     )
     assert first.exit_code == 75
 
