@@ -152,6 +152,18 @@ def test_commands_have_the_options_that_pages_give_them(page: Path, generator: M
     assert not unknown
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = re.findall(
+        r"^\| (?!what fails|-)(.*) \|$", (ROOT / "docs" / "failures.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) >= 25
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.rsplit("|", 1)[1])
+        assert named, row
+        for file, test in named:
+            assert f"\ndef {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
 def test_every_tag_is_documented() -> None:
     page = (ROOT / "docs" / "tracking.md").read_text()
     tags = [value for name, value in vars(Tag).items() if not name.startswith("_")]

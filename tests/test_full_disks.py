@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from servers import copy_fresh_sqlite
+from small_disks import small_disk
 
 from entrypoints.options import run as run_command
 from rmer.errors import UserError
@@ -21,21 +22,6 @@ from rmer.tracking.machine import lack
 
 SPEC = RunSpec("train", "A2E s6", {"system": "A2E"})
 STEPS = 50
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a small disk for the length of a block; skip the test where that is not allowed."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small disk cannot be mounted here (not root)")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from rmer.tracking.journal import Operation
+from rmer.tracking.leftovers import clear_uploads
 from rmer.tracking.outages import say
 from rmer.tracking.schema import Tag
 
@@ -31,6 +32,7 @@ class Delivery:
     def __init__(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         self._client, self._run_id, self._folder = client, run_id, folder
         self._model_ids: dict[str, str] = {}
+        self._uploads_cleared = False
 
     def apply(self, operations: list[Operation]) -> None:
         """Apply operations: metrics, params and tags in one call, anything else alone."""
@@ -73,11 +75,17 @@ class Delivery:
         ]
 
     def _artifact(self, operation: Operation) -> None:
+        self._clear_uploads()
         path = self._folder / operation["file"]
         if path.is_dir():
             self._client.log_artifacts(self._run_id, str(path), operation["path"] or None)
         else:
             self._client.log_artifact(self._run_id, str(path), operation["path"] or None)
+
+    def _clear_uploads(self) -> None:
+        if not self._uploads_cleared:
+            clear_uploads(self._run().info.artifact_uri)
+            self._uploads_cleared = True
 
     def _table(self, operation: Operation) -> None:
         self._artifact(operation)
@@ -97,6 +105,7 @@ class Delivery:
         model = Model.load(str(folder))
         model.model_id, model.run_id, model.artifact_path = model_id, self._run_id, name
         model.save(str(folder / "MLmodel"))
+        clear_uploads(self._client.get_logged_model(model_id).artifact_location)
         self._client.log_model_artifacts(model_id, str(folder))
         self._client.finalize_logged_model(model_id, "READY")
         outputs = self._run().outputs

@@ -86,6 +86,7 @@ def perform(store: Store, spec: RunSpec, body: Callable[[Run], None]) -> Outcome
             return _work(store, spec, Journal(store.uri, run_id), params, None, body)
         if journal is None:
             _mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
+            _drop_old_work(store, spec)
             return Outcome(old.run_id, skipped=True, metrics=old.metrics)
         try:
             _mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
@@ -127,7 +128,7 @@ def _work(
         _close_broken(store, journal.run_id, sender, error)
         raise
     waiting = _close_finished(store, run, sender)
-    shutil.rmtree(run.work_dir)
+    _drop_work(store, spec)
     _tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
 
@@ -145,18 +146,35 @@ def _run(
         # In this order: what the sender sends meanwhile is in the store then.
         points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
         points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
-    work_dir = private_folder("work", store_key(store.uri), spec.digest)
     new = {key: text for key, text in params.items() if key not in known}
     sender.submit({"do": "params", "values": new})
     return Run(
         run_id,
         resumed=old is not None,
-        work_dir=work_dir,
+        work=_work_names(store, spec),
         journal=journal,
         sender=sender,
         known_params={**known, **new},
         points=points,
     )
+
+
+def _work_names(store: Store, spec: RunSpec) -> tuple[str, ...]:
+    return "work", store_key(store.uri), spec.digest
+
+
+def _drop_work(store: Store, spec: RunSpec) -> None:
+    folder = home().joinpath(*_work_names(store, spec))
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _drop_old_work(store: Store, spec: RunSpec) -> None:
+    """Drop what a process left that was killed when its run was as good as finished."""
+    if home().joinpath(*_work_names(store, spec)).exists():
+        statuses = {record.status for record in store.search({Tag.CONFIG: spec.digest})}
+        if statuses == {find.FINISHED}:  # else it may belong to a run of another study that is to go on
+            _drop_work(store, spec)
 
 
 def _close_finished(store: Store, run: Run, sender: Sender) -> int:

@@ -13,6 +13,7 @@ from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
 from rmer.tracking.journal import Journal, Operation
 from rmer.tracking.points import LoggedPoints
+from rmer.tracking.private import private_folder
 from rmer.tracking.sender import Sender
 from rmer.tracking.values import as_params, as_text
 
@@ -29,8 +30,7 @@ DOTS_PER_INCH = 200
 class Run:
     """One open run. Every method returns at once: values are written to disk here and sent in the background.
 
-    ``resumed`` tells that an interrupted run goes on; ``work_dir`` is a local folder for checkpoints that
-    belongs to the configuration, outlives a killed process and goes when the run is finished.
+    ``resumed`` tells that an interrupted run goes on.
     """
 
     def __init__(
@@ -38,16 +38,24 @@ class Run:
         run_id: str,
         *,
         resumed: bool,
-        work_dir: Path,
+        work: tuple[str, ...],
         journal: Journal,
         sender: Sender,
         known_params: Mapping[str, str],
         points: LoggedPoints,
     ) -> None:
-        self.run_id, self.resumed, self.work_dir = run_id, resumed, work_dir
+        self.run_id, self.resumed, self._work = run_id, resumed, work
         self._journal, self._sender, self._points = journal, sender, points
         self._params = dict(known_params)
         self._digests: integrity.Digests = {}  # of the artifacts
+
+    @property
+    def work_dir(self) -> Path:
+        """A local folder for checkpoints that belongs to the configuration.
+
+        It outlives a killed process, and goes when the run is finished.
+        """
+        return private_folder(*self._work)
 
     def metrics(
         self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
