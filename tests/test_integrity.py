@@ -63,7 +63,7 @@ def store(stored: tuple[Store, list[str]]) -> Store:
 
 def read(store: Store, path: str, run_id: str) -> None:
     """Read what an analysis of the study reads of this file."""
-    selected = select_attack_runs(store, {}, study=STUDY, systems=[], allow_mixed=False)
+    selected = select_attack_runs(store, {}, study=STUDY, systems=[], where={}, allow_mixed=False)
     if path == CURVE:
         read_curve(store, store.get(run_id))
     else:
