@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
+from rmer.whole_files import whole
 
 Progress = Callable[[int], object]
 
@@ -295,7 +295,5 @@ def clip_generator(seed: int, index: int) -> torch.Generator:
 
 
 def _save(part: Crafted, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.part")
-    torch.save(vars(part), unfinished)
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        torch.save(vars(part), unfinished)
