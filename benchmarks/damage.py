@@ -15,8 +15,8 @@ from benchmarks.reference import Published
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import AttackResult
 from rmer.attacks.losses import absolute_error
-from rmer.attacks.objectives import ErrorObjective
 from rmer.attacks.published import BridgeAttack
+from rmer.attacks.search import MSE
 from rmer.attacks.threat import Threat
 from rmer.evaluation.evidence import ERRORS
 from rmer.evaluation.precision import compare_searches, precision_table
@@ -113,7 +113,7 @@ def _shortest(
 ) -> tuple[AttackResult, float]:
     """Return the APGD of the fewest steps that reaches an MAE, else of the most, and its MAE."""
     for steps in STEPS:
-        result = APGD(steps, (ErrorObjective("mse"),))(network, inputs, labels, threat)
+        result = APGD(steps, MSE, restarts=1)(network, inputs, labels, threat)
         reached = float(absolute_error(network.predict(result.adversaries)["output"], labels).mean())
         if reached >= wanted:
             break

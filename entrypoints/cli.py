@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import sys
+from functools import partial
 
 import click
 
+from entrypoints.options import Command, run
 from rmer import __version__
+from rmer.errors import UserError, shown
 
 # Subcommand -> module; each is imported when it is asked for, as torch and MLflow take seconds.
 COMMANDS = {
@@ -27,7 +32,7 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Command, click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -36,12 +41,30 @@ class _Lazy(click.Group):
         name = name.replace("_", "-")
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+        try:
+            command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+        except UserError as error:  # of a package that adds to this one
+            click.echo(f"rmer: {error}", err=True)
+            context.exit(error.exit_code)
         return command
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(context, arguments)
+        except click.UsageError:
+            sys.exit(run(partial(_unknown, arguments[0])))
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+
+def _unknown(name: str) -> int:
+    near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
+    mend = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(COMMANDS)}"
+    raise UserError(f"there is no command {shown(name)}", where="rmer", mend=mend)
 
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

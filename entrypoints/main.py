@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command, exit_code
+from rmer.execution.scheduler import check_engine
 from rmer.stages.estimate import describe
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.study import data_folder, run_study
@@ -14,6 +15,7 @@ from rmer.tracking import Store, connect
 @command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
 def cli(params: StudyParams) -> int:
     plan = make_plan(params)
+    check_engine(plan.params, {plan.params.device})
     if plan.params.dry_run:
         click.echo(describe(plan))
         return 0
@@ -29,8 +31,8 @@ def cli(params: StudyParams) -> int:
 
 def how_to_look(store: Store) -> str:
     """Return what opens the UI of a store."""
-    if store.uri.startswith("http"):
-        return f"open {store.name}"
+    if store.web:
+        return f"open {store.web}"
     return f"mlflow ui --backend-store-uri {store.name}"
 
 

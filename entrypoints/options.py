@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+import traceback
 import typing
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rmer.errors import UserError
-from rmer.parameters import Parameters
+from rmer.errors import UserError, shortened
+from rmer.parameters import Parameters, unknown_parameters
+from rmer.redaction import redacted
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
     from rmer.tracking import Outcome, Store
 
 P = TypeVar("P", bound=Parameters)
 
-INTERRUPTED = 130
+BUG, INTERRUPTED = 1, 130
 WAITING = 75  # EX_TEMPFAIL of sysexits.h: the work is done, and its values are to be sent later
 METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
@@ -39,7 +42,7 @@ def command(
         def callback(**texts: str) -> None:
             sys.exit(run(lambda: function(parameters.from_mapping(texts))))
 
-        return click.Command(
+        return Command(
             name,
             callback=callback,
             params=[_option(field, hints[field.name]) for field in dataclasses.fields(parameters)],
@@ -48,6 +51,17 @@ def command(
         )
 
     return decorate
+
+
+class Command(click.Command):
+    """A command whose user is told of bad options as of any other mistake."""
+
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Return what is left of the arguments, none; exits with code 2 where they cannot be understood."""
+        try:
+            return super().parse_args(context, arguments)
+        except click.UsageError as error:
+            sys.exit(run(partial(refuse, error, self)))
 
 
 def logged(outcome: Outcome, metric: str) -> float:
@@ -67,7 +81,10 @@ def exit_code(store: Store) -> int:
 
 
 def run(call: Callable[[], int | None]) -> int:
-    """Return the exit code of a call; a user error is printed as one line and leaves no run open."""
+    """Return the exit code of a call; a user error is printed as one line and leaves no run open.
+
+    Of a bug the traceback is printed, without credentials.
+    """
     try:
         return call() or 0
     except UserError as error:
@@ -79,8 +96,9 @@ def run(call: Callable[[], int | None]) -> int:
         from rmer.tracking.machine import lack  # as below
 
         lacking = lack(error)
-        if lacking is None:
-            raise
+        if lacking is None:  # a bug, whose traceback may quote the address of a store with its password
+            click.echo(redacted(traceback.format_exc()), err=True, nl=False)
+            return BUG
         return _refuse(lacking)
 
 
@@ -88,6 +106,16 @@ def _refuse(error: UserError) -> int:
     _mark_failed(error)
     click.echo(f"rmer: {error}", err=True)
     return error.exit_code
+
+
+def refuse(error: click.UsageError, command: click.Command) -> int:
+    """Raise UserError that says on one line what is wrong with the options of a command."""
+    where = f"rmer {command.name}"
+    if isinstance(error, click.NoSuchOption):
+        known = [option.name for option in command.params if option.name]
+        raise unknown_parameters([error.option_name.lstrip("-")], known, where=where)
+    what = shortened(error.format_message().rstrip("."))
+    raise UserError(what[0].lower() + what[1:], where=where, mend=f"See {where} --help")
 
 
 def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
@@ -118,4 +146,5 @@ def _mark_failed(error: UserError) -> None:
     try:
         mark_wrapper_failed(error)
     except UserError as also:
-        click.echo(f"rmer: {also}", err=True)
+        if str(also) != str(error):  # a store that cannot be used has been told of
+            click.echo(f"rmer: {also}", err=True)

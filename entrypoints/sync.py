@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import run
+from entrypoints.options import Command, run
 from rmer.tracking import connect
 
 
-@click.command("sync")
+@click.command("sync", cls=Command)
 def cli() -> None:
     """Send what waits in the spool for the tracking store; mark runs whose process is dead."""
     raise SystemExit(run(_sync))

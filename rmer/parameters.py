@@ -8,18 +8,29 @@ run logs under ``cfg.*``.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
+import os
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from rmer.errors import UserError
+from rmer.errors import LONGEST_VALUE, UserError, shortened, shown
 
 P = TypeVar("P", bound="Parameters")
 
 TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 WANTED = {int: "a whole number", float: "a number", str: "text"}
+# What a text is: anything, the path of a file or folder, a name that is stored as a tag and searched for,
+# or a whole document; and how many characters it may have (MLflow cuts those of more than 6000 in silence).
+Kind = Literal["text", "path", "name", "document"]
+LONGEST: dict[Kind, int] = {"text": 4000, "path": 4000, "name": 200, "document": 100_000}
+LONGEST_FILE_NAME = 255  # bytes, of Linux file systems
+# Control characters but tab and line ends, and bytes of a command line that are not UTF-8.
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def param(
@@ -29,9 +40,13 @@ def param(
     choices: tuple[Any, ...] = (),
     low: float | None = None,
     high: float | None = None,
+    kind: Kind = "text",
 ) -> Any:
-    """Declare one parameter: default, help text, and the values it may take (``low <= value <= high``)."""
-    metadata = {"help": help, "choices": choices, "low": low, "high": high}
+    """Declare one parameter: default, help text, and the values it may take (``low <= value <= high``).
+
+    ``kind`` says what a text is.
+    """
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -47,16 +62,12 @@ class Parameters:
     def from_mapping(cls: type[P], values: Mapping[str, Any], *, where: str = "parameters") -> P:
         """Build from a mapping (a command line, a YAML file); text becomes what the parameter's type says.
 
-        Empty text stands for the default. Unknown names are an error that lists the known ones.
+        Empty text stands for the default. Unknown names are an error that names the nearest known ones.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise UserError(
-                f"unknown parameter{'s' if len(unknown) > 1 else ''} {', '.join(unknown)}",
-                where=where,
-                mend=f"Known are: {', '.join(sorted(known))}",
-            )
+            raise unknown_parameters(unknown, known, where=where)
         types = typing.get_type_hints(cls)
         given = {name: value for name, value in values.items() if value != ""}
         return cls(**{name: _typed(name, types[name], value) for name, value in given.items()})
@@ -71,6 +82,19 @@ def listed(text: str) -> list[str]:
     return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
 
 
+def unknown_parameters(unknown: Sequence[str], known: Iterable[str], *, where: str) -> UserError:
+    """Return the error that names parameters which there are not, with the nearest ones that there are."""
+    names = sorted(known)
+    near = [" or ".join(difflib.get_close_matches(name.replace("-", "_"), names, 2)) for name in unknown]
+    return UserError(
+        f"unknown parameter{'s' if len(unknown) > 1 else ''} {shortened(', '.join(unknown), LONGEST_VALUE)}",
+        where=where,
+        mend=f"Did you mean {', '.join(filter(None, near))}?"
+        if any(near)
+        else f"Known are: {', '.join(names) or 'none'}",
+    )
+
+
 def _typed(name: str, hint: Any, value: Any) -> Any:
     """Return a value as the type of its parameter, from text where need be (YAML reads 5e-4 as text)."""
     kinds = typing.get_args(hint) or (hint,)
@@ -83,19 +107,25 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise _mismatch(name, value, "true or false")
         return value
-    if isinstance(value, (bool, NoneType, list, dict)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise _mismatch(name, value, WANTED[kind])
+    return str(value) if kind is str else _number(name, kind, value)
+
+
+def _number(name: str, kind: type[Any], value: Any) -> Any:
+    # Python itself reads 1_0 as 10, and digits of all scripts.
+    written = not isinstance(value, str) or (value.isascii() and "_" not in value)
     try:
-        typed = kind(value)
-    except ValueError:
-        raise _mismatch(name, value, WANTED[kind]) from None
-    if kind is int and typed != float(value):
+        typed = kind(value) if written else None
+    except (ValueError, OverflowError):
+        typed = None
+    if typed is None or (isinstance(value, float) and kind is int and typed != value):
         raise _mismatch(name, value, WANTED[kind])
     return typed
 
 
 def _mismatch(name: str, value: Any, wanted: str) -> UserError:
-    return UserError(f"{value!r} is not {wanted}", where=f"parameter {name}", mend=f"Give {wanted}")
+    return UserError(f"{shown(value)} is not {wanted}", where=f"parameter {name}", mend=f"Give {wanted}")
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
@@ -104,10 +134,44 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
         return
     where = f"parameter {field.name}"
     if rules["choices"] and value not in rules["choices"]:
-        choices = ", ".join(str(choice) for choice in rules["choices"])
-        raise UserError(f"{value!r} is not one of its values", where=where, mend=f"Choose one of: {choices}")
+        choices = ", ".join(str(choice) for choice in rules["choices"] if choice != "")
+        raise UserError(
+            f"{shown(value)} is not one of its values", where=where, mend=f"Choose one of: {choices}"
+        )
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low = -math.inf if rules["low"] is None else rules["low"]
         high = math.inf if rules["high"] is None else rules["high"]
-        if not (low <= value <= high) or not math.isfinite(value):
-            raise UserError(f"{value} is out of range", where=where, mend=f"Give a number in [{low}, {high}]")
+        if not low <= value <= high or value in (math.inf, -math.inf):
+            mend = f"Give a number in [{low}, {high}]"
+            raise UserError(f"{shown(value)} is out of range", where=where, mend=mend)
+    if isinstance(value, str):
+        _check_text(value, rules["kind"], where)
+
+
+def _check_text(value: str, kind: Kind, where: str) -> None:
+    """Raise UserError for text that no file, store or page could take."""
+    if UNPRINTABLE.search(value) or (kind == "name" and re.search(r"[\t\n\r]", value)):
+        mend = "Leave out control characters and bytes that are not UTF-8"
+        raise UserError(f"{shown(value)} cannot be printed", where=where, mend=mend)
+    if len(value) > LONGEST[kind]:
+        mend = f"Give at most {LONGEST[kind]} characters"
+        raise UserError(f"has {len(value)} characters ({shown(value)})", where=where, mend=mend)
+    if kind == "name" and "'" in value and '"' in value:
+        mend = "Use one kind, or none: it could not be searched for"
+        raise UserError(f"{shown(value)} holds both kinds of quotes", where=where, mend=mend)
+    if kind == "path":
+        _check_path(value, where)
+
+
+def _check_path(value: str, where: str) -> None:
+    longest = max(value.split("/"), key=lambda name: len(os.fsencode(name)))
+    if len(os.fsencode(longest)) > LONGEST_FILE_NAME:
+        mend = f"Names of files and folders have at most {LONGEST_FILE_NAME} bytes"
+        raise UserError(f"{shown(longest)} is too long a name", where=where, mend=mend)
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        mend = "Write ~/ for your own home, ./~ for a folder of such a name"
+        raise UserError(
+            f"{shown(value)} begins with the home of nobody here", where=where, mend=mend
+        ) from error

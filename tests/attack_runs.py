@@ -13,7 +13,9 @@ from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.evidence import Searches
 from rmer.evaluation.metrics import regression_scores
 from rmer.evaluation.precision import precision_table
+from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
+from rmer.training.protocol import resolve_fit
 
 EMOTIONS = ("tension", "tender", "valence")
 EPSILONS = (0.002, 0.01, 0.05)
@@ -34,7 +36,19 @@ PASSED = pd.DataFrame(
 )
 
 
-def attack_run(store: Store, study: str, system: str = "A2E", seed: int = 1, **changes: Any) -> str:
+def train_run(store: Store, study: str, system: str, seed: int, **changes: Any) -> str:
+    """Log a run of training as its stage does, without a model; ``changes`` are parameters."""
+    fit = resolve_fit(CATALOGUE[system], "corrected", seed=seed)
+    config = {"system": system, "dataset": "d1", "split_scheme": "album", "normalised_on": "train"}
+    spec = RunSpec(
+        Stage.TRAIN, f"{system} s{seed}", {"model": study, **config, **fit.as_dict(), **changes}, study=study
+    )
+    return store.perform(spec, lambda run: run.params({"device": "cpu", "mean": seed / 100})).run_id
+
+
+def attack_run(
+    store: Store, study: str, system: str = "A2E", seed: int = 1, *, train_run_id: str = "", **changes: Any
+) -> str:
     """Log a run of one attack; ``changes`` are tags (epsilon) and params (cfg_steps)."""
     values, params = _changed({}, {"steps": 40, "device": "cpu"}, changes)
     table = _clip_table(system, seed, 3, EMOTIONS, [""] * 3)
@@ -46,7 +60,7 @@ def attack_run(store: Store, study: str, system: str = "A2E", seed: int = 1, **c
     )
     metrics = attack_metrics(labels, clean, attacked, EMOTIONS)
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT}
-    spec = _spec(study, system, seed, values, params)
+    spec = _spec(study, system, seed, values, params, train_run_id)
     return store.perform(spec, lambda run: _log(run, {"adversaries/clips.csv": table}, metrics)).run_id
 
 
@@ -109,6 +123,11 @@ def suite_run(
     own = {metric: reported[metric] for metric in ADVERSARIES}
     metrics = attack_metrics(labels, clean, reported["mae"], emotions, own)
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
+    passed = sanity["passed"]
+    metrics |= {
+        "sanity/failed": float(passed.eq(False).sum()),
+        "sanity/not_judged": float(passed.isna().sum()),
+    }
     for metric in reported:
         values_along = [row[metric] for row in curve]
         metrics |= {f"curve/{metric}": values_along[-1]}
@@ -129,10 +148,18 @@ def _changed(
     return {**TAGS, **values, **given}, params
 
 
-def _spec(study: str, system: str, seed: int, values: dict[str, Any], params: dict[str, Any]) -> RunSpec:
+def _spec(
+    study: str,
+    system: str,
+    seed: int,
+    values: dict[str, Any],
+    params: dict[str, Any],
+    train_run_id: str = "",
+) -> RunSpec:
     tags = {f"rmer.{name}": str(value) for name, value in values.items()}
-    tags |= {Tag.SYSTEM: system, Tag.SEED: str(seed), Tag.TRAIN_RUN_ID: f"trained-{system}-{seed}"}
-    config = {"model": study, **values, **params, "system": system, "seed": seed}
+    tags |= {Tag.SYSTEM: system, Tag.SEED: str(seed)}
+    tags |= {Tag.TRAIN_RUN_ID: train_run_id or f"trained-{system}-{seed}"}
+    config = {"model": f"{study} {system} {seed}", **values, **params, "system": system, "seed": seed}
     return RunSpec(Stage.ATTACK, f"{system} s{seed}", config, tags, study)
 
 

@@ -81,18 +81,21 @@ def music() -> tuple[Clips, Clips, Normalisation]:
 
 @cache
 def trained(seed: int = 0) -> SmallNetwork:
-    """Return a network that was trained for some seconds; in evaluation mode."""
+    """Return a network that was trained for some seconds; in evaluation mode.
+
+    It is trained in float64 and so is the same one on every CPU (see :func:`regressors.trained`).
+    """
     train, _, normalisation = music()
-    inputs = train.inputs(normalisation)
+    inputs, labels = train.inputs(normalisation).double(), train.labels.double()
     torch.manual_seed(seed)
-    network = SmallNetwork()
+    network = SmallNetwork().double()
     optimiser = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(40):
         for batch in torch.randperm(len(inputs)).split(32):
             optimiser.zero_grad()
-            (network(inputs[batch])["output"] - train.labels[batch]).square().mean().backward()
+            (network(inputs[batch])["output"] - labels[batch]).square().mean().backward()
             optimiser.step()
-    return network.eval()
+    return network.float().eval()
 
 
 def scores(model: nn.Module) -> dict[str, float]:
@@ -132,6 +135,7 @@ class Evaluation:
     saved: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     surrogate: nn.Module | None = None
     other_norm: Mapping[str, Mapping[float, Damage]] | None = None
+    twins: tuple[str, ...] = ()
 
     @classmethod
     def sound(cls, folder: Path, **changed: Any) -> Evaluation:
@@ -173,6 +177,7 @@ class Evaluation:
             batch_size=CLIPS,
             trained=self.logged_by_training,
             constant_mae=constant_mae(train.labels.numpy(), self.labels.numpy()),
+            twins=self.twins,
         )
         evidence = gather(
             subject,

@@ -37,7 +37,8 @@ class MlflowServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        command, environment = server_command("127.0.0.1", self.port, self.folder)
+        backend = f"sqlite:///{self.folder / 'mlflow.db'}"
+        command, environment = server_command("127.0.0.1", self.port, self.folder, backend)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, env={**os.environ, **environment}, stdout=log, stderr=log, start_new_session=True
@@ -118,6 +119,34 @@ class Database:
         """Stop it, cutting its connections."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
+class Proxy:
+    """An nginx that adds TLS, configured by a ``server`` block; raises pytest's skip where it is missing."""
+
+    def __init__(self, folder: Path, block: str) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.skip("nginx is not installed (apt-get install nginx-light)")
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = [f"{kind}_temp_path {folder / kind};" for kind in kinds]
+        text = "\n".join(["daemon off; events {} http {", "access_log off;", *places, block, "}"])
+        (folder / "nginx.conf").write_text(text)
+        pid, log = folder / "nginx.pid", folder / "nginx.log"
+        options = ["-p", str(folder), "-e", str(log), "-c", str(folder / "nginx.conf"), "-g", f"pid {pid};"]
+        self._command = [program, *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(self._command, start_new_session=True)
+
+    def stop(self) -> None:
+        """Stop it, cutting its connections."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(START_SECONDS)
             self._process = None
 

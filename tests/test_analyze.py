@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attack_runs import attack_run
+from attack_runs import attack_run, train_run
 
 from rmer.errors import UserError
 from rmer.stages.analyze import Analysis, analyze
@@ -169,8 +169,10 @@ def test_the_same_runs_are_analysed_once(imported: Store, published: Analysis) -
 
 
 def select(store: Store, study: str, *, allow_mixed: bool = False, **params: Any) -> list[Selected]:
-    tags = AnalyzeParams(**params).tags()
-    return select_attack_runs(store, tags, study=study, systems=[], allow_mixed=allow_mixed)
+    chosen = AnalyzeParams(**params)
+    return select_attack_runs(
+        store, chosen.tags(), study=study, systems=[], where=chosen.settings(), allow_mixed=allow_mixed
+    )
 
 
 def names(selected: list[Selected]) -> list[str]:
@@ -200,9 +202,116 @@ def test_refuses_to_mix_unless_narrowed_or_told(store: Store, study: str, name: 
 def test_refuses_to_mix_settings_of_one_attack(store: Store, study: str) -> None:
     attack_run(store, study, "A2E", cfg_steps=40, cfg_device="cpu")
     attack_run(store, study, "A2M2E", cfg_steps=10, cfg_device="cuda")
-    with pytest.raises(UserError, match=r"not alike: steps: 10 \(1 runs\), 40 \(1 runs\)\."):
+    with pytest.raises(UserError) as caught:
         select(store, study)
+    assert str(caught.value) == (
+        f"{store.name}: the attack runs found are not alike: steps: 10 (1 runs), 40 (1 runs). Narrow with "
+        "where=steps=10; allow_mixed=true compares them side by side"
+    )
+    assert names(select(store, study, where="steps=10")) == ["A2M2E"]
     assert names(select(store, study, allow_mixed=True)) == ["A2E steps 40", "A2M2E steps 10"]
+
+
+def test_a_setting_that_some_runs_lack_is_a_difference(store: Store, study: str) -> None:
+    attack_run(store, study, "A2E")
+    attack_run(store, study, "A2M2E", cfg_momentum=0.9)
+    with pytest.raises(UserError, match=r"momentum: \(none\) \(1 runs\), 0\.9 \(1 runs\)"):
+        select(store, study)
+    assert names(select(store, study, where="momentum=(none)")) == ["A2E"]
+
+
+def test_settings_of_each_attack_are_compared_where_attacks_are_mixed(store: Store, study: str) -> None:
+    for seed, steps in ((1, 40), (2, 10)):
+        attack_run(store, study, "A2E", seed, cfg_steps=steps)
+        attack_run(store, study, "A2E", seed, attack="apgd", cfg_steps=100)
+    assert names(select(store, study, allow_mixed=True)) == [
+        "A2E apgd steps 100", "A2E apgd steps 100", "A2E pgd steps 10", "A2E pgd steps 40",
+    ]  # fmt: skip
+
+
+def trained_and_attacked(store: Store, study: str, system: str, seed: int, **training: Any) -> None:
+    attack_run(store, study, system, seed, train_run_id=train_run(store, study, system, seed, **training))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ({"weight_decay": 0.1}, {"weight_decay": 0.2}, "weight_decay: 0.1 (1 runs), 0.2 (1 runs)"),
+        ({}, {"weight_decay": 0.2}, "weight_decay: (none) (1 runs), 0.2 (1 runs)"),
+        ({"lr": 0.1}, {"lr": 0.2}, "lr: 0.1 (1 runs), 0.2 (1 runs)"),
+        ({"emotion_weight": 1}, {"emotion_weight": 0.5}, "emotion_weight: 0.5 (1 runs), 1 (1 runs)"),
+        ({"drop_last": True}, {}, "drop_last: false (1 runs), true (1 runs)"),
+    ],
+)
+def test_seeds_of_different_trainings_are_not_pooled(
+    store: Store, study: str, first: dict[str, Any], second: dict[str, Any], found: str
+) -> None:
+    for seed, training in enumerate((first, second), start=1):
+        trained_and_attacked(store, study, "A2E", seed, **training)
+    name, value = found.split(": ")[0], str(second.get(found.split(": ")[0], "false"))
+    with pytest.raises(UserError) as caught:
+        select(store, study)
+    assert str(caught.value) == (
+        f"{store.name}: the attack runs found are not alike: training.{found}. Narrow with "
+        f"where=training.{name}={value}; allow_mixed=true compares them side by side"
+    )
+    (kept,) = select(store, study, where=f"training.{name}={value}")
+    assert kept.seed == "2"
+    assert len(set(names(select(store, study, allow_mixed=True)))) == 2, "not two seeds of one system"
+
+
+def test_systems_of_different_trainings_are_not_compared(store: Store, study: str) -> None:
+    trained_and_attacked(store, study, "A2E", 1)
+    trained_and_attacked(store, study, "A2M2E", 1, weight_decay=0.1)
+    with pytest.raises(UserError, match=r"training\.weight_decay: \(none\) \(1 runs\), 0\.1 \(1 runs\)"):
+        select(store, study)
+
+
+def test_adversarially_trained_systems_agree_in_how(store: Store, study: str) -> None:
+    trained_and_attacked(store, study, "aA2E", 1)
+    trained_and_attacked(store, study, "aA2B2E", 1, adversarial_epsilon=0.05)
+    with pytest.raises(UserError, match=r"not alike: training\.adversarial_epsilon: 0\.02 \(1 runs\), 0\.05"):
+        select(store, study)
+
+
+def test_what_makes_a_system_or_a_seed_is_no_difference_of_training(store: Store, study: str) -> None:
+    systems = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2M2E", "placebo")
+    for system in systems:
+        for seed in (1, 2):
+            trained_and_attacked(store, study, system, seed)
+    assert sorted(set(names(select(store, study)))) == sorted(systems)
+
+
+def test_of_a_deleted_training_counts_what_the_attack_run_says(store: Store, study: str) -> None:
+    attack_run(store, study, "A2E", 1, cfg_training="epochs 1, lr 0.1")
+    attack_run(store, study, "A2E", 2, cfg_training="epochs 2, lr 0.1")
+    with pytest.raises(UserError, match=r"not alike: training: epochs 1, lr 0\.1 \(1 runs\), epochs 2"):
+        select(store, study)
+    assert [item.seed for item in select(store, study, where="training=epochs 2, lr 0.1")] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("steps=11", "no attack run found has steps=11. Its values are 40"),
+        ("stepz=40", "no attack run found has a setting stepz. Known are momentum, steps"),
+    ],
+)
+def test_settings_that_no_run_has(store: Store, study: str, where: str, message: str) -> None:
+    attack_run(store, study, cfg_momentum=0.9)
+    with pytest.raises(UserError) as caught:
+        select(store, study, where=where)
+    assert str(caught.value) == f"{store.name}: {message}"
+
+
+def test_settings_are_named_with_values() -> None:
+    where = AnalyzeParams(where="loss=l1,mse, epsilons=0.01,0.02,steps=40").settings()
+    assert where == {"loss": "l1,mse", "epsilons": "0.01,0.02", "steps": "40"}
+    with pytest.raises(UserError) as caught:
+        AnalyzeParams(where="40")
+    assert str(caught.value) == (
+        "parameter where: '40' names no settings. Give them as name=value, separated by commas"
+    )
 
 
 def test_refuses_a_system_and_seed_that_occur_twice(store: Store, study: str) -> None:
@@ -262,14 +371,6 @@ def test_a_model_without_a_seed_counts_as_one(store: Store, study: str) -> None:
     store.set_tags(attack_run(store, study, "my-model"), {Tag.SEED: ""})
     systems = analyze(store, AnalyzeParams(study=study)).systems
     assert systems[["system", "seeds"]].to_numpy().tolist() == [["my-model", 1]]
-
-
-def test_an_unusable_table_names_its_run(store: Store, study: str) -> None:
-    run_id = attack_run(store, study)
-    path = store.download(run_id, "adversaries/clips.csv")
-    path.write_text(path.read_text().replace("clean_tender", "cleaned"))
-    with pytest.raises(UserError, match=f"run {run_id}: lacks clean_tender"):
-        analyze(store, AnalyzeParams(study=study))
 
 
 def test_published_runs_keep_their_report_and_gain_the_corrected_comparison(published: Analysis) -> None:

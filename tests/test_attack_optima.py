@@ -29,7 +29,7 @@ from rmer.attacks.threat import Threat, steepest
 from rmer.errors import UserError
 
 # Each attack with steps enough to forget its random start.
-ATTACKS = [SingleStep(), PGD(steps=90), APGD(steps=60)]
+ATTACKS = [SingleStep(), PGD(steps=90), APGD(steps=60, restarts=1)]
 LOSSES: list[Objective] = [ErrorObjective("l1"), ErrorObjective("mse"), OutputObjective(), SignsObjective()]
 NORMS = [("linf", 1), ("l2", 2)]
 EPSILON = 0.01
@@ -199,7 +199,7 @@ def test_joint_correlation_of_one_output(attack: Attack, norm: str, dual: int) -
     assert reached == pytest.approx(optimum, abs=1e-6 if attack.name == "apgd" else 1e-3)
 
 
-@pytest.mark.parametrize("inner", [PGD(steps=40), APGD(steps=20), SingleStep()], ids=named)
+@pytest.mark.parametrize("inner", [PGD(steps=40), APGD(steps=20, restarts=1), SingleStep()], ids=named)
 @pytest.mark.parametrize(("norm", "dual"), NORMS)
 def test_minimal_perturbation(inner: APGD | PGD | SingleStep, norm: str, dual: int) -> None:
     model, inputs = linear_regressor(1, CELLS), spectrograms(4)
@@ -226,7 +226,7 @@ def test_minimal_perturbation_of_several_outputs() -> None:
     model, inputs = linear_regressor(8, CELLS), spectrograms(3)
     labels = model(inputs)["output"].detach() + 5.0
     mean = -model.weights.detach().mean(0)
-    attack = MinimalPerturbation(0.1, APGD(10, (ErrorObjective("l1"),)), bisections=26)
+    attack = MinimalPerturbation(0.1, APGD(10, (ErrorObjective("l1"),), restarts=1), bisections=26)
     found = attack(model, inputs, labels, Threat("linf", 0.5)).columns["minimal_epsilon"]
     assert found.tolist() == pytest.approx([0.1 / float(mean.abs().sum())] * 3, abs=1e-6)
 
@@ -242,4 +242,4 @@ def test_minimal_perturbation_of_several_outputs() -> None:
 )
 def test_searches_for_nothing_are_refused(growth: float, bisections: int, losses: tuple[Objective]) -> None:
     with pytest.raises(UserError):
-        MinimalPerturbation(growth, APGD(5, losses), bisections)
+        MinimalPerturbation(growth, APGD(5, losses, restarts=1), bisections)

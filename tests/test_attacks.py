@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 from networks import linear_regressor
-from regressors import spectrograms, trained
+from regressors import SmallNetwork, labels_before_a_hit, spectrograms, trained
 from torch import Tensor
 
 from rmer.attacks.apgd import APGD
@@ -35,6 +36,7 @@ from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 
 FRAMES, BANDS = 6, 10
+pytestmark = pytest.mark.rounding
 
 
 def clips(count: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -53,8 +55,8 @@ def attacks(targets: int) -> list[Attack]:
         APGD(steps=5, losses=every, restarts=5),
         Square(queries=6),
         *(Noise(kind, draws=2) for kind in KINDS),
-        MinimalPerturbation(1e-6, APGD(3), bisections=3),
-        Transfer(surrogate, APGD(3)),
+        MinimalPerturbation(1e-6, APGD(3, restarts=1), bisections=3),
+        Transfer(surrogate, APGD(3, restarts=1)),
         BridgeAttack(max_iters=6),
         PublishedAttack(max_iters=6),
     ]
@@ -85,11 +87,12 @@ def test_a_clip_meets_the_same_fate_alone_and_in_a_batch(attack: Attack, norm: s
 @each
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_budget_and_box_hold_on_the_saved_arrays(attack: Attack, norm: str) -> None:
-    network, inputs, labels = trained(0)
+    network, inputs, _ = trained(0)
     floor, ceiling = torch.full((10,), -0.9), torch.full((10,), 0.9)
     inputs = inputs[:6].clamp(min=-0.9)  # silence is the floor; some clips exceed the ceiling
+    labels = labels_before_a_hit(FrozenNetwork(network).predict(inputs)["output"])
     radii = torch.tensor([0.0, 0.001, 0.1, 0.3, 1.0, 3.0], dtype=torch.float64)
-    result = attack(network, inputs, labels[:6], Threat(norm, radii, floor, ceiling), seed=4)  # type: ignore[arg-type]
+    result = attack(network, inputs, labels, Threat(norm, radii, floor, ceiling), seed=4)  # type: ignore[arg-type]
     sizes = result.linf if norm == "linf" else result.l2
     if not attack.enforced:
         assert result.violations.any(), "the published attack knows no budget"
@@ -102,6 +105,17 @@ def test_budget_and_box_hold_on_the_saved_arrays(attack: Attack, norm: str) -> N
     assert bool((sizes <= radii + 1e-6).all()), "up to the rounding of x + delta in float32"
     assert float(sizes[0]) == 0.0
     assert float(sizes.max()) > 0.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_before_a_hit_are_hit_by_any_network(seed: int) -> None:
+    torch.manual_seed(seed)
+    network, inputs = SmallNetwork().eval(), torch.randn(6, 1, 12, 10)
+    outputs = FrozenNetwork(network).predict(inputs)["output"]
+    labels = labels_before_a_hit(outputs)
+    assert correlation(outputs, labels).tolist() == pytest.approx([0.9001] * 6, abs=2e-5)
+    result = PublishedAttack(max_iters=6)(network, inputs, labels, Threat("linf", 0.001))
+    assert bool((result.linf > 0).all()), "each clip is moved"
 
 
 @each
@@ -137,7 +151,9 @@ def test_any_number_of_outputs(targets: int) -> None:
             assert bool((found >= clean - 1e-6).all())
 
 
-@pytest.mark.parametrize("attack", [*ATTACKS, APGD(4, (CorrelationObjective(),))], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS, APGD(4, (CorrelationObjective(),), restarts=1)], ids=lambda a: a.name
+)
 def test_a_constant_model_is_no_error(attack: Attack) -> None:
     model = linear_regressor(8, 120)
     model.weights.data.zero_()
@@ -151,7 +167,9 @@ def test_one_constant_output_does_not_stop_a_joint_attack() -> None:
     model.weights.data[1] = 0.0
     labels = torch.rand(6, 3, dtype=torch.float64)
     before = correlation_over_clips(model(inputs)["output"].detach(), labels)
-    found = APGD(20, (CorrelationObjective(),))(model, inputs, labels, Threat("linf", 0.05)).adversaries
+    found = APGD(20, (CorrelationObjective(),), restarts=1)(
+        model, inputs, labels, Threat("linf", 0.05)
+    ).adversaries
     assert float(correlation_over_clips(model(found)["output"].detach(), labels)) < float(before) - 0.1
 
 
@@ -213,11 +231,11 @@ def test_an_adversary_that_is_not_a_number_is_a_violation() -> None:
     assert Threat("linf", 1.0).violations(inputs, adversaries).tolist() == [False, True]
 
 
-@pytest.mark.parametrize("attack", [PGD(steps=10), APGD(steps=10)], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [PGD(steps=5), APGD(steps=5, restarts=1)], ids=lambda attack: attack.name)
 def test_gradients_in_bf16_find_adversaries_as_strong_and_scores_stay_fp32(attack: Attack) -> None:
     torch.manual_seed(3)
     network = build_network("bottleneck").eval()
-    inputs, labels, threat = torch.randn(3, 1, 32, 149), torch.rand(3, 8), Threat("linf", 0.05)
+    inputs, labels, threat = torch.randn(2, 1, 32, 149), torch.rand(2, 8), Threat("linf", 0.05)
     frozen = FrozenNetwork(network, precision="bf16")
     exact = attack(FrozenNetwork(network), inputs, labels, threat)
     reduced = attack(frozen, inputs, labels, threat)
@@ -246,6 +264,18 @@ def test_finished_batches_are_not_attacked_again(attack: Attack, tmp_path: Path)
     if attack.name != "transfer":  # which asks its surrogate
         assert network.gradients - before[0] == whole.gradients // 3
         assert network.forwards - before[1] == whole.forwards // 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:99], lambda c: c[: len(c) // 2] + b"x" + c[len(c) // 2 + 1 :]]
+)
+def test_a_damaged_batch_is_attacked_again(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    model, inputs, labels = trained(0, dtype=torch.float64)
+    problem = (FrozenNetwork(model), inputs[:4], labels[:4], Threat("linf", 0.1))
+    whole = PGD(2)(*problem, batch_size=2, resume=tmp_path)
+    file = sorted(tmp_path.iterdir())[1]
+    file.write_bytes(damage(file.read_bytes()))
+    assert torch.equal(PGD(2)(*problem, batch_size=2, resume=tmp_path).adversaries, whole.adversaries)
 
 
 def test_bridge_keeps_the_published_rule_inside_the_budget() -> None:

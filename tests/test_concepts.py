@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rmer.data.csv_tables import read_table
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
@@ -41,7 +42,6 @@ from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
-from rmer.tracking.downloads import read_table
 
 
 @pytest.fixture
@@ -270,11 +270,11 @@ def test_layer_and_model_come_back_from_their_files(tmp_path: Path) -> None:
     model = random_model()
     model.layer.table().to_csv(tmp_path / "weights.csv", index=False)
     clip_table(model).to_csv(tmp_path / "clips.csv", index=False)
-    layer = ConceptLayer.from_table(read_table(tmp_path / "weights.csv"))
+    layer = ConceptLayer.from_table(read_table(tmp_path / "weights.csv", where="weights"))
     assert (layer.emotions, layer.concepts) == (EMOTIONS, CONCEPTS)
     np.testing.assert_array_equal(layer.weights, model.layer.weights)
     np.testing.assert_array_equal(layer.bias, model.layer.bias)
-    again = AttackedConcepts.from_table(read_table(tmp_path / "clips.csv"), layer)
+    again = AttackedConcepts.from_table(read_table(tmp_path / "clips.csv", where="clips"), layer)
     assert again.clips == model.clips
     for name in ("labels", "rated", "clean", "adversarial"):
         np.testing.assert_array_equal(getattr(again, name), getattr(model, name))

@@ -55,7 +55,7 @@ LOOPS: dict[str, Callable[[int], Attack]] = {
     "pgd, joint": lambda steps: PGD(steps, losses=JOINT),
     "pgd, steering": lambda steps: PGD(steps, losses=STEERED),
     "apgd": lambda steps: APGD(steps, ERRORS, restarts=3),
-    "apgd, joint": lambda steps: APGD(steps, JOINT),
+    "apgd, joint": lambda steps: APGD(steps, JOINT, restarts=1),
     "square": lambda steps: Square(1 + steps),
 }
 each_norm = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -98,7 +98,7 @@ def test_noise_is_sent_once_a_draw(kind: str, norm: Norm) -> None:
 @each_norm
 def test_no_bisection_waits_but_for_the_start_of_its_search(norm: Norm) -> None:
     def found(steps: int, bisections: int) -> int:
-        attack = MinimalPerturbation(0.1, APGD(steps), bisections)
+        attack = MinimalPerturbation(0.1, APGD(steps, restarts=1), bisections)
         frozen = network()
         posed = problem(frozen, norm)
         with crossings() as sent:
@@ -112,8 +112,8 @@ def test_a_transfer_on_one_device_waits_no_more_than_its_attack() -> None:
     frozen = network()
     posed = problem(frozen, "linf")
     with crossings() as found:
-        Transfer(frozen, APGD(3)).run(frozen, posed)
-    assert len(found) == len(sent(APGD(3)))
+        Transfer(frozen, APGD(3, restarts=1)).run(frozen, posed)
+    assert len(found) == len(sent(APGD(3, restarts=1)))
 
 
 def test_every_attack_is_held_to_it() -> None:

@@ -34,13 +34,14 @@ from rmer.stages.attack import attack, victims_of
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.demo_data import DemoParams, make_demo_data
 from rmer.stages.estimate import describe_attack
+from rmer.stages.models import digest_of
 from rmer.stages.plan import StudyParams, make_plan
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.stages.study import run_study
 from rmer.stages.train import TrainParams, train
 from rmer.systems.network import build_network, load_checkpoint
 from rmer.systems.prediction import predict
-from rmer.tracking import Artifact, Origin, Stage, Store, Tag, connect
+from rmer.tracking import Artifact, Origin, RunSpec, Stage, Store, Tag, connect
 
 TINY = {
     "clips": "16",
@@ -154,6 +155,7 @@ def test_lineage_leads_from_attack_to_data_and_back(study: tuple[Store, str]) ->
         assert trained.tags[Tag.DATASET_RUN_ID] == attacked.tags[Tag.DATASET_RUN_ID] == dataset.run_id
         assert attacked.tags[Tag.DATASET] == dataset.tags[Tag.DATASET]
         assert trained.tags[Tag.SEED] == attacked.tags[Tag.SEED] == "6"
+        assert trained.tags[Tag.WEIGHTS] == attacked.params["cfg.model"]
 
 
 @pytest.mark.parametrize("system", ["A2E", "A2M2E", "aA2E"])
@@ -380,6 +382,8 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     torch.save(build_network("plain").state_dict(), tmp_path / "a2e.pt")
     params = AttackParams(attack="suite", model_uri=str(tmp_path / "a2e.pt"), precision="bf16", device="cpu")
     price = describe_attack(store, params)
+    twin = {Tag.SYSTEM: "aA2E", Tag.SEED: "6", Tag.WEIGHTS: digest_of(tmp_path / "a2e.pt")}
+    store.perform(RunSpec(Stage.TRAIN, "aA2E s6", {"system": "aA2E"}, twin), lambda run: None)
     (outcome,) = attack(store, params)
     table = store.read_table(outcome.run_id, Artifact.PRECISION)
     assert table["epsilon"].tolist() == [0.002, 0.01]
@@ -392,6 +396,8 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     checks = store.read_table(outcome.run_id, Artifact.SANITY).set_index("check")
     value = max(table["mae_loss"].max(), table["mae_clipped_loss"].max())
     assert checks.loc["reduced_search_as_strong", "value"] == pytest.approx(value)
+    twins = checks.loc["weights_of_no_other_system"]
+    assert (twins["value"], str(twins["passed"]), twins["detail"]) == (1, "False", "aA2E s6")
     # Two starts on the error and one on the correlation, of three steps; controls are no part of it.
     assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3)
     attacks = build_attacks(params, EMOTIONS, (), None)
@@ -405,8 +411,29 @@ def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path)
     for seed, epochs in ((6, 1), (21, 2)):
         train(store, TrainParams(system="A2E", seed=seed, epochs=epochs, device="cpu"))
     attack(store, AttackParams(max_iters=1, system="A2E"))
-    with pytest.raises(UserError, match="training: epochs 1"):
+    with pytest.raises(UserError, match=r"not alike: training\.epochs: 1 \(1 runs\), 2 \(1 runs\)\. Narrow"):
         analyze(store, AnalyzeParams())
+
+
+def test_an_attack_without_a_study_joins_none_and_leaves_finished_studies_as_they_are(
+    tmp_path: Path, demo: Path
+) -> None:
+    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared(store, demo, study="done")
+    train(store, TrainParams(system="A2E", epochs=1, device="cpu", study="done"))
+    (inside,) = attack(store, AttackParams(attack="pgd", steps=1, study="done"))
+    (outside,) = attack(store, AttackParams(attack="pgd", steps=2))
+    assert store.get(inside.run_id).tags[Tag.STUDY] == "done"
+    assert Tag.STUDY not in store.get(outside.run_id).tags
+    analysed = analyze(store, AnalyzeParams(study="done")).tables["runs"]
+    assert analysed["run_id"].tolist() == [inside.run_id]
+    with pytest.raises(
+        UserError, match=r"steps: 1 \(1 runs\), 2 \(1 runs\)\. Narrow with where=steps=2 or study"
+    ):
+        analyze(store, AnalyzeParams())
+    assert analyze(store, AnalyzeParams(where="steps=2")).tables["runs"]["run_id"].tolist() == [
+        outside.run_id
+    ]
 
 
 def test_a_study_name_stands_for_one_set_of_settings(tmp_path: Path, demo: Path) -> None:

@@ -154,32 +154,6 @@ def test_a_grid_file_is_read_and_overridden(tmp_path: Path) -> None:
     assert (list(grid.models), list(grid.attacks)) == (["A2M2E s6", "A2M2E s21"], ["bridge"])
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({}, "grid: is empty"),
-        ({"grid": "absent.yaml"}, "absent.yaml: cannot be read"),
-        ({"train": "{seed: [6"}, "parameter train: is not YAML"),
-        ({"train": "seed=6"}, "'seed=6' holds no parameters"),
-        ({"train": "{seeds: [6]}"}, "unknown parameter seeds"),
-        ({"train": "{seed: [six]}"}, "parameter seed: 'six' is not a whole number"),
-        ({"attack": "{attack: pgd, max_iters: 7}"}, "the pgd attack does not use it"),
-        ({"train": "{}", "attack": "{system: A2E}"}, "attack: system: chooses other models"),
-        ({"train": "!!python/object/apply:os.system ['true']"}, "is not YAML"),
-    ],
-)
-def test_bad_grids(params: dict[str, str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_grid(GridParams(**params))
-
-
-@pytest.mark.parametrize(("text", "message"), [("- a", "is no grid"), ("tran: {}", "unknown key tran")])
-def test_bad_grid_files(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "grid.yaml").write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_grid(GridParams(grid=str(tmp_path / "grid.yaml")))
-
-
 @pytest.mark.slow
 def test_a_worker_that_dies_costs_its_own_job_one_try(store: Store, tmp_path: Path) -> None:
     jobs = [light(1, "die once", tmp_path), light(2, "die", tmp_path), *(light(n) for n in range(3, 7))]

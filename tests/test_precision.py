@@ -34,7 +34,7 @@ EPSILONS = (0.05, 0.2, 2.0)
 ATTACK = APGD(3, (ErrorObjective("l1"), ErrorObjective("mse")), restarts=2)
 CHECK = CHECKS["reduced_search_as_strong"]
 linf = partial(Threat, "linf")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.rounding]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -23,8 +24,10 @@ from rmer.data.collection import collect
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.frontend import File2Spect, audio2spect
 from rmer.data.preparation import prepare
+from rmer.data.soundness import Soundness
 from rmer.data.spectrograms import compute_spectrograms
 from rmer.data.splits import largest_difference
+from rmer.data.survey import survey
 from rmer.errors import DataErrors, UserError
 from rmer.stages.preprocess import PreprocessParams, preprocess
 from rmer.tracking import RunRecord, Store, connect
@@ -69,7 +72,7 @@ def root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def params(root: Path, **values: object) -> PreprocessParams:
-    given = {"soundtracks_dir": str(root), "frames": FRAMES, "workers": 1} | values
+    given = {"soundtracks_dir": str(root), "frames": FRAMES, "workers": 1, "min_seconds": 0.5} | values
     return PreprocessParams.from_mapping(given)
 
 
@@ -129,7 +132,11 @@ def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) 
     for number in (1, 4, 10):
         (renamed / "Set1" / f"{number:03d}.mp3").rename(renamed / "Set1" / f"{number}.mp3")
     first, second = (
-        prepare(collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1).dataset
+        prepare(
+            survey(
+                collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1, min_seconds=0.5
+            )
+        )
         for folder in (root, renamed)
     )
     assert first.clips["file"].tolist() != second.clips["file"].tolist()
@@ -213,6 +220,64 @@ def test_every_bad_clip_is_named_at_once_and_the_others_are_kept(store: Store, r
     assert len(dataset) == CLIPS
 
 
+def test_copies_of_a_recording_are_kept_together_and_told(
+    store: Store, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, _ = run_of(store, root)
+    assert "cfg.duplicates" not in plain.params
+    warnings = (store.download(plain.run_id, "dataset") / "warnings.txt").read_text().splitlines()
+    assert [line for line in warnings if "recording" in line] == []
+    samples, rate = soundfile.read(root / "Set1" / "001.mp3")
+    soundfile.write(root / "Set1" / "002.mp3", samples / 2, rate, bitrate_mode="CONSTANT")
+    edit(root / "set1_tracklist.csv", "3,Happy,Album 3", "3,Happy,Album 9")
+    record, dataset = run_of(store, root)
+    clips = dataset.clips.set_index("clip")
+    assert clips.loc["001", "split_album"] == clips.loc["002", "split_album"]
+    assert clips.loc["001", "album"] != clips.loc["002", "album"]
+    folder = store.download(record.run_id, "dataset")
+    table = pd.read_csv(folder / "duplicates.csv", dtype=str)
+    assert table[["first", "second"]].to_numpy().tolist() == [["001", "002"]]
+    torn = {clips.loc["001", "split_published"], clips.loc["002", "split_published"]}
+    warnings = (folder / "warnings.txt").read_text().splitlines()
+    (told,) = [line for line in warnings if line.startswith("clips 001 and 002")]
+    assert told.startswith("clips 001 and 002 are the same recording, rated differently: valence 0.2/0.3, ")
+    count = f"split published: {len(torn) - 1} of 1 pair of duplicates"
+    assert [line for line in warnings if line.startswith(count)]
+    assert f"Note: {told}." in record.tags["mlflow.note.content"]
+    assert f"Note: {told}\n" in capsys.readouterr().err
+    assert record.metrics["preprocess/duplicates"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: re.sub(r"(?m)^(\d+),[\d.]+,", r"\1,5.00,", text),
+            "valence has the same rating for all clips, and no correlation: leave it out of targets",
+        ),
+    ],
+)
+def test_labels_that_say_nothing_are_refused(
+    store: Store, root: Path, change: Callable[[str], str], message: str
+) -> None:
+    ratings = root / "mean_ratings_set1.csv"
+    ratings.write_text(change(ratings.read_text()))
+    with pytest.raises(DataErrors) as caught:
+        preprocess(store, params(root))
+    assert caught.value.problems == (message,)
+
+
+def test_one_album_for_all_cannot_be_split(store: Store, root: Path) -> None:
+    tracks = root / "set1_tracklist.csv"
+    tracks.write_text(re.sub(r"Album \d", "One", tracks.read_text()))
+    with pytest.raises(DataErrors) as caught:
+        preprocess(store, params(root))
+    assert caught.value.problems == (
+        "all clips are of 1 album (One): the album split needs 3; name more, or leave the track list out, "
+        "and only the published split is made",
+    )
+
+
 def test_label_problems_and_missing_clips_come_before_any_run(store: Store, root: Path) -> None:
     before = runs(store)
     edit(root / "mean_ratings_set1.csv", "\n5,", "\n5,nan,")
@@ -256,11 +321,23 @@ def test_processes_give_what_one_gives_and_progress_is_shown(
     assert f"{CLIPS}/{CLIPS}" in capfd.readouterr().err
 
 
-def test_damaged_cache_is_computed_again(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: content[:999],
+        lambda content: content[:-32],  # as an older version wrote it
+        lambda content: content[:-1000] + bytes(4) + content[-996:],
+        lambda content: b"PK\x03\x04" + content,
+        lambda content: b"",
+    ],
+)
+def test_damaged_cache_is_computed_again(
+    root: Path, tmp_path: Path, damaged: Callable[[bytes], bytes]
+) -> None:
     files = sorted((root / "Set1").iterdir())[:3]
     first = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
     expected = np.array(first[1].load())
-    first[1].path.write_bytes(first[1].path.read_bytes()[:999])
+    first[1].path.write_bytes(damaged(first[1].path.read_bytes()))
     again = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
     assert [item.computed for item in again] == [False, True, False]
     np.testing.assert_array_equal(again[1].load(), expected)
@@ -276,7 +353,7 @@ def test_cache_that_cannot_be_written_is_named(root: Path, tmp_path: Path) -> No
 class DeadlyDecoder(File2Spect):
     """A decoder that takes its process with it."""
 
-    def __call__(self, path: Path) -> np.ndarray:
+    def with_soundness(self, path: Path) -> tuple[np.ndarray, Soundness]:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
@@ -288,13 +365,16 @@ def test_death_of_a_worker_is_reported(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_under_the_same_run(store: Store, root: Path, tmp_path: Path) -> None:
+def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
+    store: Store, root: Path, tmp_path: Path
+) -> None:
     for number in range(1, CLIPS + 1):
         write_clip(root / "Set1" / f"{number:03d}.mp3", number, 40)
     before = runs(store)
     code = (
         "import sys\nfrom rmer.stages.preprocess import *\nfrom rmer.tracking import connect\n"
-        f"preprocess(connect(sys.argv[1]), PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1))"
+        "preprocess(connect(sys.argv[1]), "
+        f"PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
     )
     command = [sys.executable, "-c", code, store.uri, str(root)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -307,6 +387,6 @@ def test_killed_in_the_middle_it_goes_on_under_the_same_run(store: Store, root: 
     killed.wait()
     outcome = preprocess(store, params(root))
     record = store.get(outcome.run_id)
-    assert outcome.resumed
+    assert not outcome.resumed
     assert 0 < record.metrics["preprocess/computed"] <= CLIPS - 2
     assert runs(store) == before + 1

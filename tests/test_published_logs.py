@@ -145,7 +145,7 @@ def test_line_of_a_cell_after_arrays_of_several_lines(clone: Path) -> None:
     [
         ("lr: 0.002\n", "", "setting lr is missing"),
         ("lr: 0.002", "lr: fast", "setting lr is 'fast', not float"),
-        ("sign: true", "sign: [", "hparams.yaml:12, column 1: not YAML"),
+        ("sign: true", "sign: [", "hparams.yaml: is not YAML (line 12, column 1: expected ',' or ']'"),
         ("sign: true", "sing: true", "unknown setting sing"),
         ("architecture: a2e", "architecture: a2m2e", "but this run is of 'a2e'"),
         ("model: 7470d", "model: ffff0", "but this run is of '7470d_2024-03-21_18-18-51'"),

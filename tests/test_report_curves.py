@@ -67,7 +67,7 @@ def test_a_curve_must_hold_the_clips_of_the_table() -> None:
         AttackedModel.from_table(
             clips, name="A2E", system="A2E", seed="0", run_id="r", curve=curve[curve["clip"] != "003"]
         )
-    with pytest.raises(UserError, match="curve of run r: lacks metric"):
+    with pytest.raises(UserError, match=r"tables/curve_clips\.csv of run r: lacks metric"):
         AttackedModel.from_table(
             clips, name="A2E", system="A2E", seed="0", run_id="r", curve=curve.drop(columns="metric")
         )

@@ -57,8 +57,8 @@ from rmer.evaluation.sweep import Point, predict
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
-CORRELATION = APGD(TIER.steps, (CorrelationObjective(),))
-pytestmark = pytest.mark.usefixtures("one_thread")
+CORRELATION = APGD(TIER.steps, (CorrelationObjective(),), restarts=1)
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.rounding]
 Fault = Callable[[Path, pytest.MonkeyPatch], Evaluation]
 FAULTS: list[Any] = []
 
@@ -173,6 +173,11 @@ def random_numbers_not_seeded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         rmer.attacks.base, "clip_generator", lambda seed, index: clip_generator(next(drawn), index)
     )
     return Evaluation.sound(folder)
+
+
+@caught_by("weights_of_no_other_system")
+def adversarial_training_that_never_acted(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, twins=("A2B2E s6",))
 
 
 @caught_by("labels_in_order", "clean_score_matches_training")

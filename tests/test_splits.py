@@ -12,7 +12,14 @@ import torch
 
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundtracks import inspect_ratings
-from rmer.data.splits import PARTS, album_split, largest_difference, published_split
+from rmer.data.splits import (
+    PARTS,
+    album_split,
+    grouped,
+    largest_difference,
+    part_column,
+    published_split,
+)
 from rmer.data.tracklist import inspect_tracklist
 from rmer.errors import UserError
 
@@ -100,6 +107,23 @@ def test_any_albums_split(sizes: list[int], constant: bool) -> None:
     parts = album_split(albums, labels)
     check_partition(parts, albums)
     assert np.isfinite(list(largest_difference(parts, labels).values())).all()
+
+
+def test_duplicates_join_albums_to_one_group() -> None:
+    albums = ["c", "b", "a", "c", "d", "e"]
+    assert grouped(albums, []) == albums
+    assert grouped(albums, [(0, 1)]) == ["b", "b", "a", "b", "d", "e"]
+    assert grouped(albums, [(0, 1), (4, 1), (2, 5)]) == ["b", "b", "a", "b", "b", "a"]
+
+
+def test_duplicates_lie_in_one_part() -> None:
+    rng = np.random.default_rng(0)
+    albums = [f"album {number}" for number in range(30)]
+    pairs = [(0, 29), (3, 17), (17, 22)]
+    parts = part_column(album_split(grouped(albums, pairs), rng.random((30, 2))), 30)
+    assert all(parts[first] == parts[second] for first, second in pairs)
+    apart = part_column(album_split(albums, rng.random((30, 2))), 30)
+    assert any(apart[first] != apart[second] for first, second in pairs)
 
 
 def test_equal_albums_give_the_shares_exactly() -> None:

@@ -19,6 +19,7 @@ from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
 NORMS = ["linf", "l2"]
+pytestmark = pytest.mark.rounding
 
 
 def test_the_share_of_a_square_is_halved_by_the_schedule_of_the_paper() -> None:
@@ -85,7 +86,7 @@ def test_stays_in_the_box_and_uses_what_it_leaves(norm: str) -> None:
     result = Square(80)(network, inputs, labels, threat)
     assert not result.violations.any()
     if norm == "l2":
-        assert float(result.l2.min()) > 0.9 * float(threat.epsilon)
+        assert float(result.l2.mean()) > 0.95 * float(threat.epsilon), "single clips may end with less"
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -96,7 +97,7 @@ def test_stronger_than_noise_and_weaker_than_gradients(norm: str) -> None:
         float(absolute_error(frozen.predict(result.adversaries)["output"], labels).mean())
         for result in (
             attack(frozen, inputs, labels, threat, batch_size=32)
-            for attack in (Noise("sign", draws=5), Square(200), APGD(20))
+            for attack in (Noise("sign", draws=5), Square(200), APGD(20, restarts=1))
         )
     )
     assert noise < square < apgd

@@ -48,7 +48,7 @@ def study(request: pytest.FixtureRequest) -> str:
 
 def select(store: Store, study: str, **params: str) -> list[Selected]:
     tags = AnalyzeParams(study=study, **params).tags()  # type: ignore[arg-type]
-    return select_attack_runs(store, tags, study=study, systems=[], allow_mixed=False)
+    return select_attack_runs(store, tags, study=study, systems=[], where={}, allow_mixed=False)
 
 
 def test_both_norms_of_a_suite_are_one_evaluation(store: Store) -> None:

@@ -27,7 +27,7 @@ from rmer.systems.frozen import FrozenNetwork
 EPSILONS = (0.02, 0.005, 0.01)
 L1 = (ErrorObjective("l1"),)
 # Ascending |error| may end on the wrong side of zero; the direction that a linear model predicts does not.
-ATTACKS = (APGD(30, (OutputObjective(),)), APGD(10, (CorrelationObjective(),)))
+ATTACKS = (APGD(30, (OutputObjective(),), restarts=1), APGD(10, (CorrelationObjective(),), restarts=1))
 linf = partial(Threat, "linf")
 l2 = partial(Threat.per_cell, "l2", cells=CELLS)
 
@@ -71,7 +71,7 @@ def test_warm_starts_are_added_to_cold_ones_and_told_apart(
 ) -> None:
     network, inputs, labels = linear
     # One step from a random start falls short of the optimum, from where the last budget ended it does not.
-    attacks = (APGD(1, L1),)
+    attacks = (APGD(1, L1, restarts=1),)
     cold = sweep(network, inputs, labels, attacks, EPSILONS, l2)
     warm = sweep(network, inputs, labels, attacks, EPSILONS, l2, warm=True)
     assert np.isnan([point.warm_wins for point in cold]).all()

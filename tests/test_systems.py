@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from rmer.errors import UserError
-from rmer.systems.catalogue import CATALOGUE, System, resolve
+from rmer.systems.catalogue import CATALOGUE, System, known_system, resolve
 from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network, load_checkpoint
@@ -45,19 +45,37 @@ def test_initialisation_is_kaiming_with_zero_linear_biases() -> None:
     assert network.preconcept_model.conv1[0].bias.any()
 
 
+A2E, A2M2E, PLACEBO = CATALOGUE["A2E"], CATALOGUE["A2M2E"], CATALOGUE["placebo"]
+
+
 @pytest.mark.parametrize(
     ("system", "name"),
     [
-        (System("plain"), "A2E"),
-        (System("bottleneck"), "A2B2E"),
-        (System("bottleneck", 0.5), "A2M2E"),
-        (System("bottleneck", 0.5, adversarial=True), "aA2M2E"),
-        (System("bottleneck", 0.3), "A2M2E w.3"),
-        (System("bottleneck", 0.0), "A2M2E w0"),
+        (A2M2E.varied(), "A2M2E"),
+        (A2M2E.varied(arch="plain"), "A2E"),
+        (A2E.varied(arch="bottleneck"), "A2M2E"),
+        (A2M2E.varied(task_loss_weight=1.0), "A2B2E"),
+        (A2M2E.varied(adversarial=True), "aA2M2E"),
+        (A2M2E.varied(task_loss_weight=0.3), "A2M2E w.3"),
+        (A2M2E.varied(task_loss_weight=0.0, adversarial=True), "aA2M2E w0"),
+        (PLACEBO.varied(task_loss_weight=0.7), "placebo w.7"),
+        (PLACEBO.varied(adversarial=True), "aplacebo"),
     ],
 )
-def test_systems_are_named_by_what_is_varied(system: System, name: str) -> None:
+def test_variations_are_named_by_what_is_varied(system: System, name: str) -> None:
     assert system.name == name
+    assert known_system(name) == (CATALOGUE.get(name.split(" ")[0]))
+
+
+def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
+    interpretable = [name for name, system in CATALOGUE.items() if system.interpretable]
+    black_boxes = [name for name, system in CATALOGUE.items() if system.black_box]
+    assert interpretable == ["A2M2E", "aA2M2E"]
+    assert black_boxes == ["A2E", "A2B2E", "aA2E", "aA2B2E"]
+    assert {name: system.parent for name, system in CATALOGUE.items() if system.adversarial} == {
+        "aA2E": "A2E", "aA2B2E": "A2B2E", "aA2M2E": "A2M2E",
+    }  # fmt: skip
+    assert known_system("aA2Mine") is None
 
 
 def test_groups_resolve_to_the_published_scripts() -> None:
@@ -68,9 +86,9 @@ def test_groups_resolve_to_the_published_scripts() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: System("plain", 0.5),
-        lambda: System("bottleneck", 1.5),
-        lambda: System("deep"),  # type: ignore[arg-type]
+        lambda: System("X", "plain", 0.5),
+        lambda: System("X", "bottleneck", 1.5),
+        lambda: System("X", "deep"),
         lambda: resolve("A2X"),
         lambda: resolve(" , "),
         lambda: resolve_device("cuda:99"),

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from model_archives import Records, change
 from torch import nn
 
 from rmer.errors import UserError
 from rmer.tracking.models import load_network, save_network
 
 PAYLOAD = "__import__('pathlib').Path('exploited').touch()"
-Records = dict[str, bytes]
 
 
 class Net(nn.Module):
@@ -73,17 +73,6 @@ def model(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
     return tmp_path / "model"
-
-
-def change(folder: Path, edit: Callable[[Records], None]) -> None:
-    """Rewrite the archive of a model with other records."""
-    path = folder / "data" / "model.pt2"
-    with zipfile.ZipFile(path) as archive:
-        records = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-    edit(records)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in records.items():
-            archive.writestr(f"model/{name}", content)
 
 
 def in_json(edit: Callable[[Any], None], record: str = "models/model.json") -> Callable[[Records], None]:
@@ -234,7 +223,6 @@ def no_json(records: Records) -> None:
         (a_compiled_library, "contains 'data/aotinductor"),
         (a_second_program, "contains 'models/other.json'"),
         (legacy_weights, "contains 'data/weights/model.pt'"),
-        (no_json, "cannot be read"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

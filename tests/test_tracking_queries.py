@@ -15,7 +15,7 @@ from servers import copy_fresh_sqlite
 from rmer.errors import UserError
 from rmer.tracking import Store, Tag, connect
 from rmer.tracking.liveness import is_alive, process_tags
-from rmer.tracking.locations import redacted, resolve_uri
+from rmer.tracking.locations import resolve_uri
 
 
 @pytest.fixture
@@ -106,9 +106,31 @@ def test_unusable_store_uris(uri: str) -> None:
         resolve_uri(uri)
 
 
-def test_passwords_are_not_shown() -> None:
-    assert redacted("postgresql://me:s3cret/@host:5432/db") == "postgresql://me:***@host:5432/db"
-    assert redacted("http://host:5000") == "http://host:5000"
+WRITE_SIGNS = "Write such signs of a password as %40 (@), %20 (blank), %22 (double quote), %3C (<), %3E (>)"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("postgresql://me:s3@cret@host/db", f"holds @ twice before the database's name. {WRITE_SIGNS}"),
+        ("http://me:s3 cret@host", f"holds a blank, a quote or an angle bracket. {WRITE_SIGNS}"),
+        ('postgresql://me:s3"cret@host/db', f"holds a blank, a quote or an angle bracket. {WRITE_SIGNS}"),
+        (
+            "http://host:5000?user=me&password=s3cret",
+            "a server's address has neither ? nor #. Give http://host:port, the login in "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+        (
+            "http://host:5000/#/experiments/1",
+            "a server's address has neither ? nor #. Give http://host:port, the login in "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        ),
+    ],
+)
+def test_addresses_that_could_show_their_password_are_refused(uri: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve_uri(uri)
+    assert str(caught.value) == f"the tracking store's address: {message}"
 
 
 def test_an_unwritable_or_broken_store_is_a_user_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, Best, ObjectiveAttack, check_search, search_passes
+from rmer.attacks.search import L1, MSE, Best, ObjectiveAttack, check_search, search_passes
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -31,13 +31,14 @@ class APGD(ObjectiveAttack):
     """
 
     steps: int = 100
-    losses: tuple[Objective, ...] = ERROR
-    restarts: int = 1
+    losses: tuple[Objective, ...] = (*L1, *MSE)
+    restarts: int = 2
 
     name: ClassVar[str] = "apgd"
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_search(self.steps, self.restarts, self.name)
 
     def passes(self, targets: int) -> Passes:

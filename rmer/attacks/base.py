@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import ClassVar, NamedTuple, final
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -197,9 +199,8 @@ class Attack(ABC):
             for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm):
                 clips = len(problem.inputs)
                 file = None if resume is None else resume / f"{first:05d}-{clips}.pt"
-                if file is not None and file.exists():
-                    part = Crafted(**torch.load(file, weights_only=True))
-                else:
+                part = None if file is None else _finished(file)
+                if part is None:
                     part = self._craft(network, problem)
                     if file is not None:
                         _save(part, file)
@@ -292,6 +293,16 @@ def clip_generator(seed: int, index: int) -> torch.Generator:
     """Return the random stream of the clip at place ``index``."""
     state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _finished(file: Path) -> Crafted | None:
+    """Return a finished batch; None where there is none, or its file is damaged, so that it is done again."""
+    try:
+        with ZipFile(file) as archive:
+            whole = archive.testzip() is None  # checksums, which torch does not look at
+        return Crafted(**torch.load(file, weights_only=True)) if whole else None
+    except (OSError, BadZipFile, RuntimeError, TypeError, ValueError, KeyError, EOFError, UnpicklingError):
+        return None
 
 
 def _save(part: Crafted, file: Path) -> None:

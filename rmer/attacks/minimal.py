@@ -11,8 +11,12 @@ from torch import Tensor
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Crafted, Passes, Problem, require_none
 from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.search import MSE
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
+
+# What is asked within each radius, unless something else is named.
+WITHIN_RADIUS = APGD(20, MSE, restarts=1)
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class MinimalPerturbation(Attack):
     is then the one of the whole epsilon.
     """
 
-    growth: float
-    inner: APGD | PGD | SingleStep
-    bisections: int = 12
+    growth: float = 0.1
+    inner: APGD | PGD | SingleStep = WITHIN_RADIUS
+    bisections: int = 10
 
     name: ClassVar[str] = "minimal"
     random: ClassVar[bool] = True

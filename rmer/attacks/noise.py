@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, Best, ObjectiveAttack
+from rmer.attacks.search import L1, Best, ObjectiveAttack
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -31,14 +31,15 @@ class Noise(ObjectiveAttack):
     is joint); a draw costs one forward pass a clip.
     """
 
-    kind: NoiseKind
-    draws: int = 1
-    losses: tuple[Objective, ...] = ERROR
+    kind: NoiseKind = "uniform"
+    draws: int = 10
+    losses: tuple[Objective, ...] = L1
 
     name: ClassVar[str] = "noise"
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in KINDS:
             raise UserError(
                 f"{self.kind!r} is no noise", where=self.name, mend=f"Use one of {', '.join(KINDS)}"

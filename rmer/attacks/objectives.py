@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, NamedTuple, cast
@@ -279,23 +281,39 @@ def objectives(
     """Return the objectives called ``names``: l1, mse, outputs, signs, corr, up:<name> or down:<name>.
 
     ``up`` and ``down`` take an emotion of ``targets`` or a concept of ``concepts``. The n-th ``outputs`` or
-    ``signs`` is the direction of rank n. Raises UserError for an unknown name, and for objectives that keep
-    different iterates and so cannot be restarts of one attack.
+    ``signs`` is the direction of rank n. Raises UserError for what :func:`check_losses` refuses and for a
+    name that the model does not have.
     """
-    found = [
+    check_losses(names)
+    return tuple(
         _objective(name, names[:place].count(name), targets, concepts) for place, name in enumerate(names)
-    ]
-    kinds = {objective.name if objective.name not in ERROR_LOSSES else "error" for objective in found}
-    if len(kinds) != 1:
+    )
+
+
+def check_losses(names: Sequence[str]) -> None:
+    """Raise UserError, before any model is known, for a name of no loss and for losses that do not mix."""
+    for name in names:
+        if name not in (*ERROR_LOSSES, "corr") and not STEERED.fullmatch(name):
+            raise UserError(
+                f"{name!r} is no loss",
+                where="parameter loss",
+                mend=f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before an emotion or concept",
+            )
+    require_one_metric({name: "mae" if name in ERROR_LOSSES else name for name in names})
+
+
+def require_one_metric(metrics: Mapping[str, str]) -> None:
+    """Raise UserError where losses (name -> main metric) keep different iterates, as no restarts may."""
+    if len(set(metrics.values())) != 1:
         raise UserError(
-            f"{', '.join(names) or 'nothing'} cannot be restarts of one attack: each keeps another iterate",
+            f"{', '.join(metrics) or 'nothing'} cannot be restarts of one attack: each keeps another iterate",
             where="parameter loss",
             mend=f"Give one of them, or several of {', '.join(ERROR_LOSSES)}",
         )
-    return tuple(found)
 
 
 ERROR_LOSSES = ("l1", "mse", "outputs", "signs")
+STEERED = re.compile("(up|down):.+")
 # More outputs have more combinations of signs than are worth comparing (2 ^ 12 = 4096).
 MOST_SIGNED = 12
 
@@ -310,15 +328,13 @@ def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[s
     if name in LOSSES:
         return ErrorObjective(cast(Literal["l1", "mse"], name))
     way, _, target = name.partition(":")
-    if way in ("up", "down"):
-        steer = partial(SteeringObjective, way=cast(Literal["up", "down"], way), target=target)
-        if target in targets:
-            return steer("output", targets.index(target))
-        if target in concepts:
-            return steer("c_prob", concepts.index(target))
+    steer = partial(SteeringObjective, way=cast(Literal["up", "down"], way), target=target)
+    if target in targets:
+        return steer("output", targets.index(target))
+    if target in concepts:
+        return steer("c_prob", concepts.index(target))
     raise UserError(
         f"{name!r} is no loss",
         where="parameter loss",
-        mend=f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before one of "
-        f"{', '.join((*targets, *concepts))}",
+        mend=f"Use up: or down: before one of {', '.join((*targets, *concepts))}",
     )

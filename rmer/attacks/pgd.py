@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, Best, ObjectiveAttack, check_search, search_passes
+from rmer.attacks.search import L1, MSE, Best, ObjectiveAttack, check_search, search_passes
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -26,7 +26,7 @@ class PGD(ObjectiveAttack):
 
     steps: int = 40
     relative_step: float = 0.25
-    losses: tuple[Objective, ...] = ERROR
+    losses: tuple[Objective, ...] = MSE
     restarts: int = 1
     keep: Literal["best", "last"] = "best"
 
@@ -34,6 +34,7 @@ class PGD(ObjectiveAttack):
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_search(self.steps, self.restarts, self.name)
 
     def passes(self, targets: int) -> Passes:
@@ -74,7 +75,7 @@ class PGD(ObjectiveAttack):
 class SingleStep(ObjectiveAttack):
     """One step to the border of the budget from the clean clip (Goodfellow et al., ICLR 2015)."""
 
-    losses: tuple[Objective, ...] = ERROR
+    losses: tuple[Objective, ...] = L1
 
     name: ClassVar[str] = "single_step"
 

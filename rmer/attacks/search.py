@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
-from rmer.attacks.objectives import ErrorObjective, Objective
+from rmer.attacks.objectives import ErrorObjective, Objective, require_one_metric
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
 
-ERROR = (ErrorObjective("mse"),)
+L1 = (ErrorObjective("l1"),)
+MSE = (ErrorObjective("mse"),)
 
 
 class ObjectiveAttack(Attack):
@@ -22,6 +23,9 @@ class ObjectiveAttack(Attack):
     """
 
     losses: tuple[Objective, ...]
+
+    def __post_init__(self) -> None:
+        require_one_metric({loss.name: loss.metric for loss in self.losses})
 
     @property
     def joint(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import ERROR, Best, ObjectiveAttack
+from rmer.attacks.search import L1, Best, ObjectiveAttack
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -39,12 +39,13 @@ class Square(ObjectiveAttack):
 
     queries: int = 1000
     p_init: float = 0.3
-    losses: tuple[Objective, ...] = ERROR
+    losses: tuple[Objective, ...] = L1
 
     name: ClassVar[str] = "square"
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.queries < 1:
             raise UserError("needs at least one query", where=self.name, mend="Raise queries")
         if not 0 < self.p_init <= 1:

@@ -111,7 +111,8 @@ class Threat:
         if self.norm == "linf":
             outside = (delta.abs() > radius + slack).flatten(1).any(1)
         else:
-            outside = l2_norms(delta) > radius.view(-1) + l2_norms(slack)
+            # The norm that a perturbation was scaled by is rounded as well, relative to itself.
+            outside = l2_norms(delta) > radius.view(-1) * (1.0 + ROUNDING) + l2_norms(slack)
         boxed = self._clip_to_box(x, adversary)
         return outside | ((boxed - adversary).abs() > slack).flatten(1).any(1) | ~_finite(adversary)
 

@@ -8,9 +8,14 @@ from typing import ClassVar
 
 from torch import nn
 
+from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.search import MSE
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
+
+# What the surrogate is attacked by, unless something else is named.
+ON_SURROGATE = APGD(100, MSE, restarts=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +32,7 @@ class Transfer(Attack):
     """
 
     surrogate: FrozenNetwork | nn.Module
-    inner: Attack
+    inner: Attack = ON_SURROGATE
 
     name: ClassVar[str] = "transfer"
     random: ClassVar[bool] = True

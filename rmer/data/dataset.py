@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rmer.data.csv_tables import unescaped, write_table
 from rmer.data.splits import PARTS, published_order
 from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
@@ -126,7 +127,7 @@ class Dataset:
         with whole(folder / CLIPS_FILE) as file:
             # In float64, because the shortest text of a float32 is another number when read back.
             wide = dict.fromkeys(self.clips.select_dtypes("float32").columns, np.float64)
-            self.clips.astype(wide).to_csv(file, index=False, lineterminator="\n")
+            write_table(self.clips.astype(wide), file)
         with whole(folder / DATASET_FILE) as file:
             file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -192,6 +193,7 @@ def fit_normalisation(clips: pd.DataFrame) -> Normalisation:
 
 def read_clip_table(path: Path) -> pd.DataFrame:
     """Read a clip table: text columns stay text, other columns come back as the exact numbers written."""
+    _require_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream))
@@ -202,45 +204,68 @@ def read_clip_table(path: Path) -> pd.DataFrame:
     if not rows or any(len(row) != len(rows[0]) for row in rows):
         raise UserError("is empty or has rows of unequal length", where=str(path), mend=_MEND)
     try:
+        names = [unescaped(cell) for cell in rows[0]]
         return pd.DataFrame(
-            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(rows[0])}
+            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(names)}
         )
-    except ValueError as error:
-        raise UserError(f"has a cell that is not a number ({error})", where=str(path), mend=_MEND) from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"has a cell that is not a number ({str(error)[:100]})", where=str(path), mend=_MEND
+        ) from error
 
 
 def _column(name: str, cells: list[str]) -> Any:
     if name in TEXT_COLUMNS:
-        return pd.Series(cells, dtype=object)
+        return pd.Series([unescaped(cell) for cell in cells], dtype=object)
     if name in INTEGER_COLUMNS:
         return np.array([int(cell) for cell in cells], np.int64)
     return np.array([float(cell) for cell in cells], np.float64)
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    _require_file(path)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         known = description["format"] == FORMAT
-        complete = all(key in description for key in ("digest", "emotions", "concepts", "frontend"))
+        complete = (
+            isinstance(description.get("digest"), str)
+            and isinstance(description.get("frontend"), dict)
+            and all(_are_names(description.get(key)) for key in ("emotions", "concepts"))
+        )
     except OSError as error:
         raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError("is not a description of a data set", where=str(path), mend=_MEND) from error
     if not (known and complete):
         raise UserError(f"is not a data set of format {FORMAT}", where=str(path), mend=_MEND)
     return dict(description)
 
 
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
 def _read_spectrograms(path: Path) -> FloatArray:
+    _require_file(path)
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
-    except (ValueError, EOFError) as error:
-        raise UserError(f"is not a whole array ({error})", where=str(path), mend=_MEND) from error
+    except (
+        Exception
+    ) as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
+        raise UserError(
+            f"is not a whole array ({type(error).__name__})", where=str(path), mend=_MEND
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         raise UserError("is not a float32 array", where=str(path), mend=_MEND)
     return array
+
+
+def _require_file(path: Path) -> None:
+    """Raise UserError for what exists but is no file: a folder, or a pipe, which would be waited for."""
+    if path.exists() and not path.is_file():
+        raise UserError("is not a file", where=str(path), mend=_MEND)
 
 
 def _problems(dataset: Dataset) -> list[str]:
@@ -256,8 +281,13 @@ def _problems(dataset: Dataset) -> list[str]:
         problems.append(f"spectrograms have {dataset.spectrograms.ndim} dimensions, not 3")
     elif len(dataset.spectrograms) != len(clips):
         problems.append(f"{len(dataset.spectrograms)} spectrograms but {len(clips)} clips")
-    if not missing and not np.isfinite(clips[targets].to_numpy(np.float64)).all():
+    if not missing and not _are_finite(clips[targets]):
         problems.append("labels are not all finite numbers")
     if not missing and clips["clip"].duplicated().any():
         problems.append("clip names occur twice")
     return problems
+
+
+def _are_finite(labels: pd.DataFrame) -> bool:
+    numbers = labels.select_dtypes("number")
+    return len(numbers.columns) == len(labels.columns) and bool(np.isfinite(numbers.to_numpy(float)).all())

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import SAMPLE_RATE, decode, decoder_version, missing_madmom, quantise, require_decoder
+from rmer.data.audio import (
+    SAMPLE_RATE,
+    decoder_version,
+    missing_madmom,
+    quantise,
+    read_signal,
+    require_decoder,
+    rounded,
+)
+from rmer.data.soundness import Soundness, measure
 from rmer.errors import UserError
 
 FPS = 31.3
@@ -39,7 +48,12 @@ class File2Spect:
     frontend: str = "madmom"
 
     def __call__(self, path: Path) -> FloatArray:
-        return audio2spect(self.frontend)(decode(path, self.decoder))
+        return self.with_soundness(path)[0]
+
+    def with_soundness(self, path: Path) -> tuple[FloatArray, Soundness]:
+        """Return the spectrogram and what was measured on the recording that it was made of."""
+        signal = read_signal(path, self.decoder)
+        return audio2spect(self.frontend)(rounded(signal.samples)), measure(signal)
 
     @property
     def version(self) -> str:

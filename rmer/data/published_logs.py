@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from rmer.data.dataset import EMOTIONS
-from rmer.errors import DataErrors, UserError
+from rmer.errors import DataErrors, UserError, shown
+from rmer.files import read_bytes
+from rmer.plain_yaml import parse_yaml
 
 LOG_COLUMNS = (
     "file",
@@ -162,7 +164,7 @@ def _read_run(folder: Path, run: str, system: str, seed: int) -> tuple[Published
     texts, problems = {}, []
     for name in ("hparams.yaml", "log.csv"):
         try:
-            texts[name] = (folder / name).read_bytes().decode("utf-8-sig")
+            texts[name] = read_bytes(folder / name).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else f"not UTF-8, {error.reason}"
             problems.append(f"{folder.name}/{name}: cannot be read ({reason})")
@@ -179,11 +181,9 @@ def _read_run(folder: Path, run: str, system: str, seed: int) -> tuple[Published
 
 def _parse_hparams(text: str, where: str, run: str, system: str) -> tuple[dict[str, Any], list[str]]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f":{mark.line + 1}, column {mark.column + 1}" if mark else ""
-        return {}, [f"{where}{place}: not YAML ({getattr(error, 'problem', error)})"]
+        values = parse_yaml(text, where)
+    except UserError as error:
+        return {}, [f"{where}: {error.what}"]
     if not isinstance(values, dict):
         return {}, [f"{where}: not a list of settings"]
     problems = [f"{where}: setting {name} is missing" for name in HPARAMS if name not in values]
@@ -192,10 +192,12 @@ def _parse_hparams(text: str, where: str, run: str, system: str) -> tuple[dict[s
         if kinds is None:
             problems.append(f"{where}: unknown setting {name}")
         elif not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            problems.append(f"{where}: setting {name} is {value!r}, not {kinds[0].__name__}")
+            problems.append(f"{where}: setting {name} is {shown(value)}, not {kinds[0].__name__}")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 < value < math.inf:
+            problems.append(f"{where}: setting {name} is {value}, not above 0")
     expected = {"model": run.split("_", 1)[1], "architecture": ARCHITECTURES[system]}
     problems += [
-        f"{where}: setting {name} is {values[name]!r}, but this run is of {value!r}"
+        f"{where}: setting {name} is {shown(values[name])}, but this run is of {value!r}"
         for name, value in expected.items()
         if values.get(name, value) != value
     ]

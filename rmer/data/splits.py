@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from rmer.errors import UserError
 
@@ -96,6 +98,23 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
         if costs[winner] < lowest:
             best, lowest = parts[winner], costs[winner]
     return {part: np.flatnonzero(best[members] == number) for number, part in enumerate(PARTS)}
+
+
+def grouped(albums: Sequence[str], duplicates: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the group of each clip, which no split but the published one may tear apart.
+
+    Clips of one album belong together, and so do the ``duplicates``, pairs of rows of the same recording,
+    with all that belongs to either. A group is called by the first of its albums in the alphabet.
+    """
+    _, members = np.unique(np.asarray(albums, dtype=str), return_inverse=True)
+    pairs = np.asarray(duplicates, np.int64).reshape(-1, 2)
+    joined = members[pairs]
+    graph = coo_array((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), (len(albums),) * 2)
+    _, component = connected_components(graph, directed=False)
+    names: dict[int, str] = {}
+    for album, member in sorted(zip(albums, members.tolist(), strict=True)):
+        names.setdefault(int(component[member]), album)
+    return [names[int(component[member])] for member in members]
 
 
 def part_column(rows: Mapping[str, IntArray], clips: int) -> list[str]:

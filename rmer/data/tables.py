@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from rmer.errors import DataErrors
+from rmer.files import read_bytes
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 # Columns of rmer's own tables that hold text, even where every cell looks like a number.
@@ -123,6 +124,14 @@ def some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things as text: ``1 clip``, ``2 clips``."""
+    if number == 1:
+        return f"1 {what}"
+    noun, _, more = what.partition(" of ")
+    return f"{number} {noun}s" + (f" of {more}" if more else "")
+
+
 def _find_columns(
     table: TextTable, headings: list[str], columns: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> None:
@@ -141,7 +150,7 @@ def _find_columns(
 def _rows(table: TextTable, separator: str) -> list[tuple[int, list[str]]]:
     """Return the non-blank rows with their line numbers, cells trimmed."""
     try:
-        content = table.path.read_bytes()
+        content = read_bytes(table.path)
     except OSError as error:
         table.problems.append(f"{table.path} cannot be read ({error.strerror})")
         return []

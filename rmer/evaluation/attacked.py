@@ -17,6 +17,7 @@ DIFFERENCES = ("corr", "mae", "mae_clipped")
 # Metric -> kind of column (``adv_joint_tension``) with the predictions for the adversaries that are worst
 # for it, where these are others than those of ``adv_*``, which are worst for raw MAE.
 ADVERSARIES = {"mae_clipped": "adv_clipped", "corr": "adv_joint"}
+_MEND = "Restore the file, or repeat the attack"
 
 Floats = npt.NDArray[np.float64]
 
@@ -121,23 +122,30 @@ class AttackedModel:
         Raises
         ------
         UserError
-            When a column is missing, a table is empty or does not fit the other, a clip occurs twice or a
-            label is not a number.
+            When a column is missing, a table is empty or does not fit the other, a clip occurs twice, a label
+            or a clean prediction is not a number, or a cell holds text.
         """
-        where = f"per-clip table of run {run_id}"
+        where = f"adversaries/clips.csv of run {run_id}"
         targets = tuple(
             column.removeprefix("label_")
             for column in table.columns
             if column.startswith("label_") and not column.startswith("label_concept_")
         )
-        required = ["clip", *(f"{kind}_{target}" for target in targets for kind in ("label", "clean", "adv"))]
-        missing = [column for column in required if column not in table]
-        if not targets or missing:
-            raise UserError(f"lacks {', '.join(missing) or 'label_*'}", where=where)
+        further = [
+            k for k in ("rescored", *ADVERSARIES.values()) if any(f"{k}_{t}" in table for t in targets)
+        ]
+        kinds = ("label", "clean", "adv", *further)
+        numbers = [f"{kind}_{target}" for target in targets for kind in kinds]
+        if not targets:
+            raise UserError("lacks label_*", where=where, mend=_MEND)
+        _require_numbers(table, numbers, where, beside=["clip"])
         table = table.sort_values("clip", kind="stable")
         labels, clips = _predictions(table, "label_", targets), tuple(str(clip) for clip in table["clip"])
         if not clips or len(set(clips)) < len(clips) or not np.isfinite(labels).all():
-            raise UserError("is empty, holds a clip twice or has labels that are not numbers", where=where)
+            what = "is empty, holds a clip twice or has labels that are not numbers"
+            raise UserError(what, where=where, mend=_MEND)
+        if not np.isfinite(_predictions(table, "clean_", targets)).all():
+            raise UserError("has clean predictions that are not numbers", where=where, mend=_MEND)
         return cls(
             name=name,
             system=system,
@@ -157,7 +165,9 @@ class AttackedModel:
                 for metric, kind in ADVERSARIES.items()
                 if f"{kind}_{targets[0]}" in table
             },
-            curve=None if curve is None else _curve(curve, clips, targets, f"curve of run {run_id}"),
+            curve=None
+            if curve is None
+            else _curve(curve, clips, targets, f"tables/curve_clips.csv of run {run_id}"),
         )
 
     @cached_property
@@ -187,20 +197,32 @@ def _with_metric(scores: Scores, metric: str, source: Scores) -> Scores:
 
 
 def _curve(table: pd.DataFrame, clips: Sequence[str], targets: Sequence[str], where: str) -> Curve:
-    missing = [column for column in ("epsilon", "clip", "metric", *targets) if column not in table]
-    if missing:
-        raise UserError(f"lacks {', '.join(missing)}", where=where)
+    _require_numbers(table, ["epsilon", *targets], where, beside=["clip", "metric"])
     table = table.sort_values(["epsilon", "clip"], kind="stable")
     epsilons = tuple(float(epsilon) for epsilon in table["epsilon"].unique())
     predictions = {}
     for metric, rows in table.groupby("metric"):
         if rows["clip"].tolist() != list(clips) * len(epsilons):
             raise UserError(
-                f"does not hold the clips of adversaries/clips.csv for every epsilon ({metric})", where=where
+                f"does not hold the clips of adversaries/clips.csv for every epsilon ({metric})",
+                where=where,
+                mend=_MEND,
             )
         values = rows[list(targets)].to_numpy(np.float64)
         predictions[str(metric)] = values.reshape(len(epsilons), len(clips), len(targets))
     return Curve(epsilons, predictions)
+
+
+def _require_numbers(
+    table: pd.DataFrame, numbers: Sequence[str], where: str, *, beside: Sequence[str]
+) -> None:
+    """Raise UserError where columns are missing, or those of ``numbers`` hold text."""
+    missing = [column for column in (*beside, *numbers) if column not in table]
+    if missing:
+        raise UserError(f"lacks {', '.join(missing)}", where=where, mend=_MEND)
+    texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column])]
+    if texts:
+        raise UserError(f"holds text under {', '.join(texts)}", where=where, mend=_MEND)
 
 
 def _predictions(table: pd.DataFrame, prefix: str, targets: Sequence[str]) -> Floats:

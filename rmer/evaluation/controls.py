@@ -12,8 +12,8 @@ from torch import Tensor
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
 from rmer.attacks.noise import KINDS, Noise
-from rmer.attacks.objectives import ErrorObjective
 from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.search import L1
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
@@ -36,20 +36,19 @@ from rmer.systems.frozen import FrozenNetwork
 # A budget of a whole standard deviation, within which every model must break.
 HUGE = 1.0
 HUGE_STEPS = 10
-L1 = (ErrorObjective("l1"),)
 
 
 def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
     """Return the attacks at the reported budget that only serve to check the reported ones, by name."""
     found: dict[str, Attack] = {
         "single_step": SingleStep(L1),
-        "pgd": PGD(tier.steps, losses=L1),
+        "pgd": PGD(tier.steps, losses=L1, restarts=1),
         "square": Square(tier.queries),
-        "more_steps": APGD(2 * tier.steps, L1),
+        "more_steps": APGD(2 * tier.steps, L1, restarts=1),
     }
-    found |= {kind: Noise(kind) for kind in KINDS}
+    found |= {kind: Noise(kind, draws=1) for kind in KINDS}
     if surrogate is not None:
-        found["transfer"] = Transfer(surrogate, APGD(tier.steps, L1))
+        found["transfer"] = Transfer(surrogate, APGD(tier.steps, L1, restarts=1))
     return found
 
 
@@ -67,6 +66,8 @@ class Subject:
     # What the training logged about these clips (metric -> value), and the MAE of the constant predictor.
     trained: Mapping[str, float]
     constant_mae: float
+    # Other trained systems or seeds that have the weights of this model.
+    twins: Sequence[str]
 
 
 def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
@@ -74,7 +75,7 @@ def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
     found = controls(tier, None)
     passes = [attack.passes(targets) for attack in found.values()] + [_huge().passes(targets)]
     if transfer:
-        passes.append(APGD(tier.steps, L1).passes(targets))
+        passes.append(APGD(tier.steps, L1, restarts=1).passes(targets))
     return sum(cost.in_gradients for cost in passes)
 
 
@@ -149,6 +150,7 @@ def gather(
         trained=subject.trained,
         labels=truth,
         predictions=clean,
+        twins=subject.twins,
     )
 
 
@@ -167,7 +169,7 @@ def _run(subject: Subject, name: str, attack: Attack, threat: Threat, resume: Pa
 
 
 def _huge() -> Attack:
-    return PGD(HUGE_STEPS, losses=L1)
+    return PGD(HUGE_STEPS, losses=L1, restarts=1)
 
 
 def _planned(points: Sequence[Point], tier: Tier, labels: Tensor) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -113,6 +113,7 @@ class Evidence:
     rescored : scores of the saved arrays, read back
     trained : metric -> clean score of this part that the training logged (mae, corr)
     labels, predictions : [clips, targets], of the clean clips
+    twins : names of other trained systems, or seeds, whose weights are those of the model
     """
 
     norm: str
@@ -137,6 +138,7 @@ class Evidence:
     trained: Mapping[str, float] = field(default_factory=dict)
     labels: Floats | None = None
     predictions: Floats | None = None
+    twins: Sequence[str] | None = None
 
 
 def measured(value: Value | None, what: str) -> Value:

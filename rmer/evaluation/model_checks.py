@@ -64,6 +64,12 @@ def clean_score_matches_training(evidence: Evidence) -> Verdict:
     return Verdict(value, SAME_SCORE, value <= SAME_SCORE, detail)
 
 
+def weights_of_no_other_system(evidence: Evidence) -> Verdict:
+    """How many other trained systems or seeds have the weights of this model."""
+    twins = measured(evidence.twins, "which other systems have these weights")
+    return Verdict(len(twins), 0.0, not twins, ", ".join(twins))
+
+
 def labels_in_order(evidence: Evidence) -> Verdict:
     """Clean correlation, against what one permutation of the clips in a hundred reaches."""
     labels, predictions = (

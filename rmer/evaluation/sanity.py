@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
         model_checks.evaluation_mode,
         model_checks.normalisation_matches,
         model_checks.clean_score_matches_training,
+        model_checks.weights_of_no_other_system,
         model_checks.labels_in_order,
         model_checks.share_of_zero_gradients,
         model_checks.gradient_matches_finite_differences,

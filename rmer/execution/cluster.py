@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Mapping
@@ -62,23 +63,40 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def connect_ray(address: str, site: Site) -> Any:
-    """Join a Ray cluster (``RAY_ADDRESS`` where no address is given, else one made here) and return ``ray``.
+def find_ray(address: str) -> str:
+    """Return where Ray is: the address, else ``RAY_ADDRESS``, else ``local`` for a cluster made here.
 
-    Raises UserError where Ray is not installed, nobody answers, or the nodes cannot reach the store.
+    Raises UserError where Ray is not installed, or nobody answers at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as with MLflow: no usage data unless asked for
-    try:
-        import ray
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec("ray") is None:
         mend = "Install it (pip install 'rmer[ray]'), or choose engine local"
-        raise UserError("Ray is not installed", where="engine ray", mend=mend) from error
+        raise UserError("Ray is not installed", where="engine ray", mend=mend)
     # Without "local" Ray would look for the cluster that was last made here, and wait long if it is no more.
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        if address not in ("auto", "local"):
-            host, _, port = address.rpartition(":")
+    if address not in ("auto", "local"):
+        host, _, port = address.rpartition(":")
+        try:
             socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise _no_answer(address, error) from error
+    return address
+
+
+def _no_answer(address: str, error: Exception) -> UserError:
+    mend = "Start it (ray start --head) and give auto or host:port, or leave ray_address out"
+    return UserError(f"no Ray cluster answers ({error})", where=f"ray {address}", mend=mend)
+
+
+def connect_ray(address: str, site: Site) -> Any:
+    """Join the Ray cluster that :func:`find_ray` finds and return ``ray``.
+
+    Raises UserError as that does, and where the nodes cannot reach the store.
+    """
+    address = find_ray(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # as with MLflow: no usage data unless asked for
+    import ray
+
+    try:
         ray.init(
             address,
             ignore_reinit_error=True,
@@ -87,8 +105,7 @@ def connect_ray(address: str, site: Site) -> Any:
             logging_level="error",
         )
     except (OSError, ValueError) as error:
-        mend = "Start it (ray start --head) and give auto or host:port, or leave ray_address out"
-        raise UserError(f"no Ray cluster answers ({error})", where=f"ray {address}", mend=mend) from error
+        raise _no_answer(address, error) from error
     hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
     if (elsewhere := hosts - {socket.gethostname()}) and site.uri.startswith("sqlite"):
         ray.shutdown()

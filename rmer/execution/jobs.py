@@ -16,11 +16,13 @@ from typing import Any
 
 from rmer.errors import UserError
 from rmer.parameters import Parameters
+from rmer.redaction import redacted
 from rmer.threads import torch_threads
 from rmer.tracking import Store, Tag, connect
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import digest
 from rmer.tracking.machine import lack
 from rmer.tracking.outages import one_line
+from rmer.tracking.private import OWNER_ONLY, private_folder
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Site:
     def log_file(self, name: str) -> Path:
         """Return where a worker process writes what a job prints."""
         readable = re.sub(r"[^\w.=-]+", "_", name)[:80]
-        return home() / "logs" / self.owner / f"{readable}-{digest(name)[:6]}.log"
+        return private_folder("logs", self.owner) / f"{readable}-{digest(name)[:6]}.log"
 
 
 def do(job: Job, site: Site) -> str | Failure:
@@ -75,13 +77,15 @@ def do(job: Job, site: Site) -> str | Failure:
         return Failure(job.name, one_line(error))
     except Exception as error:  # a bug, or a lack of memory or space, in one job of many
         lacking = lack(error)
-        return Failure(job.name, one_line(lacking or error), "" if lacking else traceback.format_exc())
+        return Failure(
+            job.name, one_line(lacking or error), "" if lacking else redacted(traceback.format_exc())
+        )
 
 
 def do_quietly(job: Job, site: Site) -> str | Failure:
     """Do a job with what it prints in its log file: processes that share a terminal garble it."""
     file = site.log_file(job.name)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(OWNER_ONLY)
     with file.open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         print(f"{time.strftime('%F %T')} process {os.getpid()} on {socket.gethostname()}", flush=True)
         result = do(job, site)

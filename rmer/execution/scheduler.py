@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence, Sized
+from collections.abc import Collection, Iterable, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import NoReturn, Protocol
 
@@ -14,11 +15,12 @@ import torch
 from tqdm import tqdm
 
 from rmer.errors import UserError
-from rmer.execution.cluster import RayCluster, connect_ray
+from rmer.execution.cluster import RayCluster, connect_ray, find_ray
 from rmer.execution.jobs import Failure, Job, Site
 from rmer.execution.local import LocalWorkers
 from rmer.execution.params import EngineParams
 from rmer.execution.serial import InProcess
+from rmer.systems.devices import resolve_device
 from rmer.tracking import Run, Store
 from rmer.tracking.outages import one_line
 
@@ -102,6 +104,26 @@ def open_engine(params: EngineParams, site: Site, jobs: Sequence[Job]) -> Engine
         share = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if may_use_gpu else 0.0
     cpus = params.job_cpus or 1
     return RayCluster(ray, dataclasses.replace(site, threads=cpus), cpus=cpus, gpus=share, slots=most)
+
+
+def check_engine(params: EngineParams, devices: Iterable[str]) -> None:
+    """Raise UserError, before anything is done, where the engine or a device that jobs ask for is not there.
+
+    Which devices the nodes of a Ray cluster have is not known before jobs get there.
+    """
+    if params.engine == "ray":
+        find_ray(params.ray_address)
+        return
+    seen = visible_gpus()
+    if params.engine == "local":
+        seen = [name for name in worker_gpus(params, 1, seen)[0].split(",") if name]
+    for device in devices:
+        of_worker = re.fullmatch(r"cuda(?::(\d+))?", device) if params.engine == "local" else None
+        if of_worker is None:
+            resolve_device(device)
+        elif int(of_worker[1] or 0) >= len(seen):
+            mend = "Give job_gpus, cuda without a number, or another device"
+            raise UserError(f"a job sees {len(seen)} GPUs", where=f"device {device}", mend=mend)
 
 
 def worker_gpus(params: EngineParams, most: int, gpus: Sequence[str]) -> list[str]:

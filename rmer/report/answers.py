@@ -10,9 +10,8 @@ import pandas as pd
 from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
 from rmer.report.comparison import ENDPOINT_NAMES
 from rmer.report.readable import interval, number, p_value
-from rmer.report.tables import is_adversarial, is_interpretable
+from rmer.report.tables import is_adversarial, is_control, is_interpretable
 
-PLACEBO = "placebo"
 # What a comparison may find of the reference against another system.
 MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"
 LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
@@ -66,8 +65,8 @@ def answers(
     if black_boxes:
         sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
         sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in (PRIMARY, SECONDARY)]
-    sentences += _control([row for row in rows if row.a == PLACEBO], reference, conclusive=conclusive)
-    others = [row for row in rows if row not in black_boxes and row.a != PLACEBO]
+    sentences += _control([row for row in rows if is_control(row.a)], reference, conclusive=conclusive)
+    others = [row for row in rows if row not in black_boxes and not is_control(row.a)]
     if others:
         listed = _verdicts(others)
         sentences.append(f"Against the other systems, {reference} is, {listed}.")
@@ -133,7 +132,7 @@ def comparison_caveats(
     """
     clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
     notes = []
-    if any(row.b == reference for row in rows) and PLACEBO not in systems:
+    if any(row.b == reference for row in rows) and not any(is_control(system) for system in systems):
         notes.append(
             "No placebo (concept labels permuted) is among the systems: a difference between "
             f"{reference} and a black box may come from the second task as well as from interpretability."
@@ -182,8 +181,8 @@ def _short(found: set[str]) -> str:
 def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison]) -> str:
     """Qualify an answer in favour of the reference that the control does not share."""
     favours = {row.endpoint for row in black_boxes if verdict(row) in (MORE, SLIGHTLY_MORE)}
-    shared = {row.endpoint for row in rows if row.a == PLACEBO and verdict(row) in (MORE, SLIGHTLY_MORE)}
-    if not any(row.a == PLACEBO for row in rows) or favours <= shared:
+    shared = {row.endpoint for row in rows if is_control(row.a) and verdict(row) in (MORE, SLIGHTLY_MORE)}
+    if not any(is_control(row.a) for row in rows) or favours <= shared:
         return ""
     by = _and([ENDPOINT_NAMES[endpoint] for endpoint in ENDPOINT_NAMES if endpoint in favours - shared])
     return f" But by {by} it is not shown to be more robust than its placebo."
@@ -244,7 +243,7 @@ def _damage(robustness: pd.DataFrame, endpoint: str) -> float:
 
 
 def _is_black_box(name: str) -> bool:
-    return not is_interpretable(name) and name != PLACEBO
+    return not is_interpretable(name) and not is_control(name)
 
 
 def _trained_alike(a: str, b: str) -> bool:

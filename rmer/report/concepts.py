@@ -22,7 +22,7 @@ from rmer.report.concept_figures import (
 )
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import mean_and_std, number
-from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.catalogue import known_system
 from rmer.systems.network import FEATURES
 
 LIMITS = (
@@ -35,11 +35,10 @@ LIMITS = (
 
 def reason_without(system: str) -> str:
     """Return why a system of this name is not explained by concepts (a phrase without a full stop)."""
-    base = system.split(" ")[0]
-    known = CATALOGUE.get(base) or CATALOGUE.get(base.removeprefix("a"))
+    known = known_system(system)
     if known is None:
         return "no units that are known to stand for rated concepts"
-    if known.arch == "plain":
+    if not known.has_bottleneck:
         return f"no bottleneck, the emotions follow from {FEATURES} features directly"
     if known.permuted_concepts:
         return "units trained on the ratings of other clips, so that the concepts' names would mislead"

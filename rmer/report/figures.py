@@ -29,7 +29,7 @@ from rmer.report.style import (
     STYLE,
     styled,
 )
-from rmer.report.tables import in_order, is_adversarial, is_interpretable
+from rmer.report.tables import in_order, is_adversarial, is_interpretable, twin
 
 
 @styled
@@ -126,12 +126,9 @@ def _fence(group: np.ndarray) -> float:
 
 def _beside_their_twins(rows: dict[str, list[AttackedModel]]) -> dict[str, list[AttackedModel]]:
     """Put every adversarially trained system right of the one that is trained without."""
-    names = sorted(rows, key=lambda name: (list(rows).index(_twin(name, rows)), is_adversarial(name)))
+    beside = {name: twin(name) if twin(name) in rows else name for name in rows}
+    names = sorted(rows, key=lambda name: (list(rows).index(beside[name]), is_adversarial(name)))
     return {name: rows[name] for name in names}
-
-
-def _twin(name: str, rows: Mapping[str, object]) -> str:
-    return name[1:] if is_adversarial(name) and name[1:] in rows else name
 
 
 def _broken_axes(figure: Figure, groups: Sequence[np.ndarray]) -> list[Axes]:

@@ -9,6 +9,8 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from rmer.report.tables import is_adversarial, twin
+
 # Okabe and Ito (2008): told apart with any colour vision. Hatching, dashes and markers repeat what colour
 # says for grey print.
 BLACK_BOX, INTERPRETABLE = "#E69F00", "#009E73"
@@ -63,12 +65,11 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
 
 def lines_of(systems: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return system -> keywords of a line: colour, dashes and marker."""
-    others = [name for name in systems if _stem(name) not in KNOWN]
+    others = [name for name in systems if twin(name) not in KNOWN]
     lines = {}
     for name in systems:
-        adversarial = name.startswith("aA") and name not in others
-        stem = _stem(name)
-        colour, marker = KNOWN[stem] if stem in KNOWN else OTHERS[others.index(name) % len(OTHERS)]
+        adversarial = is_adversarial(name)
+        colour, marker = KNOWN[twin(name)] if name not in others else OTHERS[others.index(name) % len(OTHERS)]
         lines[name] = {
             "color": colour,
             "marker": marker,
@@ -76,7 +77,3 @@ def lines_of(systems: Sequence[str]) -> dict[str, dict[str, Any]]:
             "markerfacecolor": "w" if adversarial else colour,
         }
     return lines
-
-
-def _stem(name: str) -> str:
-    return name[1:] if name.startswith("aA") else name

@@ -19,7 +19,7 @@ from rmer.evaluation.statistics import (
     paired_t,
     welch_seeds,
 )
-from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.catalogue import CATALOGUE, known_system
 
 SYSTEM_COLUMNS = (
     "system", "seeds",
@@ -55,13 +55,28 @@ def system_rank(system: str) -> tuple[int, str]:
 
 
 def is_adversarial(name: str) -> bool:
-    """Return whether a system's name says that it was trained adversarially (``aA2E``)."""
-    return name.startswith("aA")
+    """Return whether a row shows a system that is trained adversarially (``aA2E``)."""
+    system = known_system(name)
+    return system is not None and system.adversarial
 
 
 def is_interpretable(name: str) -> bool:
-    """Return whether a system's name says that its concepts were supervised (``A2M2E``)."""
-    return name.removeprefix("a").startswith("A2M2E")
+    """Return whether a row shows a system whose concepts are supervised (``A2M2E``)."""
+    system = known_system(name)
+    return system is not None and system.interpretable
+
+
+def is_control(name: str) -> bool:
+    """Return whether a row shows the placebo, or another control that no question is asked about."""
+    system = known_system(name)
+    return system is not None and system.permuted_concepts
+
+
+def twin(name: str) -> str:
+    """Return the row of the system that this one is the adversarially trained twin of, else its own name."""
+    base, blank, varied = name.partition(" ")
+    system = CATALOGUE.get(base)
+    return name if system is None or not system.parent else f"{system.parent}{blank}{varied}"
 
 
 def systems_table(models: Sequence[AttackedModel]) -> pd.DataFrame:

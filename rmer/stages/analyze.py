@@ -13,17 +13,20 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.errors import UserError
 from rmer.parameters import listed
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
 from rmer.report.readable import markdown
-from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.alike import DIMENSIONS
+from rmer.stages.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.assembly import Findings, assemble
 from rmer.stages.bundle import write_bundle
+from rmer.stages.distinct import require_distinct
 from rmer.stages.evidence import read_evidence
 from rmer.stages.ladder import find_ladder
 from rmer.stages.scatter import scatter_emotions, scatter_models
-from rmer.stages.selection import DIMENSIONS, select_attack_runs, shared_tags
+from rmer.stages.selection import Selected, select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 LONGEST_NOTE = 7500
@@ -57,13 +60,21 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     """Analyse the attack runs that the parameters select; the same runs are analysed once.
 
     Raises UserError, before a run is opened, where the selection is empty or mixed (see
-    :func:`rmer.stages.selection.select_attack_runs`) or a table of a run cannot be used.
+    :func:`rmer.stages.selection.select_attack_runs`), a table of a run cannot be used, or two of the systems
+    or seeds are one model.
     """
     systems = listed(params.systems)
     selected = select_attack_runs(
-        store, params.tags(), study=params.study, systems=systems, allow_mixed=params.allow_mixed
+        store,
+        params.tags(),
+        study=params.study,
+        systems=systems,
+        where=params.settings(),
+        allow_mixed=params.allow_mixed,
     )
+    _check_named(store, params, selected)
     evidence = read_evidence(store, selected)
+    require_distinct(store, evidence)
     shown = scatter_models(evidence.models, params.scatter_systems, params.scatter_seed)
     emotions = scatter_emotions(evidence.models, params.emotions)
     steps, records = find_ladder(
@@ -71,7 +82,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     )
     shared = shared_tags(selected)
     selection = {"study": params.study} if params.study else {}
-    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()}
+    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | params.settings()
     findings = assemble(
         store,
         evidence,
@@ -103,6 +114,20 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
 
     outcome = store.perform(spec, body)
     return Analysis(outcome, findings.tables, findings.report)
+
+
+def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selected]) -> None:
+    """Raise UserError where a system or study is named that there is not: it would be left out in silence."""
+    rows = sorted({item.system for item in selected} | {item.name for item in selected})
+    if params.reference != REFERENCE and params.reference not in rows:
+        mend = f"There are {', '.join(rows)}"
+        raise UserError(
+            f"no attacked system is called {params.reference}", where="parameter reference", mend=mend
+        )
+    for study in listed(params.ladder):
+        if not store.find(Stage.ATTACK, study=study):
+            mend = "Name studies that attacked something, separated by commas"
+            raise UserError(f"no finished attack run in study {study!r}", where="parameter ladder", mend=mend)
 
 
 def _config(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,21 +11,21 @@ import torch
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.minimal import WITHIN_RADIUS, MinimalPerturbation
 from rmer.attacks.noise import Noise
 from rmer.attacks.objectives import objectives
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
-from rmer.attacks.transfer import Transfer
+from rmer.attacks.transfer import ON_SURROGATE, Transfer
 from rmer.data.standardised import Part, Standardised
 from rmer.evaluation.controls import control_cost
 from rmer.evaluation.evidence import Damage
 from rmer.evaluation.precision import comparison_cost
 from rmer.evaluation.suite import TIERS, white_box
 from rmer.parameters import listed
-from rmer.stages.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.attack_params import IN_CLASS, PROTOCOLS, AttackParams
 from rmer.stages.models import Victim
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
@@ -42,6 +42,8 @@ class Assault:
     device: torch.device
     # Norm -> budget -> damage of the same model under the other norm, where it was evaluated.
     other_norm: Mapping[str, Mapping[float, Damage]]
+    # Other systems or seeds that were trained to the same weights (``A2B2E s6``).
+    twins: Sequence[str]
 
     @cached_property
     def precision(self) -> Precision:
@@ -86,17 +88,15 @@ def build_attacks(
     if "loss" in settings:
         names = listed(settings.pop("loss"))
         starts = settings.get("restarts", len(names))
-        settings["losses"] = objectives([names[i % len(names)] for i in range(starts)], targets, concepts)
+        settings["loss"] = objectives([names[i % len(names)] for i in range(starts)], targets, concepts)
     if params.attack == "transfer":
-        inner = APGD(**settings)
+        inner = replace(ON_SURROGATE, **settings)
         # Without a surrogate there is only a cost to be told, which is that of the attack on it.
         return (inner if surrogate is None else Transfer(surrogate, inner),)
     if params.attack == "minimal":
         search = {name: settings.pop(name) for name in ("growth", "bisections")}
-        return (MinimalPerturbation(inner=APGD(**settings), **search),)
-    if params.attack == "noise":
-        return (Noise(kind=settings["noise"], draws=settings["draws"]),)
-    return (KINDS[params.attack](**settings),)
+        return (MinimalPerturbation(inner=replace(WITHIN_RADIUS, **settings), **search),)
+    return (KINDS[params.attack](**{IN_CLASS.get(name, name): value for name, value in settings.items()}),)
 
 
 def gradients_of_run(
@@ -149,6 +149,7 @@ KINDS: dict[str, Callable[..., Attack]] = {
     "pgd": PGD,
     "single_step": SingleStep,
     "square": Square,
+    "noise": Noise,
 }
 # Settings that belong to the threat model or to the sweep over budgets.
 NOT_OF_ATTACKS = ("epsilon", "epsilons", "norm", "attack_seed", "warm", "source_system", "source_run_id")

@@ -40,9 +40,9 @@ from rmer.report.sections import (
     tests_section,
 )
 from rmer.report.tables import attacks_table, in_order, systems_table, tests_table
+from rmer.stages.alike import SUITE
 from rmer.stages.evidence import Evidence, used_runs
 from rmer.stages.explanation import read_explanations
-from rmer.stages.selection import SUITE
 from rmer.tracking import Store
 
 ONE_ADVERSARY = (

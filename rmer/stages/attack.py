@@ -11,12 +11,14 @@ from tqdm import tqdm
 from rmer.errors import UserError
 from rmer.evaluation.evidence import Damage
 from rmer.evaluation.suite import TIERS
+from rmer.stages.agreement import read_curve
 from rmer.stages.assault import Assault
 from rmer.stages.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.attack_run import attack_and_log
-from rmer.stages.models import Victim, find_surrogate, select_runs, victim_of_run, victim_of_uri
+from rmer.stages.chosen_models import select_runs
+from rmer.stages.models import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
-from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
@@ -46,6 +48,7 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
         seed=params.seed,
         study=params.study,
         train_protocol=params.train_protocol,
+        dataset_run_id=params.dataset_run_id,
     )
     for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
         yield victim_of_run(store, run, params.dataset_run_id)
@@ -53,8 +56,8 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
 
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
-    other_norm = _other_norm(store, victim, params)
-    assault = Assault(victim, params, _surrogate(store, victim, params), device, other_norm)
+    surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
+    assault = Assault(victim, params, surrogate, device, other_norm, _twins(store, victim))
     spec = _spec(assault)
 
     def body(run: Run) -> None:
@@ -97,12 +100,19 @@ def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str,
     runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm") != "true"]
     if not runs:
         return {}
-    curve = store.read_table(runs[0].run_id, Artifact.CURVE)
+    curve = read_curve(store, runs[0])
     return {
         other: {
             row["epsilon"]: Damage(row["mae"], row["mae_clipped"], row["corr"]) for _, row in curve.iterrows()
         }
     }
+
+
+def _twins(store: Store, victim: Victim) -> list[str]:
+    """Return the other systems and seeds that train runs with the weights of a model are of."""
+    trained = store.find(Stage.TRAIN, {Tag.WEIGHTS: victim.digest})
+    names = {(run.tags.get(Tag.SYSTEM, run.name), run.tags.get(Tag.SEED, "")) for run in trained}
+    return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
 
 
 def _spec(assault: Assault) -> RunSpec:
@@ -155,7 +165,8 @@ def _spec(assault: Assault) -> RunSpec:
             **({Tag.TRAIN_RUN_ID: victim.run.run_id} if victim.run else {Tag.MODEL_URI: params.model_uri}),
             Tag.ORIGIN: Origin.EXTERNAL if _is_foreign(victim) else Origin.COMPUTED,
         },
-        study=params.study or (victim.run.tags.get(Tag.STUDY) if victim.run else None),
+        # Never the study of the model: a finished study would get runs that it cannot be compared with.
+        study=params.study or None,
     )
 
 

@@ -8,43 +8,88 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rmer.attacks.noise import KINDS
+from rmer.attacks.apgd import APGD
+from rmer.attacks.base import Attack
+from rmer.attacks.minimal import WITHIN_RADIUS, MinimalPerturbation
+from rmer.attacks.noise import KINDS, Noise
+from rmer.attacks.objectives import Objective, check_losses
+from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
+from rmer.attacks.square import Square
 from rmer.attacks.threat import NORMS
+from rmer.attacks.transfer import ON_SURROGATE
 from rmer.errors import UserError
 from rmer.evaluation.suite import REPORTED, TIERS
 from rmer.parameters import Parameters, listed, param
+from rmer.plain_yaml import read_yaml_file
 from rmer.systems.precision import PRECISIONS
 
 # Attack protocol of each attack.
 PROTOCOLS = {"published": "published", "bridge": "bridge"} | dict.fromkeys(
     ("suite", "apgd", "pgd", "single_step", "square", "transfer", "minimal", "noise"), "corrected"
 )
+# Parameters that are called otherwise in the classes of attacks.
+IN_CLASS = {"loss": "losses", "noise": "kind"}
+
+
+def defaults_of(attack: Attack | type[Attack], *parameters: str) -> dict[str, Any]:
+    """Return the values of some parameters that an attack, or the fields of its class, come with."""
+    values = {name: getattr(attack, IN_CLASS.get(name, name)) for name in parameters}
+    return {name: _losses_text(value) if name == "loss" else value for name, value in values.items()}
+
+
+def _losses_text(losses: tuple[Objective, ...]) -> str:
+    return ",".join(loss.name for loss in losses)
+
+
 # Parameters that belong to some attacks only, with the value that each attack gives them where the user gives
-# none; to give one to another attack is an error.
-PUBLISHED: dict[str, Any] = {
-    "epsilon": 0.001,
-    "max_iters": 1000,
-    "lr": 0.002,
-    "conv_method": "corr",
-    "sign": True,
-    "optimiser": "Adam",
-    "alpha": None,
-}
+# none; to give one to another attack is an error. What is a setting of the attack itself is as in its class.
+OPTIMISED = ("max_iters", "lr", "conv_method", "sign", "optimiser", "alpha")
 CORRECTED: dict[str, Any] = {"epsilon": REPORTED, "epsilons": "", "norm": "linf", "attack_seed": 21}
+SOURCE: dict[str, Any] = {"source_system": "", "source_run_id": ""}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "published": PUBLISHED,
-    "bridge": PUBLISHED,
-    "suite": {**CORRECTED, "tier": "quick", "warm": False, "source_system": "", "source_run_id": ""},
-    "apgd": {**CORRECTED, "steps": 100, "restarts": 2, "loss": "l1,mse", "warm": False},
-    "pgd": {**CORRECTED, "steps": 40, "restarts": 1, "loss": "mse"},
-    "single_step": {**CORRECTED, "loss": "l1"},
-    "square": {**CORRECTED, "queries": 1000},
-    "transfer": {**CORRECTED, "steps": 100, "source_system": "", "source_run_id": ""},
-    "minimal": {**CORRECTED, "epsilon": 0.1, "steps": 20, "growth": 0.1, "bisections": 10},
-    "noise": {**CORRECTED, "noise": "uniform", "draws": 10},
+    "published": {"epsilon": 0.001, **defaults_of(PublishedAttack, *OPTIMISED)},
+    "bridge": {"epsilon": 0.001, **defaults_of(BridgeAttack, *OPTIMISED)},
+    "suite": {**CORRECTED, "tier": "quick", "warm": False, **SOURCE},
+    "apgd": {**CORRECTED, **defaults_of(APGD, "steps", "restarts", "loss"), "warm": False},
+    "pgd": {**CORRECTED, **defaults_of(PGD, "steps", "restarts", "loss")},
+    "single_step": {**CORRECTED, **defaults_of(SingleStep, "loss")},
+    "square": {**CORRECTED, **defaults_of(Square, "queries")},
+    "transfer": {**CORRECTED, **defaults_of(ON_SURROGATE, "steps"), **SOURCE},
+    "minimal": {
+        **CORRECTED,
+        "epsilon": 0.1,
+        **defaults_of(WITHIN_RADIUS, "steps"),
+        **defaults_of(MinimalPerturbation, "growth", "bisections"),
+    },
+    "noise": {**CORRECTED, **defaults_of(Noise, "noise", "draws")},
 }
+
+
+def quoted(name: str) -> str:
+    """Return for a help text which attacks have a parameter, and its default: ``apgd, transfer 100, pgd 40``.
+
+    The default of more than half of all attacks comes last, as ``else .01``.
+    """
+    users: dict[str, list[str]] = {}
+    for attack, values in SETTINGS.items():
+        if name in values:
+            users.setdefault(_shown(values[name]), []).append(attack)
+    usual = [shown for shown, attacks in users.items() if len(attacks) > len(SETTINGS) / 2]
+    parts = [
+        f"{', '.join(attacks)} {shown}".strip() for shown, attacks in users.items() if shown not in usual
+    ]
+    return ", ".join([*parts, *(f"else {shown}" for shown in usual)])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}".removeprefix("0")
+    return "" if value is None else str(value)
+
+
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
 FIXED = {"mode": ("untargeted",), "target": ("random", None)}
@@ -55,23 +100,28 @@ class AttackParams(Parameters):
     """Parameters of ``attack``."""
 
     attack: str = param("published", "which attack", choices=tuple(PROTOCOLS))
-    system: str = param("", "attack models of this system")
-    seed: str = param("", "attack models of this training seed")
+    system: str = param("", "attack models of this system", kind="name")
+    seed: str = param("", "attack models of this training seed", kind="name")
     train_protocol: str = param("", "attack models of this protocol", choices=("", "published", "corrected"))
-    train_run_id: str = param("", "attack the model of this run")
-    model_uri: str = param("", "attack this MLflow model or checkpoint file")
-    dataset_run_id: str = param("", "preprocess run; default: the one that the model was trained on")
-    study: str = param("", "name of the group of runs")
+    train_run_id: str = param("", "attack the model of this run", kind="name")
+    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path")
+    dataset_run_id: str = param(
+        "", "preprocess run; default: the one that the model was trained on", kind="name"
+    )
+    study: str = param(
+        "",
+        "group whose models are attacked, and that the runs join; default: models of the newest data set",
+        kind="name",
+    )
     split_scheme: str = param(
         "", "split that the model of model_uri was trained on", choices=("", "published", "album")
     )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
-    config: str = param("", "YAML file of attack parameters (the published keys are known)")
+    config: str = param("", "YAML file of attack parameters (the published keys are known)", kind="path")
     tier: str = param("", "size of the suite", choices=("", *TIERS))
     epsilon: float | None = param(
         None,
-        "budget a cell, standardised units; of several, the reported one (published, bridge .001, "
-        "minimal .1, else .01)",
+        f"budget a cell, standardised units; of several, the reported one ({quoted('epsilon')})",
         low=0.0,
         high=1e6,
     )
@@ -83,38 +133,42 @@ class AttackParams(Parameters):
         "norm of the budget; l2 has the radius epsilon x root of the number of cells",
         choices=("", *NORMS),
     )
-    max_iters: int | None = param(None, "iterations (published, bridge 1000)", low=1, high=10_000_000)
-    lr: float | None = param(None, "learning rate (published, bridge .002)", low=1e-12, high=1e6)
-    conv_method: str = param("", "criterion (published, bridge corr)", choices=("", "corr", "mse"))
-    sign: bool | None = param(None, "step along the gradient's sign (published, bridge true)")
-    optimiser: str = param("", "optimiser of torch.optim (published, bridge Adam)")
+    max_iters: int | None = param(None, f"iterations ({quoted('max_iters')})", low=1, high=10_000_000)
+    lr: float | None = param(None, f"learning rate ({quoted('lr')})", low=1e-12, high=1e6)
+    conv_method: str = param("", f"criterion ({quoted('conv_method')})", choices=("", "corr", "mse"))
+    sign: bool | None = param(None, f"step along the gradient's sign ({quoted('sign')})")
+    optimiser: str = param("", f"optimiser of torch.optim ({quoted('optimiser')})", choices=("", *OPTIMISERS))
     alpha: float | None = param(
-        None, "weight of the loss against a penalty on the perturbation (published, bridge)", low=1e-12
+        None, f"weight of the loss against a penalty on the perturbation ({quoted('alpha')})", low=1e-12
     )
-    steps: int | None = param(
-        None, "steps of a start (apgd, transfer 100, pgd 40, minimal 20)", low=1, high=10_000_000
-    )
-    restarts: int | None = param(None, "random starts (apgd 2, pgd 1)", low=1, high=10_000)
+    steps: int | None = param(None, f"steps of a start ({quoted('steps')})", low=1, high=10_000_000)
+    restarts: int | None = param(None, f"random starts ({quoted('restarts')})", low=1, high=10_000)
     loss: str = param(
         "",
-        "losses of the starts, in turn (apgd l1,mse, pgd mse, single_step l1): l1, mse, outputs, signs; "
+        f"losses of the starts, in turn ({quoted('loss')}): l1, mse, outputs, signs; "
         "or one of corr, up:<emotion or concept>, down:<...>",
     )
     warm: bool | None = param(
-        None, "start also from the adversaries of the next smaller budget (suite, apgd)"
+        None, f"start also from the adversaries of the next smaller budget ({quoted('warm')})"
     )
-    queries: int | None = param(None, "queries a clip (square 1000)", low=1, high=10_000_000)
-    source_system: str = param("", "system that adversaries are crafted on (transfer, suite)")
-    source_run_id: str = param("", "train run that adversaries are crafted on (transfer, suite)")
+    queries: int | None = param(None, f"queries a clip ({quoted('queries')})", low=1, high=10_000_000)
+    source_system: str = param(
+        "", f"system that adversaries are crafted on ({quoted('source_system')})", kind="name"
+    )
+    source_run_id: str = param(
+        "", f"train run that adversaries are crafted on ({quoted('source_run_id')})", kind="name"
+    )
     growth: float | None = param(
-        None, "growth of a clip's MAE that is looked for (minimal .1)", low=0.0, high=1e6
+        None, f"growth of a clip's MAE that is looked for ({quoted('growth')})", low=1e-12, high=1e6
     )
-    bisections: int | None = param(None, "bisections of the budget (minimal 10)", low=1, high=60)
-    noise: str = param("", "kind of noise (noise uniform)", choices=("", *KINDS))
+    bisections: int | None = param(None, f"bisections of the budget ({quoted('bisections')})", low=1, high=60)
+    noise: str = param("", f"kind of noise ({quoted('noise')})", choices=("", *KINDS))
     draws: int | None = param(
-        None, "draws of noise, the worst of which counts (noise 10)", low=1, high=100_000
+        None, f"draws of noise, the worst of which counts ({quoted('draws')})", low=1, high=100_000
     )
-    attack_seed: int | None = param(None, "seed of all that is random (21)", low=0, high=2**31)
+    attack_seed: int | None = param(
+        None, f"seed of all that is random ({CORRECTED['attack_seed']})", low=0, high=2**31
+    )
     attack_batch_size: int = param(
         0, "clips attacked at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000
     )
@@ -133,6 +187,22 @@ class AttackParams(Parameters):
                     where=f"parameter {field.name}",
                     mend=f"Leave it out, or choose attack {' or '.join(users)}",
                 )
+        self._check_losses()
+        _ = self.budgets  # a bad list raises
+
+    def _check_losses(self) -> None:
+        """Raise UserError for losses that are none, do not mix, or are more than there are starts."""
+        if not self.loss:
+            return
+        losses, starts = listed(self.loss), self.settings.get("restarts")
+        check_losses(losses)
+        if starts is not None and len(losses) > starts:
+            raise UserError(
+                f"{len(losses)} losses ({', '.join(losses)}) need as many starts, and there "
+                f"{'is' if starts == 1 else 'are'} {starts}",
+                where="parameter loss",
+                mend="Raise restarts, or leave some out",
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, where: str = "parameters") -> AttackParams:
@@ -186,17 +256,17 @@ def _from_file(path: str) -> dict[str, Any]:
                 where=path,
                 mend="Mend or leave out that line",
             )
+    if "config" in values:
+        raise UserError("names another file of parameters", where=path, mend="Put all of them into one")
+    for key, name in RENAMED.items():
+        if {key, name} <= set(values):
+            mend = "Leave one of them out"
+            raise UserError(f"{key} and {name} are the same parameter", where=path, mend=mend)
     return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend="Check config") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"is not YAML ({reason})", where=str(path), mend="Mend the file") from error
+    values = read_yaml_file(path, mend="Check config") or {}
     if not isinstance(values, dict):
         raise UserError("is not a list of key: value lines", where=str(path), mend="Mend the file")
     return {str(key): value for key, value in values.items()}

@@ -150,6 +150,7 @@ def _log_sanity(
         batch_size=assault.batch_size,
         trained=victim.logged_scores(params.split),
         constant_mae=constant_mae(victim.data.train.labels.numpy(), part.labels.numpy()),
+        twins=assault.twins,
     )
     evidence = gather(
         subject,

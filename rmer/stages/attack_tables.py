@@ -10,6 +10,7 @@ import torch
 
 from rmer.attacks.base import Attack
 from rmer.data.standardised import Part
+from rmer.errors import UserError
 from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
 from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
@@ -38,6 +39,12 @@ def clip_table(
     emotions, result = victim.dataset.emotions, point.results[0]
     main, *others = adversaries
     clean, clean_units = predict(victim.model, part.inputs.to(device))
+    if not np.isfinite(clean).all():
+        raise UserError(
+            "the model predicts NaN or infinity for clean clips",
+            where=victim.system,
+            mend="See the model contract in docs/own-model.md",
+        )
     rescored, units = predict(victim.model, adversaries[main].to(device))
     clips = victim.dataset.clips.iloc[part.rows]
     columns: dict[str, Any] = {

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
 from rmer.report.html import ReportTable
@@ -24,7 +25,8 @@ from rmer.report.readable import number
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.assembly import Findings
 from rmer.stages.commands import reproduce_script
-from rmer.stages.evidence import Evidence, in_parallel
+from rmer.stages.evidence import Evidence
+from rmer.stages.parallel import named_runs
 from rmer.tracking import RunRecord, Store, Tag
 
 README = """\
@@ -77,25 +79,28 @@ def _write(
 ) -> list[Path]:
     tables = dict(named_tables(findings))
     records = [item.record for item in evidence.selected]
-    trained = _runs(store, records, Tag.TRAIN_RUN_ID)
-    datasets = _runs(store, records, Tag.DATASET_RUN_ID)
+    trained = named_runs(store, records, Tag.TRAIN_RUN_ID)
+    datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, evidence, findings, trained, datasets))
     every = list({record.run_id: record for record in [*records, *ladder]}.values())
     script = reproduce_script(
-        _runs(store, every, Tag.DATASET_RUN_ID), _runs(store, every, Tag.TRAIN_RUN_ID), every, params
+        named_runs(store, every, Tag.DATASET_RUN_ID),
+        named_runs(store, every, Tag.TRAIN_RUN_ID),
+        every,
+        params,
     )
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
         "paper.tex": latex_document(findings.report.title, list(tables), list(findings.report.figures)),
-        "runs.csv": _runs_table(records, trained).to_csv(index=False),
+        "runs.csv": table_text(_runs_table(records, trained)),
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
         "reproduce.sh": script,
     }
     texts |= {
         f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
     }
-    texts |= {f"tables/{name}.csv": table.to_csv(index=False) for name, table in findings.tables.items()}
+    texts |= {f"tables/{name}.csv": table_text(table) for name, table in findings.tables.items()}
     written = []
     for name, text in texts.items():
         file = folder / name
@@ -119,19 +124,6 @@ def named_tables(findings: Findings) -> Iterator[tuple[str, ReportTable]]:
         name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
         for place, table in enumerate(section.tables, start=1):
             yield f"{name}-{place}" if len(section.tables) > 1 else name, table
-
-
-def _runs(store: Store, records: Sequence[RunRecord], tag: str) -> list[RunRecord]:
-    """Return the runs that a tag of others names, in their order; those that were deleted are left out."""
-    ids = list(dict.fromkeys(record.tags[tag] for record in records if record.tags.get(tag)))
-
-    def find(run_id: str) -> RunRecord | None:
-        try:
-            return store.get(run_id)
-        except UserError:
-            return None
-
-    return [record for record in in_parallel(find, ids) if record is not None]
 
 
 def _methods(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import pandas as pd
 
@@ -14,15 +12,13 @@ from rmer.evaluation.attacked import AttackedModel
 from rmer.report.html import UsedRun
 from rmer.report.precision import SearchedTwice
 from rmer.report.tables import in_order
+from rmer.stages.agreement import checked_model, read_checks, read_searches, require_same_clips
+from rmer.stages.parallel import in_parallel
 from rmer.stages.selection import Selected
 from rmer.tracking import Artifact, Store, Tag
 
-READERS = 8
 # The norm whose runs the endpoints are taken from, where there are several.
 FIRST_NORM = "linf"
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +78,16 @@ class Evidence:
 
 
 def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
-    """Read the tables of the runs, several at a time, since a server answers slowly but to many.
+    """Read the tables of the runs.
 
-    Raises UserError where a table cannot be used or the runs have different targets.
+    Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
+    different targets, or on the same data different clips or labels.
     """
     clips = in_parallel(lambda item: _table(store, item, Artifact.ADVERSARY_CLIPS), selected)
     curves = in_parallel(
         lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
     )
-    checks = in_parallel(
-        lambda item: _table(store, item, Artifact.SANITY) if item.is_suite else None, selected
-    )
+    checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
     models = [_model(*parts) for parts in zip(selected, clips, curves, strict=True)]
     for model in models[1:]:
         if model.targets != models[0].targets:
@@ -102,6 +97,7 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
                 where=f"run {model.run_id}",
                 mend="Narrow with dataset",
             )
+    require_same_clips([item.record for item in selected], models)
     return Evidence(
         selected=selected,
         groups=_by_norm(selected, models),
@@ -113,7 +109,7 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
         },
         searched_twice=in_parallel(
             lambda item: SearchedTwice(
-                run_in_words(item, selected), item.norm, _table(store, item, Artifact.PRECISION)
+                run_in_words(item, selected), item.norm, read_searches(store, item.record)
             ),
             [item for item in selected if item.searched_twice],
         ),
@@ -129,7 +125,6 @@ def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
 def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
     records = {item.record.run_id: item.record for item in evidence.selected}
-    web = f"{store.uri.rstrip('/')}/#/" if store.uri.startswith(("http://", "https://")) else ""
     runs = []
     for model in (
         model for models in evidence.groups.values() for row in in_order(models).values() for model in row
@@ -137,24 +132,18 @@ def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
         record = records[model.run_id]
         trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
         # Any experiment in the address will do: the page of a run finds the right one.
-        pages = f"{web}experiments/{record.experiment_id}/runs/"
+        pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
         runs.append(
             UsedRun(
                 system=model.name,
                 seed=model.seed,
                 run_id=model.run_id,
                 train_run_id=trained,
-                url=f"{pages}{model.run_id}" if web else "",
-                train_url=f"{pages}{trained}" if web and trained else "",
+                url=f"{pages}{model.run_id}" if store.web else "",
+                train_url=f"{pages}{trained}" if store.web and trained else "",
             )
         )
     return runs
-
-
-def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Return ``function`` of every item, in order."""
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(function, items))
 
 
 def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
@@ -162,14 +151,7 @@ def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
 
 
 def _model(item: Selected, clips: pd.DataFrame, curve: pd.DataFrame | None) -> AttackedModel:
-    return AttackedModel.from_table(
-        clips,
-        name=item.name,
-        system=item.system,
-        seed=item.seed,
-        run_id=item.record.run_id,
-        curve=curve,
-    )
+    return checked_model(item.record, clips, curve, name=item.name)
 
 
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:

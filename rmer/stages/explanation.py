@@ -28,10 +28,12 @@ from rmer.report.concept_figures import (
     concept_weights,
 )
 from rmer.report.concepts import reason_without
+from rmer.stages.agreement import require_scores
 from rmer.stages.models import Victim
 from rmer.stages.selection import Selected
 from rmer.systems.network import BottleneckNetwork
-from rmer.tracking import Artifact, Run, Store
+from rmer.tracking import Artifact, Run, RunRecord, Store
+from rmer.tracking.integrity import altered
 
 WEIGHTS_TABLE = "tables/concept_weights.csv"
 REASON = "tables/concepts.txt"
@@ -109,7 +111,7 @@ def read_explanations(
     """Return the explained models of attack runs by row name, and for the other rows why there are none.
 
     ``rows`` gives the order of the rows. Models with other concepts or emotions than the first are left out,
-    with this as the reason.
+    with this as the reason. Raises UserError where tables of a run are not what it logged.
     """
     explained: dict[str, list[AttackedConcepts]] = {}
     without: dict[str, str] = {}
@@ -118,15 +120,30 @@ def read_explanations(
         if IDENTITY not in item.record.metrics:
             without[item.name] = reason_without(item.system)
             continue
-        run_id = item.record.run_id
-        layer = ConceptLayer.from_table(store.read_table(run_id, WEIGHTS_TABLE))
-        names = names or (layer.emotions, layer.concepts)
-        if (layer.emotions, layer.concepts) != names:
+        model = _read_model(store, item.record)
+        names = names or (model.layer.emotions, model.layer.concepts)
+        if (model.layer.emotions, model.layer.concepts) != names:
             without[item.name] = "other concepts or emotions"
             continue
-        table = store.read_table(run_id, Artifact.ADVERSARY_CLIPS)
-        explained.setdefault(item.name, []).append(AttackedConcepts.from_table(table, layer))
+        explained.setdefault(item.name, []).append(model)
     return explained, without
+
+
+def _read_model(store: Store, record: RunRecord) -> AttackedConcepts:
+    """Read layer and concepts of a run; raises UserError where they are not what it logged."""
+    weights = store.read_table(record.run_id, WEIGHTS_TABLE)
+    clips = store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS)
+    try:
+        layer = ConceptLayer.from_table(weights)
+        model, error = AttackedConcepts.from_table(clips, layer), identity_error(clips, layer)
+    except (KeyError, ValueError) as problem:
+        what = (
+            f"{WEIGHTS_TABLE} does not turn the concepts of {Artifact.ADVERSARY_CLIPS} into its predictions"
+        )
+        raise altered(record.run_id, record.name, what) from problem
+    require_scores(record, WEIGHTS_TABLE, {IDENTITY: error})
+    require_scores(record, Artifact.ADVERSARY_CLIPS, _concept_scores(model))
+    return model
 
 
 def _array(values: torch.Tensor) -> Floats:
@@ -146,9 +163,7 @@ def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[s
         for row in shift.to_dict("records")
         for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
     }
-    for kind, predicted in (("clean", model.clean), ("adv", model.adversarial)):
-        scores = regression_scores(model.rated, predicted, model.layer.concepts).mean
-        metrics |= {f"{kind}/concept/{name}": scores[name] for name in ("mae", "corr")}
+    metrics |= _concept_scores(model)
     attacked = repair["input"] == "adversarial"
     rated, undone = (repair["mae"][attacked & (repair["replaced_by"] == by)] for by in ("rated", "clean"))
     return metrics | {
@@ -156,3 +171,12 @@ def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[s
         "concept/repair/mae_best": float(rated.min()),
         "concept/undo/mae_first": float(undone.iloc[1]),
     }
+
+
+def _concept_scores(model: AttackedConcepts) -> dict[str, float]:
+    """Return how well the concepts are predicted before and under the attack."""
+    found: dict[str, float] = {}
+    for kind, predicted in (("clean", model.clean), ("adv", model.adversarial)):
+        scores = regression_scores(model.rated, predicted, model.layer.concepts).mean
+        found |= {f"{kind}/concept/{name}": scores[name] for name in ("mae", "corr")}
+    return found

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, product
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from rmer.errors import UserError
+from rmer.errors import UserError, shown
 from rmer.parameters import Parameters, param
+from rmer.plain_yaml import parse_yaml, read_yaml_file
 from rmer.stages.attack_params import AttackParams
 from rmer.stages.train import TrainParams
 
@@ -21,14 +21,24 @@ P = TypeVar("P", bound=Parameters)
 CHOICE = ("system", "seed", "train_protocol", "train_run_id", "model_uri")
 
 
+# More could neither be listed nor done.
+MOST_JOBS = 10_000
+
+
 @dataclass(frozen=True)
 class GridParams(Parameters):
     """What a sweep does."""
 
-    grid: str = param("", "YAML file with the keys train and attack: parameters, each a value or a list")
-    train: str = param("", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}")
-    attack: str = param("", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}")
-    study: str = param("", "name of the group of runs")
+    grid: str = param(
+        "", "YAML file with the keys train and attack: parameters, each a value or a list", kind="path"
+    )
+    train: str = param(
+        "", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}", kind="document"
+    )
+    attack: str = param(
+        "", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}", kind="document"
+    )
+    study: str = param("", "name of the group of runs", kind="name")
     dry_run: bool = param(False, "list the jobs, and stop")
 
 
@@ -39,6 +49,12 @@ class Grid:
     models: dict[str, TrainParams]
     attacks: dict[str, AttackParams]
 
+    @property
+    def devices(self) -> set[str]:
+        """The devices that jobs ask for."""
+        training = {params.device for params in self.models.values()}
+        return training | {params.device for params in self.attacks.values()}
+
     def __str__(self) -> str:
         models = f"{len(self.models)} models to train: {', '.join(self.models)}"
         attacks = f"{len(self.attacks)} attacks a model: {', '.join(self.attacks)}"
@@ -48,11 +64,11 @@ class Grid:
 def read_grid(params: GridParams) -> Grid:
     """Expand a grid; raises UserError for what is no grid and for every bad parameter in it."""
     texts = {"train": params.train, "attack": params.attack}
-    grid = _mapping(_read(params.grid), params.grid) if params.grid else {}
-    grid |= {name: _yaml(text, f"parameter {name}") for name, text in texts.items() if text}
-    if unknown := set(grid) - set(texts):
+    grid = _grid_file(Path(params.grid)) if params.grid else {}
+    grid |= {name: parse_yaml(text, f"parameter {name}") for name, text in texts.items() if text}
+    if unknown := sorted(map(str, set(grid) - set(texts))):
         mend = "A grid has the keys train and attack"
-        raise UserError(f"unknown key {', '.join(sorted(map(str, unknown)))}", where=params.grid, mend=mend)
+        raise UserError(f"unknown key {', '.join(unknown)}", where=params.grid, mend=mend)
 
     def title(model: TrainParams) -> str:
         return f"{model.system} s{model.seed}"
@@ -62,6 +78,9 @@ def read_grid(params: GridParams) -> Grid:
     attacks = _expand(AttackParams, grid.get("attack", []), common, lambda attack: attack.attack, ("attack",))
     if not models and not attacks:
         raise UserError("is empty", where="grid", mend="Give grid, train or attack")
+    if any(attack.dry_run for attack in attacks.values()):
+        mend = "Give it to sweep itself"
+        raise UserError("jobs of a grid are run", where="grid: attack: dry_run", mend=mend)
     chosen = [name for name in CHOICE if any(getattr(attack, name) for attack in attacks.values())]
     if models and chosen:
         mend = "Leave it out: attacks are on the models that the grid trains"
@@ -90,29 +109,20 @@ def _combinations(entry: Any) -> Iterator[dict[str, Any]]:
     for mapping in entry if isinstance(entry, list) else [entry]:
         if not isinstance(mapping, Mapping):
             mend = "Write parameters with their values: {seed: [6, 21]}"
-            raise UserError(f"{mapping!r} holds no parameters", where="grid", mend=mend)
+            raise UserError(f"{shown(mapping)} holds no parameters", where="grid", mend=mend)
         lists = [value if isinstance(value, list) else [value] for value in mapping.values()]
+        if empty := [str(name) for name, values in mapping.items() if values == []]:
+            mend = "Give a value, or leave the parameter out"
+            raise UserError("has no values", where=f"grid: {', '.join(empty)}", mend=mend)
+        if (size := prod(map(len, lists))) > MOST_JOBS:
+            mend = f"A sweep takes at most {MOST_JOBS}: split it"
+            raise UserError(f"has {size} combinations", where="grid", mend=mend)
         for values in product(*lists):
             yield dict(zip(map(str, mapping), values, strict=True))
 
 
-def _mapping(text: str, where: str) -> dict[Any, Any]:
-    values = _yaml(text, where)
+def _grid_file(path: Path) -> dict[Any, Any]:
+    values = read_yaml_file(path, mend="Check grid")
     if not isinstance(values, dict):
-        raise UserError("is no grid", where=where, mend="Give the keys train and attack")
+        raise UserError("is no grid", where=str(path), mend="Give the keys train and attack")
     return values
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot be read ({error})", where=path, mend="Check grid") from error
-
-
-def _yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"is not YAML ({reason})", where=where, mend="Mend it") from error

@@ -32,8 +32,8 @@ PUBLISHED = "published"
 class ImportParams(Parameters):
     """Parameters of ``import_published``."""
 
-    source: str = param("", "clone of the published repository, or its runs/adversaries")
-    study: str = param(PUBLISHED, "name of the group of runs")
+    source: str = param("", "clone of the published repository, or its runs/adversaries", kind="path")
+    study: str = param(PUBLISHED, "name of the group of runs", kind="name")
 
 
 def import_published(store: Store, params: ImportParams) -> Outcome:

@@ -14,8 +14,10 @@ import pandas as pd
 from rmer.report.ladder import STEPS, Step
 from rmer.report.robustness import METRICS
 from rmer.report.tables import system_rank
-from rmer.stages.evidence import Evidence, in_parallel
-from rmer.stages.selection import ABSENT, DIMENSIONS, NOT_SETTINGS, SUITE
+from rmer.stages.agreement import checked_model, read_curve
+from rmer.stages.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.evidence import Evidence
+from rmer.stages.parallel import in_parallel
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
 # Attacks that a step may be judged by, the most thorough first; controls and weaker attacks are none.
@@ -108,7 +110,7 @@ def _rungs(store: Store, step: Step, records: Sequence[RunRecord], before: float
     )
     rungs = [_Rung(reported, records)]
     if tags.get(Tag.ATTACK) == SUITE and math.isfinite(before) and before != epsilon:
-        curves = in_parallel(lambda record: store.read_table(record.run_id, Artifact.CURVE), records)
+        curves = in_parallel(lambda record: read_curve(store, record), records)
         points = [(record, _point(curve, before)) for record, curve in zip(records, curves, strict=True)]
         if all(point for _, point in points):
             scores = _scores([(record, point) for record, point in points if point])
@@ -147,16 +149,13 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
 
 def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
     """Say of every step what else differs from the one before it that has runs."""
-    clips = [
-        _ratings(store.read_table(rung.records[0].run_id, Artifact.ADVERSARY_CLIPS)) if rung.records else None
-        for rung in rungs
-    ]
+    clips = [_ratings(store, rung.records[0]) if rung.records else None for rung in rungs]
     steps: list[Step] = []
     last: int | None = None
     for place, rung in enumerate(rungs):
         changes: list[str] = []
         if rung.records and last is not None:
-            changes = _changes(rungs[last], rung)
+            changes = _changes(rungs[last], rung, settings_of(store, rung.records))
             if not _same_ratings(clips[last], clips[place]):
                 changes.insert(0, "other clips or ratings")
         if rung.records:
@@ -165,7 +164,7 @@ def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
     return steps
 
 
-def _changes(before: _Rung, after: _Rung) -> list[str]:
+def _changes(before: _Rung, after: _Rung, settings: Settings) -> list[str]:
     changes = []
     if before.step.epsilon != after.step.epsilon:
         changes.append(f"ε {before.step.epsilon:g} to {after.step.epsilon:g}".replace(" 0.", " ."))
@@ -176,8 +175,9 @@ def _changes(before: _Rung, after: _Rung) -> list[str]:
     for tag, name in ((Tag.SYSTEM, "systems"), (Tag.SEED, "seeds")):
         if _values(before.records, tag) != _values(after.records, tag):
             changes.append(f"other {name}")
-    if _settings(after.records):
-        changes.append(f"runs differ in {_settings(after.records)}")
+    differences = [name for name in differing(after.records, settings) if name not in DIMENSIONS.values()]
+    if differences:
+        changes.append(f"runs differ in {', '.join(differences)}")
     return changes
 
 
@@ -185,25 +185,11 @@ def _values(records: Sequence[RunRecord], tag: str) -> str:
     return ", ".join(sorted({record.tags.get(tag, ABSENT) for record in records}))
 
 
-def _settings(records: Sequence[RunRecord]) -> str:
-    """Return the settings of the attack that runs of one step do not share."""
-    names = {key for record in records for key in record.params if key.startswith("cfg.")} - NOT_SETTINGS
-    return ", ".join(
-        sorted(
-            name.removeprefix("cfg.")
-            for name in names
-            if len({record.params[name] for record in records if name in record.params}) > 1
-        )
-    )
-
-
-def _ratings(table: pd.DataFrame) -> pd.DataFrame:
-    columns = [
-        name
-        for name in map(str, table)
-        if name.startswith("label_") and not name.startswith("label_concept_")
-    ]
-    return table.set_index("clip")[sorted(columns)].sort_index()
+def _ratings(store: Store, record: RunRecord) -> pd.DataFrame:
+    """Return the labels of a run's clips, one column a target, both in the order of their names."""
+    model = checked_model(record, store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS))
+    table = pd.DataFrame(model.labels, index=list(model.clips), columns=list(model.targets))
+    return table.sort_index(axis=1)
 
 
 def _same_ratings(a: pd.DataFrame | None, b: pd.DataFrame | None) -> bool:

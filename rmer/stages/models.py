@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import nn
+from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
 from rmer.data.standardised import Standardised, normalised_on, standardise
+from rmer.digests import file_digest
 from rmer.errors import UserError
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import load_checkpoint
+from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
 
 TRAINING = ("epochs", "lr", "batch_size", "patience", "precision")
@@ -71,29 +74,6 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
-def select_runs(
-    store: Store, *, train_run_id: str, system: str, seed: str, study: str, train_protocol: str
-) -> list[RunRecord]:
-    """Return the train runs that the parameters name, oldest first, without imported ones (no model)."""
-    if train_run_id:
-        return [store.get(train_run_id)]
-    wanted = {Tag.SYSTEM: system, Tag.SEED: seed, Tag.TRAIN_PROTOCOL: train_protocol}
-    tags = {name: value for name, value in wanted.items() if value}
-    found = [
-        record
-        for record in store.find(Stage.TRAIN, tags, study or None)
-        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
-    ]
-    if not found:
-        named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
-        raise UserError(
-            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else ""),
-            where=store.name,
-            mend="Train first, or give train_run_id or model_uri",
-        )
-    return found[::-1]
-
-
 def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 
@@ -122,7 +102,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         for record in reversed(store.find(Stage.TRAIN, shared, study))
         if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
     }
-    others = [name for name in CATALOGUE if name not in (victim.system, "placebo")]
+    others = [
+        name for name, known in CATALOGUE.items() if name != victim.system and not known.permuted_concepts
+    ]
     for name in [system] if system else others:
         if name in trained:
             return victim_of_run(store, trained[name], victim.dataset_run_id)
@@ -176,19 +158,21 @@ def victim_of_uri(
 ) -> Victim:
     """Load any MLflow model, or a checkpoint file of this project or of the published code.
 
-    A model that a train run logged is attacked as that run's, whatever the URI. Of any other model only its
-    user knows how the data were split and standardised for it.
+    A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
+    that it is that run's model still. Of any other model only its user knows how the data were split and
+    standardised for it.
     """
     if uri.endswith(CHECKPOINT_SUFFIXES):
         path, name = Path(uri.removeprefix("file://")), Path(uri).stem
         model: nn.Module = load_checkpoint(path)
     else:
         path = store.model_folder(uri)
-        run = _logging_run(store, path)
-        if run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
-            return victim_of_run(store, run, dataset_run_id)
+        model = store.load_model(str(path))
+        run = store.run_of_model(path)
+        own = None if run is None else _as_of_run(store, run, model, uri, dataset_run_id)
+        if own is not None:
+            return own
         name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
-        model = store.load_model(uri)
     system = system or name
     return _victim(
         store,
@@ -205,16 +189,41 @@ def victim_of_uri(
     )
 
 
-def _logging_run(store: Store, folder: Path) -> RunRecord | None:
-    """Return the run that logged a model folder, where it says so and the run is in this store."""
-    description = folder / "MLmodel"
-    run_id = yaml.safe_load(description.read_text()).get("run_id") if description.is_file() else None
-    if not run_id:
+def _as_of_run(
+    store: Store, run: RunRecord, model: nn.Module, uri: str, dataset_run_id: str
+) -> Victim | None:
+    """Return the model of the train run that ``model`` names, None where it is another one, which is said."""
+    if run.tags.get(Tag.STAGE) != Stage.TRAIN:
         return None
     try:
-        return store.get(run_id)
-    except UserError:
-        return None  # a model brought from another store
+        victim = victim_of_run(store, run, dataset_run_id)
+    except UserError as error:
+        reason = f"that run's cannot be read ({error})"
+    else:
+        if _is_same(model, victim):
+            return victim
+        reason = "its weights are others than that run's"
+    tqdm.write(
+        f"Note: {uri} names run {run.run_id} ({run.name}), but {reason}: attacked as a model of other origin",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _is_same(model: nn.Module, victim: Victim) -> bool:
+    """Tell whether a model has the victim's weights and, up to rounding, its predictions of two clips."""
+    weights, known = (_named_weights(network) for network in (model, victim.model))
+    if not same_weights(weights, known):
+        return False
+    inputs = victim.data.test.inputs[:2]
+    with torch.no_grad():
+        found, expected = (network(inputs)["output"] for network in (model, victim.model))
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def _named_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    # An exported program stands one level below what it was loaded into.
+    return {name.removeprefix("program."): values for name, values in network.state_dict().items()}
 
 
 def _victim(
@@ -253,32 +262,37 @@ def _victim(
 
 def digest_of(path: Path) -> str:
     """Return 16 hex digits over a file, or over the weights among the files of a model folder."""
+    if path.is_file():
+        return file_digest(path)[:16]
     content = hashlib.sha256()
-    files = [path] if path.is_file() else sorted((path / "data").rglob("*"))
-    for file in filter(Path.is_file, files):
+    for file in filter(Path.is_file, sorted((path / "data").rglob("*"))):
         content.update(file.read_bytes())
     return content.hexdigest()[:16]
 
 
 def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, where: str) -> int:
     """Return the number of concept units; raise UserError where the model does not meet the contract."""
+    require_finite(model.state_dict(), where=where, mend="Give a model whose training did not diverge")
     mend = "See the model contract in docs/own-model.md"
     inputs, targets = data.test.inputs[:2], len(dataset.emotions)
     try:
         with torch.no_grad():
             prediction = model(inputs)
         output, units = prediction["output"], prediction["c_prob"]
-    except (RuntimeError, TypeError, KeyError, IndexError, AssertionError) as error:
+        shape = tuple(output.shape)
+    except (RuntimeError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the model does not map {list(inputs.shape)} to output and c_prob ({reason})",
             where=where,
             mend=mend,
         ) from error
-    if tuple(output.shape) != (len(inputs), targets):
+    if shape != (len(inputs), targets):
         raise UserError(
             f"the model returns output {list(output.shape)}, the data set has {targets} targets",
             where=where,
             mend=mend,
         )
+    if not output.isfinite().all():
+        raise UserError("the model predicts NaN or infinity for clean clips", where=where, mend=mend)
     return 0 if units is None else int(units.shape[1])

@@ -6,15 +6,18 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import SCALE_MAX
+from rmer.data.soundness import MIN_SECONDS
+from rmer.data.soundtracks import SCALE_MAX, check_targets
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
-from rmer.execution.params import ENGINES
+from rmer.execution.params import EngineParams
 from rmer.parameters import Parameters, listed, param
 from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams
+from rmer.stages.demo_data import DemoParams
 from rmer.stages.preprocess import PreprocessParams, collect_of
 from rmer.stages.train import TrainParams
 from rmer.systems.catalogue import System, resolve
+from rmer.systems.devices import check_device_name
 from rmer.systems.precision import PRECISIONS
 
 PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
@@ -48,15 +51,21 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class StudyParams(Parameters):
-    """Parameters of ``main``; those without a default take one from ``size``."""
+class DesignParams(Parameters):
+    """What a study does; parameters without a default take one from ``size``."""
 
     size: str = param("small", "small (minutes) or full (as published)", choices=tuple(SIZES))
-    study: str = param("", "name of the group of runs; default: one that stands for these parameters")
-    soundtracks_dir: str = param("", "folder with the clips and ratings; default: demo data is made")
-    ratings: str = param("", "ratings CSV; default: in soundtracks_dir")
-    midlevel_dir: str = param("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
-    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there")
+    study: str = param(
+        "", "name of the group of runs; default: one that stands for these parameters", kind="name"
+    )
+    soundtracks_dir: str = param(
+        "", "folder with the clips and ratings; default: demo data is made", kind="path"
+    )
+    ratings: str = param("", "ratings CSV; default: in soundtracks_dir", kind="path")
+    midlevel_dir: str = param(
+        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
+    )
+    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there", kind="path")
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     systems: str = param(
@@ -85,21 +94,15 @@ class StudyParams(Parameters):
         "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
     )
     compile: bool = param(False, "attacks take gradients from a compiled model (torch.compile)")
+    min_seconds: float = param(MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0)
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    engine: str = param(
-        "serial", "where jobs run: in this process, on worker processes, on Ray", choices=ENGINES
-    )
-    jobs_at_once: int = param(0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000)
-    job_cpus: int = param(
-        0, "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)", low=0, high=1024
-    )
-    job_gpus: float | None = param(
-        None, "GPUs a job (.25: four share one); default: 1 where there are any", low=0.0, high=64.0
-    )
-    ray_address: str = param("", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here")
-    retries: int = param(2, "how often a job whose worker died is tried again", low=0, high=1000)
     dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
+
+
+@dataclass(frozen=True)
+class StudyParams(EngineParams, DesignParams):
+    """Parameters of ``main``: those of the design, then those of the engine."""
 
     def sized(self) -> StudyParams:
         """Return the parameters with those not given set by ``size``."""
@@ -143,6 +146,10 @@ class Plan:
         """Return the plan under another name of its group of runs."""
         return replace(self, params=replace(self.params, study=study))
 
+    def demo_params(self, folder: str) -> DemoParams:
+        """Return the parameters of stage demo_data, where no other data is given."""
+        return DemoParams(out_dir=folder, clips=self.params.clips or 0)
+
     def preprocess_params(self, folder: str) -> PreprocessParams:
         """Return the parameters of stage preprocess for the data in ``folder``."""
         return PreprocessParams(**{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder})
@@ -168,8 +175,13 @@ class Plan:
 
 
 def make_plan(params: StudyParams) -> Plan:
-    """Resolve sizes, systems, seeds and attacks; raises UserError for what is not known."""
+    """Resolve sizes, systems, seeds and attacks.
+
+    Raises UserError for what is not known, and for whatever else a stage of the plan would refuse by its
+    parameters: nothing has been computed or written by then.
+    """
     given, params = params, params.sized()
+    check_device_name(params.device)
     attacks = listed(params.attacks)
     unknown = [name for name in attacks if name not in PROTOCOLS]
     if params.soundtracks_dir and given.clips is not None:
@@ -181,7 +193,33 @@ def make_plan(params: StudyParams) -> Plan:
             where="parameter attacks",
             mend=f"Known are {', '.join(PROTOCOLS)}",
         )
-    return Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+    plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+    _check_stages(plan)
+    return plan
+
+
+def _check_stages(plan: Plan) -> None:
+    """Raise UserError where a stage would refuse its parameters; making them checks them."""
+    params = plan.params
+    if not params.soundtracks_dir:
+        plan.demo_params("")
+        if unknown := [target for target in listed(params.targets) if target not in EMOTIONS]:
+            mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
+            raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
+    check_targets(listed(params.targets))
+    plan.preprocess_params(params.soundtracks_dir)
+    for system in plan.systems:
+        plan.train_params(system, plan.seeds[0], "")
+    for name in plan.assaults:
+        plan.attack_params(name, "")
+    alone = [system.name for system in plan.systems if plan.source_of(system) is None]
+    # A study with a name of its own may hold models of other systems already.
+    if "transfer" in plan.attacks and alone and not params.study:
+        raise UserError(
+            f"there is no other system to transfer to {', '.join(alone)} from",
+            where="parameter attacks",
+            mend="Add a system, or leave transfer out",
+        )
 
 
 def check_concepts(plan: Plan, data: PreprocessParams) -> None:
@@ -197,13 +235,14 @@ def check_concepts(plan: Plan, data: PreprocessParams) -> None:
 
 def _seeds(text: str) -> list[int]:
     try:
-        seeds = [int(part) for part in listed(text)]
+        # Python itself reads digits of all scripts.
+        seeds = [int(part) for part in listed(text)] if text.isascii() else []
     except ValueError:
         seeds = []
     if not seeds or any(not 0 <= seed < 2**31 for seed in seeds):
         mend = "Give whole numbers from 0, separated by commas"
         raise UserError(f"{text!r} is no list of seeds", where="parameter seeds", mend=mend)
-    return seeds
+    return list(dict.fromkeys(seeds))
 
 
 def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:

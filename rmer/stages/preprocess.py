@@ -15,46 +15,55 @@ from tqdm import tqdm
 from rmer.data.audio import decoder_version
 from rmer.data.collection import Collected, labels_digest
 from rmer.data.dataset import Dataset, fit_normalisation
-from rmer.data.frontend import FRAMES, FRONTEND_VERSION, FRONTENDS, File2Spect
-from rmer.data.preparation import Prepared, prepare
-from rmer.data.spectrograms import file_digest
-from rmer.data.splits import PARTS, SPLIT_SEED, largest_difference
+from rmer.data.frontend import FRONTEND_VERSION
+from rmer.data.preparation import prepare
+from rmer.data.splits import PARTS, largest_difference
+from rmer.data.survey import Survey
+from rmer.digests import file_digest
 from rmer.parameters import param
 from rmer.stages.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
-from rmer.tracking.locations import home
+
+NOTED = 20  # warnings in a run's description; all are in its artifact
 
 
 @dataclass(frozen=True)
 class PreprocessParams(DataParams):
     """Parameters of ``preprocess``."""
 
-    frames: int = param(FRAMES, "length of the excerpts in frames, 31.3 a second", low=8, high=100_000)
-    frontend: str = param("madmom", "madmom itself, or its equal in torch", choices=FRONTENDS)
-    split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
-    cache_dir: str = param("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
-    workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024)
-    study: str = param("", "name of the group of runs")
+    study: str = param("", "name of the group of runs", kind="name")
 
 
 def preprocess(store: Store, params: PreprocessParams) -> Outcome:
     """Prepare and log a data set, or skip it where the same files were prepared the same way before.
 
     Raises UserError where the decoder or front end is not installed, and DataErrors with every problem of
-    the files: labels and missing clips before a run is opened, audio that cannot be used after all other
-    clips are done.
+    labels and audio, before a run is opened. What is computed is kept all the same.
     """
-    file2spect = _file2spect(params)
-    collected = collect_of(params)
-    for warning in collected.warnings:
+    return log_data_set(store, params, survey_of(params))
+
+
+def survey_of(params: PreprocessParams) -> Survey:
+    """Return what is to be prepared, and print what is odd about it; raises as :func:`preprocess` does."""
+    surveyed = params.survey()
+    for warning in surveyed.warnings:
         tqdm.write(f"Note: {warning}", file=sys.stderr)
-    return store.perform(_spec(params, collected), lambda run: _body(run, params, collected, file2spect))
+    return surveyed.checked()
 
 
-def preprocess_spec(params: PreprocessParams) -> RunSpec:
-    """Return what the run of these parameters is, without doing it; raises as :func:`preprocess` does."""
-    _file2spect(params)
-    return _spec(params, collect_of(params))
+def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Outcome:
+    """Log a data set, or skip it where the same was logged before."""
+    return store.perform(preprocess_spec(params, surveyed), lambda run: _body(run, params, surveyed))
+
+
+def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
+    """Return what the run of these parameters is, without doing it."""
+    return RunSpec(
+        stage=Stage.PREPROCESS,
+        name=f"preprocess {len(surveyed.collected.clips)} clips, {params.frames} frames",
+        config=_config(params, surveyed),
+        study=params.study or None,
+    )
 
 
 def collect_of(params: DataParams) -> Collected:
@@ -62,27 +71,12 @@ def collect_of(params: DataParams) -> Collected:
     return params.collect().checked()
 
 
-def _file2spect(params: PreprocessParams) -> File2Spect:
-    """Return decoder and front end; raises UserError where one is not installed."""
-    file2spect = File2Spect(params.decoder, params.frontend)
-    file2spect.require()
-    return file2spect
-
-
-def _spec(params: PreprocessParams, collected: Collected) -> RunSpec:
-    return RunSpec(
-        stage=Stage.PREPROCESS,
-        name=f"preprocess {len(collected.clips)} clips, {params.frames} frames",
-        config=_config(params, collected),
-        study=params.study or None,
-    )
-
-
-def _config(params: PreprocessParams, collected: Collected) -> dict[str, Any]:
+def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     """Return everything that determines the data set, contents of files rather than their places."""
+    collected, duplicates = surveyed.collected, surveyed.duplicates
     clips = collected.clips
     audio = [[clip, file_digest(collected.audio[clip])] for clip in clips["clip"]]
-    return {
+    config = {
         "clips": len(clips),
         "targets": list(collected.emotions),
         "scale_max": params.scale_max,
@@ -97,39 +91,40 @@ def _config(params: PreprocessParams, collected: Collected) -> dict[str, Any]:
         "frontend_version": FRONTEND_VERSION,
         "split_seed": params.split_seed,
     }
+    if len(duplicates):  # they change the album split, of data sets that have any
+        config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
+    return config
 
 
 def _digest(values: object) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
-def _body(run: Run, params: PreprocessParams, collected: Collected, file2spect: File2Spect) -> None:
-    prepared = prepare(
-        collected,
-        file2spect,
-        Path(params.cache_dir) if params.cache_dir else home() / "spectrograms",
-        frames=params.frames,
-        split_seed=params.split_seed,
-        workers=params.workers,
-    )
-    dataset = prepared.dataset
+def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
+    dataset = prepare(surveyed)
     dataset.save(run.work_dir / Artifact.DATASET)
     run.file(run.work_dir / Artifact.DATASET)
     run.json(_normalisations(dataset), f"{Artifact.DATASET}/normalisation.json")
+    run.text("".join(f"{warning}\n" for warning in surveyed.warnings), Artifact.WARNINGS)
+    if len(surveyed.duplicates):
+        run.table(surveyed.duplicates, Artifact.DUPLICATES)
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
-    run.metrics(_metrics(prepared))
-    _describe(run, params, dataset, collected.warnings)
+    run.metrics(_metrics(surveyed))
+    _describe(run, params, dataset, surveyed.warnings)
 
 
-def _metrics(prepared: Prepared) -> dict[str, float]:
+def _metrics(surveyed: Survey) -> dict[str, float]:
     """Return counts and times; speed only where something was computed rather than taken from the cache."""
+    computed = sum(item.computed for item in surveyed.spectrograms.values())
     metrics = {
-        "preprocess/clips": len(prepared.dataset),
-        "preprocess/computed": prepared.computed,
-        "preprocess/seconds": prepared.seconds,
+        "preprocess/clips": len(surveyed.collected.clips),
+        "preprocess/computed": computed,
+        "preprocess/seconds": surveyed.seconds,
+        "preprocess/warnings": len(surveyed.warnings),
+        "preprocess/duplicates": len(surveyed.duplicates),
     }
-    if prepared.computed:
-        metrics["preprocess/clips_per_second"] = prepared.computed / prepared.seconds
+    if computed:
+        metrics["preprocess/clips_per_second"] = computed / surveyed.seconds
     return metrics
 
 
@@ -164,7 +159,10 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tu
         "In brackets: how far a part's mean label lies from that of all clips, in standard deviations of the "
         "target for which it is farthest."
     )
-    run.note("\n\n".join([*lines, *(f"Note: {warning}." for warning in warnings)]))
+    lines += [f"Note: {warning}." for warning in warnings[:NOTED]]
+    if len(warnings) > NOTED:
+        lines.append(f"{len(warnings) - NOTED} more in `{Artifact.WARNINGS}`.")
+    run.note("\n\n".join(lines))
 
 
 def _schemes(dataset: Dataset) -> list[str]:

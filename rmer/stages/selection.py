@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from rmer.data.tables import some
 from rmer.errors import UserError
+from rmer.stages.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.tracking import RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
 
-# What runs must share to be compared: tag -> the parameter that narrows a selection to one value.
-DIMENSIONS = {
-    Tag.ORIGIN: "origin",
-    Tag.TRAIN_PROTOCOL: "train_protocol",
-    Tag.DATASET: "dataset",
-    Tag.SPLIT_SCHEME: "split_scheme",
-    Tag.SPLIT: "split",
-    Tag.ATTACK: "attack",
-    Tag.TIER: "tier",
-    Tag.ATTACK_PROTOCOL: "attack_protocol",
-    Tag.NORM: "norm",
-    Tag.EPSILON: "epsilon",
-    Tag.ATTACK_SEED: "attack_seed",
-}
-# Parameters of an attack run that belong to the model or the machine; all others are settings of the attack.
-NOT_SETTINGS = frozenset(
-    f"cfg.{name}"
-    for name in (
-        "model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log",
-        "device", "threads", "clips", "source_model",
-        *DIMENSIONS.values(),
-    )
-)  # fmt: skip
-ABSENT = "(none)"
-# Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier.
-OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
-# The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
-SUITE = "suite"
 # Runs of a large store that are looked at to say what there is.
 MOST_LISTED = 200
 
@@ -89,49 +63,41 @@ class Selected:
 
 
 def select_attack_runs(
-    store: Store, tags: Mapping[str, str], *, study: str, systems: Sequence[str], allow_mixed: bool
+    store: Store,
+    tags: Mapping[str, str],
+    *,
+    study: str,
+    systems: Sequence[str],
+    where: Mapping[str, str],
+    allow_mixed: bool,
 ) -> list[Selected]:
-    """Return the newest finished attack run of every configuration that has these tags.
+    """Return the newest finished attack run of every configuration that has these tags and settings.
+
+    ``where`` maps settings (:func:`rmer.stages.alike.settings_of`) to the values that they must have.
 
     Raises
     ------
     UserError
-        When there is none; when runs differ in a tag of :data:`DIMENSIONS` or in a setting of the attack;
-        when a system and seed occur twice. With ``allow_mixed`` what differs becomes part of the row's name,
-        and the newest run of a row and seed counts. Both norms of a suite of attacks are no mixture.
+        When there is none; when runs differ in a tag of :data:`rmer.stages.alike.DIMENSIONS` or in a setting
+        of attack or training; when a system and seed occur twice. With ``allow_mixed`` what differs becomes
+        part of the row's name, and the newest run of a row and seed counts. Both norms of a suite of attacks
+        are no mixture.
     """
     records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
     if systems:
         records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
     if not records:
         raise _nothing_found(store, tags, study, systems)
-    differences = differing(records)
+    settings = settings_of(store, records)
+    for name, value in where.items():
+        records = _narrowed(store, records, settings, name, value)
+    differences = differing(records, settings)
     if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
         differences.pop("norm", None)
     if differences and not allow_mixed:
-        raise _mixture(store, differences, study)
-    selected = [Selected(record, _name(record, differences)) for record in records]
+        raise _mixture(store, differences, study, settings[records[0].run_id])
+    selected = [Selected(record, _name(record, differences, settings[record.run_id])) for record in records]
     return _one_a_seed(store, selected, allow_mixed=allow_mixed)
-
-
-def differing(records: Sequence[RunRecord]) -> dict[str, Counter[str]]:
-    """Return parameter -> its values and their counts, for every dimension or setting that is not one."""
-    differences = {}
-    for tag, parameter in DIMENSIONS.items():
-        values = Counter(record.tags.get(tag, ABSENT) for record in records)
-        if tag in OPTIONAL:
-            del values[ABSENT]
-        if len(values) > 1:
-            differences[parameter] = values
-    settings = {key for record in records for key in record.params if key.startswith("cfg.")} - NOT_SETTINGS
-    if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
-        settings.discard("cfg.source_system")  # of a control, which takes what other system there is
-    for key in sorted(settings):
-        values = Counter(record.params[key] for record in records if key in record.params)
-        # Attacks of different kind have different settings; that they differ is said once, by the attack.
-        if len(values) > 1 and "attack" not in differences:
-            differences[key] = values
-    return differences
 
 
 def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
@@ -144,14 +110,38 @@ def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
     return shared
 
 
-def _name(record: RunRecord, differences: Mapping[str, object]) -> str:
+def _narrowed(
+    store: Store, records: Sequence[RunRecord], settings: Settings, name: str, value: str
+) -> list[RunRecord]:
+    """Return the runs with this value of a setting; raise UserError where there is none."""
+    kept = [record for record in records if _is_same(settings[record.run_id].get(name, ABSENT), value)]
+    if kept:
+        return kept
+    found = sorted({settings[record.run_id].get(name, ABSENT) for record in records})
+    if found == [ABSENT]:
+        known = sorted({known for record in records for known in settings[record.run_id]})
+        mend = f"Known are {', '.join(known)}"
+        raise UserError(f"no attack run found has a setting {name}", where=store.name, mend=mend)
+    mend = f"Its values are {'; '.join(found)}"
+    raise UserError(f"no attack run found has {name}={value}", where=store.name, mend=mend)
+
+
+def _is_same(a: str, b: str) -> bool:
+    """Return whether two texts are the same, or the same number (``.01`` and ``0.01``)."""
+    try:
+        return a == b or float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str, str]) -> str:
     values = [record.tags.get(tag, ABSENT) for tag, name in DIMENSIONS.items() if name in differences]
-    values += [
-        f"{key.removeprefix('cfg.')} {record.params.get(key, ABSENT)}"
-        for key in differences
-        if key.startswith("cfg.")
-    ]
+    values += [f"{name} {settings.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
     return " ".join([record.tags.get(Tag.SYSTEM, ABSENT), *dict.fromkeys(values)])
+
+
+def _is_dimension(name: str) -> bool:
+    return name in DIMENSIONS.values()
 
 
 def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool) -> list[Selected]:
@@ -175,20 +165,24 @@ def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool
     return [items[0] for items in rows.values()]
 
 
-def _mixture(store: Store, differences: Mapping[str, Counter[str]], study: str) -> UserError:
+def _mixture(
+    store: Store, differences: Mapping[str, Counter[str]], study: str, newest: Mapping[str, str]
+) -> UserError:
+    """Return the error that says what differs, and how to narrow, to the settings of the newest run, say."""
     found = "; ".join(
-        f"{name.removeprefix('cfg.')}: "
-        + ", ".join(f"{value} ({n} runs)" for value, n in sorted(values.items()))
+        f"{name}: " + ", ".join(f"{value} ({n} runs)" for value, n in sorted(values.items()))
         for name, values in differences.items()
     )
-    parameters = [name for name in differences if not name.startswith("cfg.")]
+    ways = [name for name in differences if _is_dimension(name)]
+    settings = [f"{name}={newest.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
+    if settings:
+        ways.append(f"where={','.join(settings)}")
     if not study:
-        parameters.append("study")
-    narrow = f"Narrow with {' or '.join(parameters)}" if parameters else "Analyse them as separate studies"
+        ways.append("study")
     return UserError(
         f"the attack runs found are not alike: {found}",
         where=store.name,
-        mend=f"{narrow}; allow_mixed=true compares them side by side",
+        mend=f"Narrow with {' or '.join(ways)}; allow_mixed=true compares them side by side",
     )
 
 
@@ -199,7 +193,7 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
     has = "; ".join(
-        f"{name}: {', '.join(sorted(values))}"
+        f"{name}: {some(sorted(values))}"
         for tag, name in names.items()
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
     )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from rmer.data.dataset import Dataset
 from rmer.errors import UserError
-from rmer.tracking import Artifact, RunRecord, Stage, Store
+from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
 
 def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunRecord, Dataset]:
     """Return the data set of a preprocess run: the one named, else the newest of the study.
 
-    Without a study the newest preprocess run of the store counts. Raises UserError where there is none.
+    Without a study the newest preprocess run of the store counts. Raises UserError where there is none, or
+    its data set is not the one that it logged.
     """
     if dataset_run_id:
         record = store.get(dataset_run_id)
@@ -26,7 +27,14 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
                 mend="Run preprocess first, or give dataset_run_id",
             )
         record = found[0]
-    return record, _load(store.download(record.run_id, Artifact.DATASET))
+    dataset = _load(store.download(record.run_id, Artifact.DATASET))
+    if dataset.digest != record.tags.get(Tag.DATASET, dataset.digest):
+        raise UserError(
+            f"holds data set {dataset.digest}, and logged {record.tags[Tag.DATASET]}",
+            where=f"run {record.run_id} ({record.name})",
+            mend="Restore its artifact dataset, or delete the run and preprocess again",
+        )
+    return record, dataset
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,25 @@ from rmer.report.readable import markdown
 from rmer.stages.analyze import Analysis, analyze
 from rmer.stages.analyze_params import AnalyzeParams
 from rmer.stages.attack_params import SETTINGS
-from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.demo_data import make_demo_data
 from rmer.stages.jobs import attack_job, train_job
 from rmer.stages.plan import Plan, check_concepts
-from rmer.stages.preprocess import preprocess, preprocess_spec
+from rmer.stages.preprocess import log_data_set, preprocess_spec, survey_of
+from rmer.stages.train import KEPT_FROM, kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import as_params
 
 SUMMARY = "study.md"
-GROWING = ("systems", "seeds", "attacks")
+# Parameters that change nothing of what a study finds: names, machines, and the data (their digest counts).
+NOT_SETTINGS = frozenset(
+    ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
+     "min_seconds", "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus",
+     "job_gpus", "ray_address", "retries", "dry_run")
+)  # fmt: skip
+# Settings that may change under one name, as more systems, seeds and attacks join a study.
+GROWING = ("systems", "seeds", "attacks", KEPT_FROM)
 
 
 @dataclass(frozen=True)
@@ -42,8 +52,7 @@ def data_folder(plan: Plan) -> Path:
     """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
     if plan.params.soundtracks_dir:
         return Path(plan.params.soundtracks_dir)
-    clips = plan.params.clips or 0
-    return make_demo_data(DemoParams(out_dir=str(home() / "demo" / str(clips)), clips=clips))
+    return make_demo_data(plan.demo_params(str(home() / "demo" / str(plan.params.clips))))
 
 
 def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
@@ -54,7 +63,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     params, engine = plan.params, EngineParams.of(plan.params)
     data = plan.preprocess_params(str(folder))
     check_concepts(plan, data)
-    config = _config(plan, preprocess_spec(data).digest)
+    surveyed = survey_of(data)
+    config = _config(plan, preprocess_spec(data, surveyed).digest)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, config)
@@ -65,10 +75,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
         tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
         study=study,
     )
-    summaries: list[str] = []
-    outcome = store.perform(
-        spec, lambda run: summaries.append(_body(run, store, plan.named(study), engine, folder))
-    )
+    named, summaries = plan.named(study), list[str]()
+    log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
+    outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
     return StudyResult(outcome, study, summaries[0])
@@ -91,26 +100,17 @@ def _check_name(store: Store, study: str, config: dict[str, Any]) -> None:
 
 
 def _config(plan: Plan, data: str) -> dict[str, Any]:
-    params = plan.params
-    return {
-        "data": data,
-        "systems": [system.name for system in plan.systems],
-        "seeds": plan.seeds,
-        "attacks": plan.attacks,
-        "train_protocol": params.train_protocol,
-        "epochs": params.epochs,
-        "adversarial_iterations": params.adversarial_iterations,
-        "max_iters": params.max_iters,
-        "steps": params.steps,
-        "tier": params.tier,
-        "epsilon": params.epsilon,
-        "precision": params.precision,
-    }
+    """Return all that determines what a study finds; ``data`` is the digest of its data."""
+    settings = {name: value for name, value in plan.params.as_dict().items() if name not in NOT_SETTINGS}
+    for system, seed in plan.models:
+        settings |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    systems = [system.name for system in plan.systems]
+    return {**settings, "data": data, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
 
-def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, folder: Path) -> str:
+def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
     """Do the study's runs; log and return the summary."""
-    dataset_run_id = preprocess(store, plan.preprocess_params(str(folder))).run_id
+    dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]

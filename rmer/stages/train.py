@@ -19,18 +19,19 @@ from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, param
 from rmer.report.learning_curve import learning_curve
+from rmer.stages.models import digest_of
 from rmer.stages.sources import find_dataset
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
-from rmer.systems.precision import PRECISIONS, resolve_precision
+from rmer.systems.network import ARCHITECTURES
+from rmer.systems.precision import PRECISIONS, Precision, resolve_precision
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import FitConfig, resolve_fit
 
-# Weight of the emotion loss where another architecture than the system's is asked for.
 ADVERSARIAL = ("adversarial_iterations", "adversarial_epsilon", "adversarial_norm", "adversarial_share")
-USUAL_WEIGHT = {"plain": 1.0, "bottleneck": 0.5}
+KEPT_FROM = "adversarial_kept_from"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TrainParams(Parameters):
     """Parameters of ``train``."""
 
     system: str = param("A2M2E", "system of the catalogue", choices=tuple(CATALOGUE))
-    arch: str = param("", "plain or bottleneck, instead of the system's", choices=("", "plain", "bottleneck"))
+    arch: str = param("", "architecture, instead of the system's", choices=("", *ARCHITECTURES))
     task_loss_weight: float | None = param(
         None, "weight of the emotion loss, instead of the system's", low=0.0, high=1.0
     )
@@ -58,31 +59,51 @@ class TrainParams(Parameters):
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
     adversarial_epsilon: float = param(
-        0.02, "budget a cell of corrected adversarial training, standardised units", low=0.0, high=100.0
+        0.02, "budget a cell of corrected adversarial training, standardised units", low=1e-6, high=100.0
     )
     adversarial_norm: str = param(
         "linf", "norm of that budget (l2: epsilon times the root of the number of cells)", choices=NORMS
     )
-    adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=0.0, high=1.0)
+    adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=1e-6, high=1.0)
     precision: str = param(
         "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
     )
     device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dataset_run_id: str = param("", "preprocess run; default: the newest of the study")
-    study: str = param("", "name of the group of runs")
+    dataset_run_id: str = param("", "preprocess run; default: the newest of the study", kind="name")
+    study: str = param("", "name of the group of runs", kind="name")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_adversarial()
+        self.resolve_fit().check_epochs()
 
     def resolve_system(self) -> System:
         """Return the system: the catalogue's, with what is given instead."""
-        base = CATALOGUE[self.system]
-        arch = self.arch or base.arch
-        weight = self.task_loss_weight
-        if weight is None:
-            weight = base.task_loss_weight if arch == base.arch else USUAL_WEIGHT[arch]
-        adversarial = base.adversarial if self.adversarial is None else self.adversarial
-        return System(arch, weight, adversarial, base.permuted_concepts)  # type: ignore[arg-type]
+        return CATALOGUE[self.system].varied(
+            arch=self.arch, task_loss_weight=self.task_loss_weight, adversarial=self.adversarial
+        )
 
-    def check_adversarial(self, system: System) -> None:
+    def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
+        """Return what a fit depends on; ``precision`` is that of this device."""
+        return resolve_fit(
+            self.resolve_system(),
+            self.train_protocol,  # type: ignore[arg-type]
+            seed=self.seed,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            patience=self.patience,
+            has_concepts=has_concepts,
+            adversarial_iterations=self.adversarial_iterations,
+            adversarial_epsilon=self.adversarial_epsilon,
+            adversarial_norm=self.adversarial_norm,  # type: ignore[arg-type]
+            adversarial_share=self.adversarial_share,
+            precision=precision,
+        )
+
+    def _check_adversarial(self) -> None:
         """Raise UserError where a number of adversarial training is given and would be ignored."""
+        system = self.resolve_system()
         used = set(ADVERSARIAL) if self.train_protocol == "corrected" else {"adversarial_iterations"}
         used = used if system.adversarial else set()
         for field in dataclasses.fields(self):
@@ -99,7 +120,6 @@ class TrainParams(Parameters):
 def train(store: Store, params: TrainParams) -> Outcome:
     """Train one system, or skip it where a finished run has the same configuration."""
     system = params.resolve_system()
-    params.check_adversarial(system)
     device = resolve_device(params.device)
     dataset_run, dataset = find_dataset(store, params.dataset_run_id, params.study)
     if system.supervises_concepts and not dataset.concepts:
@@ -109,7 +129,8 @@ def train(store: Store, params: TrainParams) -> Outcome:
             mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
         )
     scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
-    config = _fit_config(params, system, dataset, device)
+    precision = resolve_precision(params.precision, device)
+    config = params.resolve_fit(has_concepts=bool(dataset.concepts), precision=precision)
     if system.name == "aA2M2E" and params.train_protocol == "published":
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = normalised_on(params.train_protocol)
@@ -124,6 +145,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             "normalised_on": fit_on,
             "task_loss_weight": system.task_loss_weight,
             **config.as_dict(),
+            **kept_from(config),
         },
         tags={
             Tag.SYSTEM: system.name,
@@ -145,27 +167,18 @@ def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
     return "album" if protocol == "corrected" and "split_album" in dataset.clips else "published"
 
 
+def kept_from(config: FitConfig) -> dict[str, int]:
+    """Return the first epoch that is kept where it is not the first, as a parameter of that name.
+
+    It is part of a configuration because runs of the published code, and of rmer before it had this rule, may
+    have kept an earlier one.
+    """
+    return {KEPT_FROM: config.first_kept} if config.first_kept > 1 else {}
+
+
 def normalisation_values(data: Standardised) -> dict[str, float]:
     """Return what an attack or a user needs to standardise other spectrograms the same way."""
     return {"mean": data.normalisation.mean, "std": data.normalisation.std}
-
-
-def _fit_config(params: TrainParams, system: System, dataset: Dataset, device: torch.device) -> FitConfig:
-    return resolve_fit(
-        system,
-        params.train_protocol,  # type: ignore[arg-type]
-        seed=params.seed,
-        lr=params.lr,
-        batch_size=params.batch_size,
-        epochs=params.epochs,
-        patience=params.patience,
-        has_concepts=bool(dataset.concepts),
-        adversarial_iterations=params.adversarial_iterations,
-        adversarial_epsilon=params.adversarial_epsilon,
-        adversarial_norm=params.adversarial_norm,  # type: ignore[arg-type]
-        adversarial_share=params.adversarial_share,
-        precision=resolve_precision(params.precision, device),
-    )
 
 
 def _body(
@@ -232,6 +245,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     fitted.state.save(folder / "last.pt")
     for name in ("best.safetensors", "last.pt"):
         run.file(folder / name, Artifact.CHECKPOINTS)
+    run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
     description = {
         "config": config.as_dict(),
         "targets": list(dataset.emotions),

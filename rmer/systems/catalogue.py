@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from rmer.errors import UserError
 from rmer.parameters import listed
-from rmer.systems.network import Arch
+from rmer.registry import Registry
+from rmer.systems.network import ARCHITECTURES
 
 
 @dataclass(frozen=True)
 class System:
     """One point of the design: architecture, weight of the emotion loss, adversarial training or not.
 
-    The loss is ``task_loss_weight * emotion MSE + (1 - task_loss_weight) * concept MSE``; the plain
-    architecture has no concepts, so its weight is always 1. With ``permuted_concepts`` every training clip
-    gets the concept labels of another one: the same second task, but nothing that could be interpreted.
+    The loss is ``task_loss_weight * emotion MSE + (1 - task_loss_weight) * concept MSE``; an architecture
+    without concepts has the weight 1. With ``permuted_concepts`` every training clip gets the concept labels
+    of another one: the same second task, but nothing that could be interpreted. ``parent`` names the system
+    that this one is a twin of: trained alike, but without attacks.
     """
 
-    arch: Arch
+    name: str
+    arch: str
     task_loss_weight: float = 1.0
     adversarial: bool = False
     permuted_concepts: bool = False
+    parent: str = ""
 
     def __post_init__(self) -> None:
-        if self.arch not in ("plain", "bottleneck"):
-            raise UserError(f"{self.arch!r} is no architecture", where="arch", mend="Use plain or bottleneck")
+        if self.arch not in ARCHITECTURES:
+            raise UserError(
+                f"{self.arch!r} is no architecture", where="arch", mend=f"Use {' or '.join(ARCHITECTURES)}"
+            )
         if not 0.0 <= self.task_loss_weight <= 1.0:
             raise UserError(
                 f"{self.task_loss_weight} is out of range",
                 where="task_loss_weight",
                 mend="Give a number in [0, 1]",
             )
-        if self.arch == "plain" and self.task_loss_weight != 1.0:
+        if not self.has_bottleneck and self.task_loss_weight != 1.0:
             raise UserError(
-                "the plain architecture has no concepts to weigh the emotions against",
+                f"the {self.arch} architecture has no concepts to weigh the emotions against",
                 where="task_loss_weight",
                 mend="Leave it at 1, or use arch=bottleneck",
             )
@@ -46,9 +53,14 @@ class System:
             )
 
     @property
+    def has_bottleneck(self) -> bool:
+        """Whether the emotions follow from a few units that could stand for concepts."""
+        return ARCHITECTURES[self.arch].has_bottleneck
+
+    @property
     def supervises_concepts(self) -> bool:
         """Whether concept labels enter the loss."""
-        return self.arch == "bottleneck" and self.task_loss_weight < 1.0
+        return self.has_bottleneck and self.task_loss_weight < 1.0
 
     @property
     def names_concepts(self) -> bool:
@@ -56,55 +68,100 @@ class System:
         return self.supervises_concepts and not self.permuted_concepts
 
     @property
-    def name(self) -> str:
-        """``A2E`` .. ``aA2M2E``, ``placebo``; an uncatalogued weight is appended: ``A2M2E w.3``."""
-        if self.permuted_concepts:
-            stem = "placebo"
-        elif self.arch == "plain":
-            stem = "A2E"
-        elif self.task_loss_weight == 1.0:
-            stem = "A2B2E"
-        else:
-            stem = "A2M2E"
-        suffix = (
-            "" if self.task_loss_weight in (0.5, 1.0) else f" w{self.task_loss_weight:g}".replace("0.", ".")
+    def interpretable(self) -> bool:
+        """Whether its emotions can be explained by named concepts."""
+        return self.names_concepts
+
+    @property
+    def black_box(self) -> bool:
+        """Whether it is neither interpretable nor a control."""
+        return not self.interpretable and not self.permuted_concepts
+
+    def varied(
+        self, *, arch: str = "", task_loss_weight: float | None = None, adversarial: bool | None = None
+    ) -> System:
+        """Return the system with other properties: the catalogue's where it has that one.
+
+        Else it is named after the catalogue's system of the same kind, with the weight: ``A2M2E w.3``.
+        """
+        arch = arch or self.arch
+        if task_loss_weight is None:
+            task_loss_weight = self.task_loss_weight if arch == self.arch else usual_weight(arch)
+        adversarial = self.adversarial if adversarial is None else adversarial
+        wanted = replace(
+            self, arch=arch, task_loss_weight=task_loss_weight, adversarial=adversarial, parent=""
         )
-        return f"{'a' if self.adversarial else ''}{stem}{suffix}"
+        kin = next((known for known in (self, *CATALOGUE.values()) if known.is_kin_of(wanted)), None)
+        if kin is None:
+            return replace(wanted, name=f"{'a' if adversarial else ''}{self.name.removeprefix('a')}")
+        if kin.task_loss_weight == task_loss_weight:
+            return kin
+        name = f"{kin.name} w{task_loss_weight:g}".replace("0.", ".")
+        return replace(kin, name=name, task_loss_weight=task_loss_weight, parent="")
+
+    def is_kin_of(self, other: System) -> bool:
+        """Return whether two systems differ in nothing but the weight of their losses, if in that."""
+        kind = [
+            (one.arch, one.adversarial, one.permuted_concepts, one.supervises_concepts)
+            for one in (self, other)
+        ]
+        return kind[0] == kind[1]
 
 
-CATALOGUE: dict[str, System] = {
-    system.name: system
-    for adversarial in (False, True)
-    for system in (
-        System("plain", 1.0, adversarial),
-        System("bottleneck", 1.0, adversarial),
-        System("bottleneck", 0.5, adversarial),
-    )
-} | {"placebo": System("bottleneck", 0.5, permuted_concepts=True)}
+def usual_weight(arch: str) -> float:
+    """Return the weight of the emotion loss where nothing else is said: half, where there are concepts."""
+    return 0.5 if ARCHITECTURES[arch].has_bottleneck else 1.0
+
+
+OWN = (
+    System("A2E", "plain"),
+    System("A2B2E", "bottleneck"),
+    System("A2M2E", "bottleneck", 0.5),
+    System("aA2E", "plain", adversarial=True, parent="A2E"),
+    System("aA2B2E", "bottleneck", adversarial=True, parent="A2B2E"),
+    System("aA2M2E", "bottleneck", 0.5, adversarial=True, parent="A2M2E"),
+    System("placebo", "bottleneck", 0.5, permuted_concepts=True),
+)
+CATALOGUE: Registry[System] = Registry("system", "rmer.systems", {system.name: system for system in OWN})
 
 PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
 
-GROUPS: dict[str, tuple[str, ...]] = {
-    "published": PUBLISHED,
-    "blackbox": ("A2E", "A2B2E"),
-    "interpretable": ("A2M2E",),
-    "adversarial": ("aA2E", "aA2B2E"),
-    "control": ("placebo",),
-    "all": tuple(CATALOGUE),
-}
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """Return names for several systems: the published study's five, and those of one property."""
+    properties: dict[str, Callable[[System], bool]] = {
+        "blackbox": lambda system: system.black_box and not system.adversarial,
+        "interpretable": lambda system: system.interpretable and not system.adversarial,
+        "adversarial": lambda system: system.adversarial,
+        "control": lambda system: system.permuted_concepts,
+    }
+    chosen = {
+        name: tuple(system.name for system in CATALOGUE.values() if holds(system))
+        for name, holds in properties.items()
+    }
+    return {"published": PUBLISHED, **chosen, "all": tuple(CATALOGUE)}
+
+
+def known_system(name: str) -> System | None:
+    """Return the catalogue's system of a name or of a variation (``A2M2E w.3``); None for any other model.
+
+    Names in the catalogue have no blanks; what follows one says what was varied.
+    """
+    return CATALOGUE.get(name.split(" ")[0])
 
 
 def resolve(names: str) -> list[System]:
     """Return the systems of a comma-separated list of names and groups, without repeats, in order."""
     found: dict[str, System] = {}
+    known_groups = groups()
     for name in listed(names):
-        if name not in GROUPS and name not in CATALOGUE:
+        if name not in known_groups and name not in CATALOGUE:
             raise UserError(
                 f"no system or group is called {name!r}",
                 where="systems",
-                mend=f"Known are {', '.join([*CATALOGUE, *GROUPS])}",
+                mend=f"Known are {', '.join([*CATALOGUE, *known_groups])}",
             )
-        found.update({member: CATALOGUE[member] for member in GROUPS.get(name, (name,))})
+        found.update({member: CATALOGUE[member] for member in known_groups.get(name, (name,))})
     if not found:
         raise UserError("no system is named", where="systems", mend=f"Known are {', '.join(CATALOGUE)}")
     return list(found.values())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from rmer.errors import UserError
+from rmer.errors import UserError, shown
 from rmer.systems.allocation import keep_freed_memory
+
+MEND = "Use auto, cpu, cuda or cuda:<number>"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -19,14 +22,20 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_device_name(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        mend = "Use auto, cpu, cuda or cuda:<number>"
-        raise UserError(f"cannot compute on {name!r} ({reason})", where="device", mend=mend) from error
+        raise UserError(f"cannot compute on {name!r} ({reason})", where="device", mend=MEND) from error
     return device
+
+
+def check_device_name(name: str) -> None:
+    """Raise UserError for what no machine of ours computes on; torch knows more (meta computes nothing)."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", name):
+        raise UserError(f"cannot compute on {shown(name)}", where="device", mend=MEND)
 
 
 def clips_at_once(device: torch.device) -> int:

@@ -7,16 +7,18 @@ unchanged, and modules are created and initialised in an order that draws the sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import ClassVar, Protocol, TypedDict
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rmer.errors import UserError
+from rmer.registry import Registry
+from rmer.systems.weights import require_finite
 
-Arch = Literal["plain", "bottleneck"]
 FEATURES = 256
 
 
@@ -54,7 +56,9 @@ class Backbone(nn.Module):
 class PlainNetwork(nn.Module):
     """Audio to emotions in one linear layer (A2E)."""
 
-    def __init__(self, targets: int = 8) -> None:
+    has_bottleneck: ClassVar[bool] = False
+
+    def __init__(self, targets: int = 8, concepts: int = 0) -> None:
         super().__init__()
         self.preconcept_model = Backbone()
         self.fc = nn.Linear(FEATURES, targets)
@@ -64,9 +68,16 @@ class PlainNetwork(nn.Module):
         """Map [batch, 1, frames, bands] to ``output`` [batch, targets]; ``c_prob`` is None."""
         return {"output": self.fc(self.preconcept_model(spectrograms)), "c_prob": None}
 
+    @staticmethod
+    def sizes(state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+        """Return targets and concepts of a state dict of this architecture, None for any other."""
+        return (len(state["fc.weight"]), 0) if "fc.weight" in state else None
+
 
 class BottleneckNetwork(nn.Module):
     """Audio to concepts to emotions, both layers linear (A2B2E, A2M2E)."""
+
+    has_bottleneck: ClassVar[bool] = True
 
     def __init__(self, targets: int = 8, concepts: int = 7) -> None:
         super().__init__()
@@ -80,33 +91,54 @@ class BottleneckNetwork(nn.Module):
         concepts = self.fc_ml(self.preconcept_model(spectrograms))
         return {"output": self.fc_ml2emo(concepts), "c_prob": concepts}
 
+    @staticmethod
+    def sizes(state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+        """Return targets and concepts of a state dict of this architecture, None for any other."""
+        if "fc_ml2emo.weight" not in state:
+            return None
+        targets, concepts = state["fc_ml2emo.weight"].shape
+        return targets, concepts
 
-Network = PlainNetwork | BottleneckNetwork
+
+class Architecture(Protocol):
+    """What the class of an architecture offers beside the model contract (its ``forward``)."""
+
+    has_bottleneck: bool
+
+    def __call__(self, targets: int, concepts: int) -> nn.Module:
+        """Return an initialised network; draws from torch's global generator."""
+
+    def sizes(self, state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+        """Return targets and concepts of a state dict of this architecture, None for any other."""
 
 
-def build_network(arch: Arch, targets: int = 8, concepts: int = 7) -> Network:
+ARCHITECTURES: Registry[Architecture] = Registry(
+    "architecture", "rmer.architectures", {"plain": PlainNetwork, "bottleneck": BottleneckNetwork}
+)
+
+
+def build_network(arch: str, targets: int = 8, concepts: int = 7) -> nn.Module:
     """Return an initialised network (draws from torch's global generator)."""
-    if arch == "plain":
-        return PlainNetwork(targets)
-    return BottleneckNetwork(targets, concepts)
+    return ARCHITECTURES[arch](targets, concepts)
 
 
-def load_checkpoint(path: Path) -> Network:
+def load_checkpoint(path: Path) -> nn.Module:
     """Load a state dict (``.safetensors``, or a published ``.pt``) into the architecture that its keys name.
 
-    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network.
+    Nothing is unpickled but tensors. Raises UserError for a file that is no checkpoint of this network, or
+    that holds weights that are not numbers.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError("is no file", where=str(path), mend="Give a checkpoint file")
     try:
         state = (
             load_file(path)
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-        if "fc.weight" in state:
-            network = build_network("plain", targets=len(state["fc.weight"]))
-        else:
-            targets, concepts = state["fc_ml2emo.weight"].shape
-            network = build_network("bottleneck", targets, concepts)
+        sizes = {name: architecture.sizes(state) for name, architecture in ARCHITECTURES.items()}
+        arch, (targets, concepts) = next((name, found) for name, found in sizes.items() if found)
+        network = build_network(arch, targets, concepts)
         network.load_state_dict(state)
     except FileNotFoundError:
         raise UserError("checkpoint not found", where=str(path)) from None
@@ -116,6 +148,7 @@ def load_checkpoint(path: Path) -> Network:
             where=str(path),
             mend="Give a state dict saved by rmer or by the published code",
         ) from error
+    require_finite(state, where=str(path), mend="Train again with a smaller lr, or give another checkpoint")
     return network.eval()
 
 

@@ -83,13 +83,17 @@ def check_archive(path: Path) -> None:
     sizes and guards are arithmetic of symbols; names are plain names; the program calls PyTorch's own (ATen)
     operators, none of which touches files; there are no custom objects, sub-programs or compiled libraries;
     what torch unpickles are tensors and plain containers. Not guaranteed: that the program is what it says
-    it is, that it ends, fits into memory, or finds no fault in PyTorch's operators themselves.
+    it is, that it ends, fits into memory, or finds no fault in PyTorch's operators themselves. A damaged file
+    is a :class:`UserError`, too.
     """
     try:
         reader = torch._C.PyTorchFileReader(str(path))  # as torch will read it
         records = reader.get_all_records()
         with ZipFile(path) as archive:  # torch's second way of reading it
             members = [name.partition("/")[2] for name in archive.namelist()]
+            spoilt = archive.testzip()  # checksums, which torch does not look at
+        if spoilt:
+            raise damaged(path, f"{spoilt.partition('/')[2]} does not fit its checksum")
         if len(set(records)) < len(records) or sorted(members) != sorted(records):
             raise refused(path, "its list of contents is ambiguous")
         for name in records:
@@ -101,7 +105,13 @@ def check_archive(path: Path) -> None:
     except pickle.UnpicklingError as error:
         raise refused(path, "its example input is more than tensors") from error
     except _DAMAGE as error:
-        raise refused(path, f"it cannot be read ({type(error).__name__})") from error
+        raise damaged(path, type(error).__name__) from error
+
+
+def damaged(path: Path, reason: str) -> UserError:
+    """Return the error for a file that is no whole exported program."""
+    mend = "Restore the file, or log the model again"
+    return UserError(f"this model file is damaged ({reason})", where=str(path), mend=mend)
 
 
 def refused(path: Path, reason: str) -> UserError:

@@ -19,7 +19,9 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
 from rmer.errors import UserError
-from rmer.tracking.locations import digest, home, redacted, sqlite_file, sqlite_uri
+from rmer.redaction import redacted
+from rmer.tracking.locations import sqlite_file, sqlite_uri, store_key
+from rmer.tracking.private import keep_private, private_folder
 
 # A build that was killed leaves a folder of this kind beside the store: nobody else names files so.
 UNFINISHED = ".unfinished-store"
@@ -28,17 +30,18 @@ _ADVISORY = 0x726D6572  # "rmer", the number of the lock inside PostgreSQL
 
 
 @contextmanager
-def prepared(uri: str) -> Iterator[None]:
+def prepared(uri: str, artifacts: str = "") -> Iterator[None]:
     """Make the sqlite store of a URI where there is none, or check the database that is there.
 
     MLflow makes a database in hundreds of steps, and two processes that make one at once break it. The body
-    of the ``with`` statement, which may make one too, is therefore run by one process at a time. Raises
+    of the ``with`` statement, which may make one too, is therefore run by one process at a time. The default
+    experiment of a new sqlite store keeps its artifacts in ``artifacts``, else beside the file. Raises
     :class:`UserError` where the database is unfinished, of another version of MLflow, or of another program.
     """
     if uri.startswith("sqlite:"):
         file = sqlite_file(uri).resolve()
         if not _tables(uri):
-            _make(file)
+            _make(file, artifacts)
         _check(uri)
         yield
     else:
@@ -47,7 +50,7 @@ def prepared(uri: str) -> Iterator[None]:
             yield
 
 
-def _make(file: Path) -> None:
+def _make(file: Path, artifacts: str) -> None:
     """Build a sqlite store beside its place and move it there when it is complete.
 
     ``kill -9`` at any moment leaves no store, or a whole one. The lock beside it holds for all accounts.
@@ -59,17 +62,19 @@ def _make(file: Path) -> None:
         for left in file.parent.glob(f".{file.name}.*{UNFINISHED}"):
             shutil.rmtree(left)  # nobody is at work on it: who makes a store holds the lock
         if not _tables(sqlite_uri(file)):
-            _build(file)
+            _build(file, artifacts)
         Path(lock.lock_file).unlink(missing_ok=True)  # waiting processes notice that the file is another
 
 
-def _build(file: Path) -> None:
+def _build(file: Path, artifacts: str) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f".{file.name}.", suffix=UNFINISHED, dir=file.parent))
     try:
         new = folder / file.name
         # Of the default experiment, too, the artifacts belong beside the file.
-        store = SqlAlchemyStore(sqlite_uri(new), str(file.parent / "mlruns"))  # type: ignore[no-untyped-call]
+        place = artifacts or str(file.parent / "mlruns")
+        store = SqlAlchemyStore(sqlite_uri(new), place)  # type: ignore[no-untyped-call]
         store.engine.dispose()
+        keep_private(new)
         new.replace(file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -86,9 +91,7 @@ def _refuse_stale_journals(file: Path) -> None:
 @contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
     """Let one process of this account in; into PostgreSQL, one of all machines."""
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{digest(uri)}.lock"):
+    with FileLock(private_folder("locks") / f"{store_key(uri)}.lock"):
         if not uri.startswith("postgresql"):
             yield
             return

@@ -12,14 +12,17 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from rmer.tracking.journal import Operation
 from rmer.tracking.leftovers import clear_uploads
+from rmer.tracking.outages import say
 from rmer.tracking.schema import Tag
 
 BATCH = ("metrics", "params", "tags")
+FORBIDDEN = "PERMISSION_DENIED"
 LOGGED_TABLES = "mlflow.loggedArtifacts"
 
 
@@ -135,7 +138,13 @@ class Delivery:
         return self._model_ids[name]
 
     def _tag_other(self, operation: Operation) -> None:
-        self.set_tags(operation["tags"], operation["run"])
+        """Link another run with this one, unless it is somebody else's, which only says so."""
+        try:
+            self.set_tags(operation["tags"], operation["run"])
+        except MlflowException as error:
+            if error.error_code != FORBIDDEN:
+                raise
+            say(f"Run {operation['run']} may only be read: it gets no link to run {self._run_id}.")
 
     def _terminate(self, operation: Operation) -> None:
         if operation["tags"]:

@@ -1,30 +1,52 @@
-"""Artifacts as local files: in place where the store is local, else a copy kept under ``RMER_HOME``."""
+"""Artifacts as local files: in place where the store is local, else a copy kept under ``RMER_HOME``.
+
+Whichever it is, it is compared with the digests that its run logged each time that it is asked for.
+"""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import pandas as pd
 import requests
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
-from packaging.version import Version
 
-from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
+from rmer.redaction import redacted
+from rmer.tracking import integrity
 from rmer.tracking.find import FINISHED
-from rmer.tracking.locations import check_usable, digest, home
+from rmer.tracking.locations import check_usable, digest, store_key
+from rmer.tracking.private import private_folder
 
-# From pandas 3.1 on, reading is always exact and the option is deprecated.
-_EXACT: dict[str, Any] = (
-    {} if Version(pd.__version__) >= Version("3.1") else {"float_precision": "round_trip"}
-)
+
+@dataclass(frozen=True)
+class _Logged:
+    """What is known of an artifact: who has it, whether that may change, and the digests of its files."""
+
+    owner: str
+    final: bool = False  # whether a copy may be kept
+    path: str = ""
+    run_id: str = ""
+    run_name: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def require(self, found: Path) -> Path:
+        """Return what was found; raise :class:`UserError` where it is not what the run logged."""
+        for name in integrity.changed(found, self.digests):
+            raise integrity.not_as_logged(self.run_id, self.run_name, self.path, name)
+        return found
+
+    def is_at(self, copy: Path) -> bool:
+        """Tell whether there is a copy that may be used."""
+        return self.final and copy.exists() and not integrity.changed(copy, self.digests)
 
 
 class Downloads:
@@ -34,9 +56,12 @@ class Downloads:
         self._client, self._uri = client, uri
 
     def artifact(self, run_id: str, path: str) -> Path:
-        """Return a local path of a run's artifact; raises :class:`UserError` when it has none there."""
-        info = self._client.get_run(run_id).info
-        return self._local_or_copy(info.artifact_uri, path, f"run {run_id}", keep=info.status == FINISHED)
+        """Return a local path of a run's artifact.
+
+        Raises :class:`UserError` where it has none there, or another than it logged.
+        """
+        run = self._client.get_run(run_id)
+        return self._local_or_copy(run.info.artifact_uri, path, _of_run(run, path))
 
     def model(self, uri: str) -> Path:
         """Return a local folder of a model: ``models:/...``, ``runs:/<run>/<name>``, a path or other URI."""
@@ -46,7 +71,7 @@ class Downloads:
         if uri.startswith("models:/"):
             return self._registered(uri.removeprefix("models:/"))
         check_usable(uri, "models")
-        return self._local_or_copy(uri, "", "model", keep=False)
+        return self._local_or_copy(uri, "", _Logged("model"))
 
     def _model_of_run(self, run_id: str, name: str) -> Path:
         run = self._client.get_run(run_id)
@@ -66,23 +91,34 @@ class Downloads:
         return self.model(f"models:/{version.model_id}" if version.model_id else str(version.source))
 
     def _logged(self, model: LoggedModel) -> Path:
-        where = f"model {model.model_id}"
-        return self._local_or_copy(model.artifact_location, "", where, keep=model.status == "READY")
+        run = self._source_run(model)
+        logged = _of_run(run, model.name) if run else _Logged(f"model {model.model_id}")
+        logged = replace(logged, final=model.status == "READY")
+        return self._local_or_copy(model.artifact_location, "", logged)
 
-    def _local_or_copy(self, root: str, path: str, where: str, *, keep: bool) -> Path:
+    def _source_run(self, model: LoggedModel) -> MlflowRun | None:
+        """Return the run that logged a model, unless it is gone for good."""
+        try:
+            return self._client.get_run(model.source_run_id) if model.source_run_id else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _local_or_copy(self, root: str, path: str, logged: _Logged) -> Path:
         if urlsplit(root).scheme in ("", "file"):
-            return _existing(_as_path(root) / path, where)
+            return logged.require(_existing(_as_path(root) / path, logged.owner))
         uri = f"{root.rstrip('/')}/{path}".rstrip("/")
-        cached = home() / "cache" / digest(f"{self._uri} {uri}") / uri.rpartition("/")[2]
-        if keep and cached.exists():
+        folder = private_folder("cache", digest(f"{store_key(self._uri)} {redacted(uri)}"))
+        cached = folder / uri.rpartition("/")[2]
+        if logged.is_at(cached):
             return cached
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
-            fetched = self._fetch(uri, folder, where)
-            if keep and cached.exists():  # another process was quicker
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            fetched = logged.require(self._fetch(uri, fresh, logged.owner))
+            if logged.is_at(cached):  # another process was quicker
                 return cached
             if cached.exists():
-                cached.rename(Path(folder) / "outdated")
+                cached.rename(Path(fresh) / "outdated")
             fetched.rename(cached)
         return cached
 
@@ -103,12 +139,15 @@ class Downloads:
         return any(entry.path.rpartition("/")[2] == name for entry in entries)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV table with every digit; names such as clip ids stay text, empty text stays empty."""
-    columns = pd.read_csv(path, nrows=0).columns
-    text = [column for column in columns if column in TEXT_COLUMNS]
-    table: pd.DataFrame = pd.read_csv(path, dtype=dict.fromkeys(text, str), **_EXACT)
-    return table.fillna(dict.fromkeys(text, ""))
+def _of_run(run: MlflowRun, path: str) -> _Logged:
+    return _Logged(
+        owner=f"run {run.info.run_id}",
+        final=run.info.status == FINISHED,
+        path=path,
+        run_id=run.info.run_id,
+        run_name=run.info.run_name or "",
+        digests=integrity.logged(run.data.tags, path),
+    )
 
 
 def _as_path(uri: str) -> Path:

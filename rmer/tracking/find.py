@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.tracking.schema import Tag
 
 PAGE = 1000
@@ -34,7 +35,7 @@ def search(
     client: MlflowClient, tags: Mapping[str, str], *, status: str | None = None, most: int | None = None
 ) -> list[RunRecord]:
     """Return every run with these tags, or the newest ``most``, over all experiments, newest first."""
-    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
+    clauses = [f"tags.`{key}` = {_quoted(redacted(value))}" for key, value in tags.items()]
     if status:
         clauses.append(f"attributes.status = '{status}'")
     experiments = _experiment_ids(client)

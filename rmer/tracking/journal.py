@@ -17,9 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rmer.tracking.locations import digest, home, redacted
+from rmer.redaction import redacted
+from rmer.tracking.locations import home, store_key
+from rmer.tracking.private import OWNER_ONLY, private_folder
 
 Operation = dict[str, Any]
+SPOOL = "spool"
 STORE = "store.txt"
 
 
@@ -32,16 +35,14 @@ class Journal:
 
     def __init__(self, uri: str, run_id: str, *, patience: float = 0.0) -> None:
         self.run_id = run_id
-        self.folder = spool(uri) / run_id
-        self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = private_folder(SPOOL, store_key(uri)) / run_id
         (self.folder.parent / STORE).write_text(redacted(uri))
         self._owner = FileLock(f"{self.folder}.lock", thread_local=False)
         try:
             self._owner.acquire(timeout=patience)
         except Timeout:
             raise JournalBusyError(run_id) from None
-        self._files = self.folder / "files"
-        self._files.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._files = private_folder(SPOOL, store_key(uri), run_id, "files")
         self._path = self.folder / "operations.jsonl"
         self._refused = self.folder / "refused.jsonl"
         self.refusals = _reasons(self._refused)  # why operations were refused for good
@@ -49,6 +50,7 @@ class Journal:
         self._file_count = _largest_number(self._files)
         self._files_sent: list[str] = []
         self._end = self._drop_torn_line()
+        self._path.touch(OWNER_ONLY)
         self._writer = self._path.open("ab", buffering=0)
         self.sent = self._read_sent()
 
@@ -120,6 +122,7 @@ class Journal:
 
     def refuse(self, operation: Operation, reason: str) -> None:
         """Keep aside an operation that the store will never take, with the reason."""
+        self._refused.touch(OWNER_ONLY)
         with self._refused.open("a") as file:
             file.write(json.dumps({"reason": reason, "operation": operation}) + "\n")
         self.refusals.append(reason)
@@ -151,7 +154,7 @@ class Journal:
 
 def spool(uri: str) -> Path:
     """Return the folder of the journals of one tracking store."""
-    return home() / "spool" / digest(uri)
+    return home() / SPOOL / store_key(uri)
 
 
 def waiting_runs(uri: str) -> list[str]:
@@ -181,7 +184,7 @@ def _is_left_behind(folder: Path) -> bool:
 def waiting_stores() -> dict[str, int]:
     """Return the stores for which journals wait (or are at work), and how many."""
     stores = {}
-    for named in (home() / "spool").glob(f"*/{STORE}"):
+    for named in (home() / SPOOL).glob(f"*/{STORE}"):
         count = sum(path.is_dir() for path in named.parent.iterdir())
         if count:
             stores[named.read_text()] = count

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from rmer.errors import UserError
+from rmer.redaction import public_address, redacted
 
 SQLITE = "sqlite:///"
 STORES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql")
@@ -47,6 +48,7 @@ def resolve_uri(tracking_uri: str | None = None) -> str:
         what = "folders of files are" if folder else f"addresses of kind {uri.partition(':')[0]} are"
         mend = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
         raise UserError(f"{what} not supported as tracking store", where=redacted(uri), mend=mend)
+    _check_address(uri)
     return uri.rstrip("/")
 
 
@@ -87,11 +89,24 @@ def sqlite_uri(file: Path) -> str:
     return SQLITE + str(file).replace("%", "%25").replace("?", "%3F")
 
 
-def redacted(uri: str) -> str:
-    """Return the URI without its password, to be shown to people."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)
+def store_key(uri: str) -> str:
+    """Return a short name for a store, usable as a file name; a new password leaves it as it is."""
+    return digest(public_address(uri) or redacted(uri))
 
 
 def digest(text: str) -> str:
-    """Return a short name for a store, usable as a file name."""
+    """Return a short digest, usable as a file name."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check_address(uri: str) -> None:
+    """Raise :class:`UserError` for an address whose password might be taken for a part of the host."""
+    where = "the tracking store's address"  # which cannot be shown, since it is unclear what of it is secret
+    mend = "Write such signs of a password as %40 (@), %20 (blank), %22 (double quote), %3C (<), %3E (>)"
+    if re.search(r"[\s\"<>]", uri):
+        raise UserError("holds a blank, a quote or an angle bracket", where=where, mend=mend)
+    if public_address(uri) and re.search(r"[?#]", uri):
+        mend = "Give http://host:port, the login in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise UserError("a server's address has neither ? nor #", where=where, mend=mend)
+    if not public_address(uri) and "@" in uri.partition("@")[2].partition("/")[0].partition("?")[0]:
+        raise UserError("holds @ twice before the database's name", where=where, mend=mend)

@@ -15,13 +15,12 @@ import mlflow
 import numpy as np
 import torch
 import yaml
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from rmer.errors import UserError
-from rmer.tracking.archives import check_archive, refused
+from rmer.tracking.archives import check_archive, damaged, refused
 
 _PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
@@ -95,29 +94,52 @@ def load_network(folder: Path) -> nn.Module:
     Before torch or MLflow open anything, models with Python code of their own, pickles, and programs that are
     more than arithmetic of PyTorch's own operators are refused with :class:`UserError`; what is guaranteed of
     the others is said in :func:`rmer.tracking.archives.check_archive`. MLflow checks for pickles once more.
+    Damaged files are a UserError, too.
     """
-    check_archive(_program(folder))
-    with _no_pickles():
-        return ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
+    program = _program(folder)
+    check_archive(program)
+    try:
+        with _no_pickles():
+            return ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
+    except Exception as error:  # torch raises many kinds for a graph or for weights that do not fit together
+        raise damaged(program, type(error).__name__) from error
+
+
+def naming_run(folder: Path) -> str:
+    """Return the id of the run that a model folder says it was logged by, empty where it names none."""
+    return str(_description(folder).get("run_id") or "")
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Return what the MLmodel file of a folder says; raises :class:`UserError` for anything but a mapping."""
+    file = folder / "MLmodel"
+    if not file.is_file():
+        raise _not_ours(folder, "it has no MLmodel file")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:  # dates, numbers, brackets, bytes
+        raise _not_ours(folder, f"{type(error).__name__} in its MLmodel file") from error
+    if not isinstance(content, dict):
+        raise _not_ours(folder, "its MLmodel file holds no names with values")
+    return content
 
 
 def _program(folder: Path) -> Path:
     """Return the pt2 file of a model folder; raises :class:`UserError` for any other kind of model."""
-    try:
-        flavours = Model.load(str(folder)).flavors
-    except (MlflowException, OSError, TypeError, yaml.YAMLError) as error:
-        raise _not_ours(folder, f"{type(error).__name__} in its MLmodel file") from error
-    if "pytorch" not in flavours:
-        raise _not_ours(folder, f"it is of kind {', '.join(flavours) or 'none'}")
+    flavours = _description(folder).get("flavors")
+    if not isinstance(flavours, dict) or not isinstance(flavours.get("pytorch"), dict):
+        kinds = ", ".join(map(str, flavours)) if isinstance(flavours, dict) else ""
+        raise _not_ours(folder, f"it is of kind {kinds[:100] or 'none'}")
     if flavours["pytorch"].get("code"):
         raise refused(folder, "it brings Python code of its own (code_paths)")
-    data = folder / str(flavours["pytorch"].get("model_data"))
+    data = folder / str(flavours["pytorch"].get("model_data")).replace("\0", "")
     if not data.resolve().is_relative_to(folder.resolve()):
         raise _not_ours(folder, "its model_data lies outside")
-    program = data / "model.pt2"
-    if not program.is_file() or (data / "model.pth").exists():  # MLflow prefers the pickle
+    if (data / "model.pth").exists():  # which MLflow prefers
         raise refused(folder, "it is stored as a pickle")
-    return program
+    if not (data / "model.pt2").is_file():
+        raise _not_ours(folder, "it has no file model.pt2")
+    return data / "model.pt2"
 
 
 def _not_ours(folder: Path, reason: str) -> UserError:

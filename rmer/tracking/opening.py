@@ -19,14 +19,16 @@ from mlflow.entities import RunTag
 from mlflow.tracking.context import registry
 
 from rmer.errors import UserError
+from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.git import git_tags
 from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
-from rmer.tracking.locations import digest, home
+from rmer.tracking.locations import home, store_key
 from rmer.tracking.machine import lack
 from rmer.tracking.outages import one_line, say, seconds
 from rmer.tracking.points import LoggedPoints
+from rmer.tracking.private import private_folder
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
 from rmer.tracking.sender import Sender
@@ -125,7 +127,7 @@ def _work(
     except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
         _close_broken(store, journal.run_id, sender, error)
         raise
-    waiting = _close_finished(store, journal.run_id, sender)
+    waiting = _close_finished(store, run, sender)
     _drop_work(store, spec)
     _tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
@@ -149,7 +151,7 @@ def _run(
     return Run(
         run_id,
         resumed=old is not None,
-        work_dir=_work_folder(store, spec),
+        work=_work_names(store, spec),
         journal=journal,
         sender=sender,
         known_params={**known, **new},
@@ -157,29 +159,29 @@ def _run(
     )
 
 
-def _work_folder(store: Store, spec: RunSpec) -> Path:
-    return home() / "work" / digest(store.uri) / spec.digest
+def _work_names(store: Store, spec: RunSpec) -> tuple[str, ...]:
+    return "work", store_key(store.uri), spec.digest
 
 
 def _drop_work(store: Store, spec: RunSpec) -> None:
-    folder = _work_folder(store, spec)
+    folder = home().joinpath(*_work_names(store, spec))
     if folder.exists():
         shutil.rmtree(folder)
 
 
 def _drop_old_work(store: Store, spec: RunSpec) -> None:
     """Drop what a process left that was killed when its run was as good as finished."""
-    if _work_folder(store, spec).exists():
+    if home().joinpath(*_work_names(store, spec)).exists():
         statuses = {record.status for record in store.search({Tag.CONFIG: spec.digest})}
         if statuses == {find.FINISHED}:  # else it may belong to a run of another study that is to go on
             _drop_work(store, spec)
 
 
-def _close_finished(store: Store, run_id: str, sender: Sender) -> int:
+def _close_finished(store: Store, run: Run, sender: Sender) -> int:
     try:
-        waiting = sender.close(find.FINISHED, {})
+        waiting = sender.close(find.FINISHED, run.digests())
     except OSError as error:  # the journal cannot be written any more
-        _end_now(store, run_id, error)
+        _end_now(store, run.run_id, error)
         raise
     sender.check()
     return waiting
@@ -220,7 +222,8 @@ def _tags(store: Store, spec: RunSpec) -> dict[str, str]:
     tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
     if spec.study:
         tags[Tag.STUDY] = spec.study
-    return {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    tags = {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    return {key: redacted(value) for key, value in tags.items()}
 
 
 def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:
@@ -228,7 +231,8 @@ def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    return _create(store, spec.name, {**registry.resolve_tags(), **tags, Tag.OPENING: uuid4().hex})
+    tags = redacted_values({**registry.resolve_tags(), **tags})
+    return _create(store, spec.name, {**tags, Tag.OPENING: uuid4().hex})
 
 
 def _create(store: Store, name: str, tags: dict[str, str]) -> str:
@@ -334,8 +338,7 @@ def _end_now(store: Store, run_id: str, error: BaseException) -> None:
 @contextmanager
 def _only_one(store: Store, spec: RunSpec) -> Iterator[None]:
     """Let one process on this machine work on a configuration."""
-    folder = home() / "locks" / digest(store.uri)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = private_folder("locks", store_key(store.uri))
     lock = FileLock(folder / f"{spec.digest}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)

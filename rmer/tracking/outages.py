@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS, MlflowException
 from tqdm import tqdm
 
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.tracking.machine import lack
 
 T = TypeVar("T")
@@ -100,14 +102,18 @@ def seconds(variable: str, default: float) -> float:
     """Return a duration from an environment variable."""
     text = os.environ.get(variable)
     try:
-        return float(text) if text else default
+        found = float(text) if text else default
     except ValueError:
-        raise UserError(f"{text!r} is not a number of seconds", where=variable) from None
+        found = math.nan
+    if not 0 <= found < math.inf:
+        what = f"{text!r} is not a number of seconds"
+        raise UserError(what, where=variable, mend="Give a number from 0 on, or leave it out")
+    return found
 
 
 def one_line(error: BaseException, limit: int = 1000) -> str:
-    """Return an error's message on one line, with its type unless it is a :class:`UserError`."""
-    text = " ".join(str(error).split())
+    """Return an error's message on one line without credentials, with its type unless it is a UserError."""
+    text = redacted(" ".join(str(error).split()))
     if not isinstance(error, UserError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
@@ -115,7 +121,7 @@ def one_line(error: BaseException, limit: int = 1000) -> str:
 
 def say(message: str) -> None:
     """Tell the user one line without breaking a progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(redacted(message), file=sys.stderr)
 
 
 def _status(error: BaseException) -> int | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmer.data.csv_tables import write_table
+from rmer.redaction import redacted, redacted_values
+from rmer.tracking import integrity
 from rmer.tracking.journal import Journal, Operation
 from rmer.tracking.points import LoggedPoints
+from rmer.tracking.private import private_folder
 from rmer.tracking.sender import Sender
 from rmer.tracking.values import as_params, as_text
 
@@ -35,15 +38,16 @@ class Run:
         run_id: str,
         *,
         resumed: bool,
-        work_dir: Path,
+        work: tuple[str, ...],
         journal: Journal,
         sender: Sender,
         known_params: Mapping[str, str],
         points: LoggedPoints,
     ) -> None:
-        self.run_id, self.resumed, self._work_dir = run_id, resumed, work_dir
+        self.run_id, self.resumed, self._work = run_id, resumed, work
         self._journal, self._sender, self._points = journal, sender, points
         self._params = dict(known_params)
+        self._digests: integrity.Digests = {}  # of the artifacts
 
     @property
     def work_dir(self) -> Path:
@@ -51,8 +55,7 @@ class Run:
 
         It outlives a killed process, and goes when the run is finished.
         """
-        self._work_dir.mkdir(parents=True, exist_ok=True)
-        return self._work_dir
+        return private_folder(*self._work)
 
     def metrics(
         self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
@@ -97,8 +100,8 @@ class Run:
         self.tags({NOTE: markdown})
 
     def table(self, frame: pd.DataFrame, path: str) -> None:
-        """Log a table as CSV (no index); numbers keep every digit."""
-        self._write(path, lambda file: frame.to_csv(file, index=False))
+        """Log a table as CSV (see :func:`rmer.data.csv_tables.write_table`)."""
+        self._write(path, lambda file: write_table(frame, file))
 
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
@@ -106,12 +109,12 @@ class Run:
         self._write(path, lambda file: file.write_text(content), do="table", name=path)
 
     def text(self, content: str, path: str) -> None:
-        """Log a text, such as an HTML report."""
-        self._write(path, lambda file: file.write_text(content, encoding="utf-8"))
+        """Log a text, such as an HTML report; credentials in addresses are taken out."""
+        self._write(path, lambda file: file.write_text(redacted(content), encoding="utf-8"))
 
     def json(self, content: Any, path: str) -> None:
         """Log plain values as JSON."""
-        self.text(json.dumps(content, indent=2, ensure_ascii=False), path)
+        self.text(json.dumps(redacted_values(content), indent=2, ensure_ascii=False), path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
@@ -121,7 +124,7 @@ class Run:
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
         place = self._journal.new_folder() / Path(local).name
-        (shutil.copytree if Path(local).is_dir() else shutil.copyfile)(local, place)
+        self._note_digests(integrity.copy(Path(local), place), folder)
         if place.is_dir():
             folder = f"{folder}/{place.name}" if folder else place.name
         self._submit({"do": "artifact", "file": self._journal.relative(place), "path": folder})
@@ -150,6 +153,9 @@ class Run:
         save_network(
             place, network, example_input, example_outputs, metadata=metadata, extra_files=extra_files
         )
+        written = integrity.of_files(place)
+        del written["MLmodel"]  # which gets the model's id when it is delivered
+        self._note_digests(written, name)
         texts = {key: as_text(value) for key, value in (params or {}).items()}
         operation = {"do": "model", "file": self._journal.relative(place), "name": name, "step": step}
         self._submit({**operation, "params": texts, "tags": {}})
@@ -170,11 +176,15 @@ class Run:
             "name": name,
             "digest": digest,
             "source_type": "rmer",
-            "source": json.dumps(source),
+            "source": json.dumps(redacted_values(source)),
             "schema": json.dumps(schema) if schema else None,
             "profile": json.dumps(profile) if profile else None,
         }
         self._submit({"do": "dataset", "dataset": dataset, "context": context})
+
+    def digests(self) -> dict[str, str]:
+        """Return the tags by which whoever reads the artifacts will know them again."""
+        return integrity.as_tags(self._digests)
 
     def logged_step(self, key: str) -> int | None:
         """Return the largest step at which a metric is already logged; None when it never was."""
@@ -192,7 +202,11 @@ class Run:
         folder, _, name = path.rpartition("/")
         place = self._journal.new_folder() / name
         write(place)
+        self._note_digests({name: integrity.of_files(place)[""]}, folder)
         self._submit({"do": do, "file": self._journal.relative(place), "path": folder, **more})
+
+    def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
+        self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}
 
     def _submit(self, operation: Operation) -> None:
         self._sender.submit(operation)

@@ -26,6 +26,7 @@ class Tag:
     SYSTEM = "rmer.system"
     SEED = "rmer.seed"
     DATASET = "rmer.dataset"
+    WEIGHTS = "rmer.weights"
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"
     SPLIT_SCHEME = "rmer.split_scheme"
@@ -44,6 +45,7 @@ class Tag:
     ERROR = "rmer.error"
     OPENING = "rmer.opening"
     RECOMPUTED = "rmer.recomputed"
+    DIGESTS = "rmer.digests"  # followed by .<number>: of the run's artifacts
     HOST = "rmer.host"
     PID = "rmer.pid"
     PROCESS_STARTED = "rmer.process_started"
@@ -76,6 +78,8 @@ class Artifact:
     """Paths inside a run's artifacts."""
 
     DATASET = "dataset"
+    WARNINGS = "dataset/warnings.txt"
+    DUPLICATES = "dataset/duplicates.csv"
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
     ADVERSARIES = "adversaries/adversaries.npy"

@@ -3,58 +3,113 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rmer.errors import UserError
-from rmer.tracking.locations import SQLITE
-from rmer.tracking.setup import initialise
+from rmer.redaction import redacted
+from rmer.tracking.listening import LOCAL, check_free, is_local, names_of
+from rmer.tracking.locations import SQLITE, resolve_uri
+from rmer.tracking.logins import PASSWORD_FILE, prepare_logins
+from rmer.tracking.private import keep_private
+from rmer.tracking.setup import check_health, initialise, tame_mlflow
 
-HIGHEST_PORT = 65535
+PROXIED = "mlflow-artifacts:/"
+UNENCRYPTED = "passwords travel unencrypted unless a proxy adds TLS (docs/server.md)"
+OPEN_TO_ALL = "whoever reaches this machine could read, change and delete all runs"
 
 
-def serve(host: str = "127.0.0.1", port: int = 5000, folder: Path | str = ".") -> None:
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    folder: Path | str = ".",
+    *,
+    backend: str = "",
+    auth: bool = False,
+    insecure: bool = False,
+    allowed_hosts: str = "",
+) -> None:
     """Become an MLflow server whose runs (``mlflow.db``) and artifacts (``mlartifacts``) lie in ``folder``.
 
     Replaces this process, so that Ctrl-C and signals reach the server. Artifacts go through it: clients need
-    no access to the folder. Raises :class:`UserError` for a port that is taken or an address that is not
-    this machine's.
+    no access to the folder. ``backend`` is the URI of a database for the runs; with ``auth`` everybody has to
+    log in (users and secrets lie in ``auth`` of the folder). ``allowed_hosts`` are names, separated by
+    commas, under which clients reach the server, where they are not this machine's (behind a proxy, say).
+    Raises :class:`UserError` for a port that is taken, an address that is not this machine's, a database that
+    does not answer, and an address that others reach unless ``auth`` or ``insecure`` is set.
     """
-    _check_free(host, port)
+    check_free(host, port)
+    if not (is_local(host) or auth or insecure):
+        mend = "Add --auth (people log in), or --insecure where you trust everybody in the network"
+        raise UserError(OPEN_TO_ALL, where=f"{host}:{port}", mend=mend)
     folder = Path(folder).expanduser().absolute()
-    command, environment = server_command(host, port, folder)
-    initialise(f"{SQLITE}{folder / 'mlflow.db'}")
-    url = f"http://{host}:{port}"
-    print(f"MLflow serves {folder} at {url} (stop it with Ctrl-C). In other terminals:", flush=True)
-    print(f"  export MLFLOW_TRACKING_URI={url}", flush=True)
-    os.execve(command[0], command, {**os.environ, **environment})
+    backend = resolve_uri(backend or f"{SQLITE}{folder / 'mlflow.db'}")
+    names = [name.strip() for name in allowed_hosts.split(",") if name.strip()]
+    logins = prepare_logins(folder / "auth") if auth else {}
+    command, environment = server_command(host, port, folder, backend, auth=auth, names=names)
+    _prepare_store(backend, folder)
+    _tell(host, port, folder, backend, auth=auth)
+    os.execve(command[0], command, {**os.environ, **environment, **logins})
 
 
-def server_command(host: str, port: int, folder: Path) -> tuple[list[str], dict[str, str]]:
+def server_command(
+    host: str, port: int, folder: Path, backend: str, *, auth: bool = False, names: Sequence[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """Return the command line of the server and the environment variables that it needs.
 
     One worker without MLflow's job runner: 2 processes and .4 GB instead of 15 and 2.2, and a third of the
-    time a call.
+    time a call. The backend's address is no argument, since everybody may list the arguments of processes.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     command += ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    command += ["--backend-store-uri", f"{SQLITE}{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "mlartifacts")]
-    return command, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    if auth:
+        command += ["--app-name", "basic-auth"]
+    if names or not is_local(host):
+        called = [*LOCAL, *names_of(host), *names]
+        command += ["--allowed-hosts", ",".join(_host_patterns(called))]
+        command += ["--cors-allowed-origins", ",".join(_origins(called, port))]
+    return command, {
+        "MLFLOW_BACKEND_STORE_URI": backend,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
 
 
-def _check_free(host: str, port: int) -> None:
-    where = f"{host}:{port}"
-    if not 0 < port <= HIGHEST_PORT:
-        raise UserError("there is no such port", where=where, mend=f"Choose one in 1 .. {HIGHEST_PORT}")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            mend = f"Choose another port (--port {port + 1}), or use the server that runs there"
-            raise UserError(
-                f"cannot listen there ({error.strerror or error})", where=where, mend=mend
-            ) from error
+def _host_patterns(names: Sequence[str]) -> list[str]:
+    """Return patterns of the names at any port; where a pattern has a star, ``[`` has to be escaped."""
+    return [pattern for name in names for pattern in (name, f"{name}:*".replace("[", "[[]"))]
+
+
+def _origins(names: Sequence[str], port: int) -> list[str]:
+    """Return the origins of the UI's own requests: no patterns, of which MLflow matches beginnings."""
+    plain = [name for name in names if re.fullmatch(r"[\w.-]+(:\d+)?", name)]
+    return [
+        f"{scheme}://{name}{end}"
+        for scheme in ("http", "https")
+        for name in plain
+        for end in ("", f":{port}")
+    ]
+
+
+def _prepare_store(backend: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tame_mlflow()
+    check_health(backend)
+    initialise(backend, artifacts=PROXIED)
+    if backend == f"{SQLITE}{folder / 'mlflow.db'}":
+        keep_private(folder / "mlflow.db")
+
+
+def _tell(host: str, port: int, folder: Path, backend: str, *, auth: bool) -> None:
+    """Say where clients find the server and who may use it."""
+    url = f"http://{names_of(host)[0]}:{port}"
+    print(f"MLflow serves {redacted(backend)}, artifacts in {folder}, at {url} (stop it with Ctrl-C).")
+    if not is_local(host):
+        print(f"Insecure: {UNENCRYPTED if auth else OPEN_TO_ALL}.")
+    if auth and (password := folder / "auth" / PASSWORD_FILE).exists():
+        print(f"Log in as admin; the first password is in {password}. How others log in: docs/server.md.")
+    print("In other terminals:")
+    print(f"  export MLFLOW_TRACKING_URI={url}", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import nullcontext
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -12,15 +13,20 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils.credentials import get_default_host_creds
 
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.tracking.databases import prepared
-from rmer.tracking.locations import check_usable, redacted, sqlite_file
+from rmer.tracking.locations import check_usable, sqlite_file
 from rmer.tracking.machine import lack
 from rmer.tracking.outages import gone, is_outage, one_line, patiently
+from rmer.tracking.private import keep_private
 from rmer.tracking.schema import DEFAULT_EXPERIMENT
 
 HEALTH_SECONDS = 4
+_SERVER_ERROR = 500
 
 
 def tame_mlflow() -> None:
@@ -52,7 +58,9 @@ def check_health(uri: str) -> None:
 def _knock(uri: str) -> None:
     try:
         if uri.startswith(("http://", "https://")):
-            requests.get(f"{uri}/health", timeout=HEALTH_SECONDS).raise_for_status()
+            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS, verify=_certificates(uri))
+            if answer.status_code >= _SERVER_ERROR:
+                answer.raise_for_status()
         elif uri.startswith("postgresql"):
             engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": HEALTH_SECONDS})
             with engine.connect():
@@ -75,14 +83,27 @@ def _somebody_is_there(error: Exception) -> bool:
     return isinstance(error, answered) or "Connection aborted" in str(error)
 
 
-def initialise(uri: str) -> MlflowClient:
-    """Return a client of the store, its database made if it is new."""
-    return patiently(lambda: _client(uri), store=redacted(uri))
+def _certificates(uri: str) -> bool | str:
+    """Return what a server's certificate is checked against, as MLflow's variables say."""
+    verify: bool | str = get_default_host_creds(uri).verify  # type: ignore[no-untyped-call]
+    return verify
 
 
-def _client(uri: str) -> MlflowClient:
+def initialise(uri: str, artifacts: str = "") -> MlflowClient:
+    """Return a client of the store, its database made if it is new.
+
+    ``artifacts`` is where the experiment ``Default`` of a new database keeps them, for a server to decide.
+    """
+    return patiently(lambda: _client(uri, artifacts), store=redacted(uri))
+
+
+def _client(uri: str, artifacts: str) -> MlflowClient:
     try:
-        with prepared(uri) if "sql" in urlsplit(uri).scheme else nullcontext():
+        with prepared(uri, artifacts) if "sql" in urlsplit(uri).scheme else nullcontext():
+            if artifacts:
+                SqlAlchemyStore(uri, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+            if uri.startswith("sqlite:"):
+                _keep_default_private(uri)
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -132,6 +153,13 @@ def _named(client: MlflowClient, uri: str, name: str) -> Experiment:
             if found is None:  # else another process made it in this moment
                 raise error from None
     return found
+
+
+def _keep_default_private(uri: str) -> None:
+    """Close the store of this folder, which older versions left open; another name may be meant for many."""
+    file = sqlite_file(uri)
+    if file == Path.cwd() / "mlflow.db":
+        keep_private(file)
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

@@ -11,12 +11,14 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 
+from rmer.data.csv_tables import read_table
 from rmer.errors import UserError
-from rmer.tracking.downloads import Downloads, read_table
+from rmer.redaction import public_address, redacted
+from rmer.tracking.downloads import Downloads
 from rmer.tracking.find import FINISHED, RunRecord, as_record, newest_per_config, search
 from rmer.tracking.journal import left_behind, waiting_stores
 from rmer.tracking.liveness import is_alive, whereabouts
-from rmer.tracking.locations import redacted, resolve_uri
+from rmer.tracking.locations import resolve_uri
 from rmer.tracking.opening import Outcome, RunSpec, perform
 from rmer.tracking.outages import patiently, say
 from rmer.tracking.runs import Run
@@ -58,6 +60,7 @@ class Store:
     def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
         self.client, self.uri, self.experiment_id = client, uri, experiment_id
         self.name = redacted(uri)
+        self.web = public_address(uri)  # of the UI; "" where no server serves one
         self.tags: Mapping[str, str] = {}
         self._downloads = Downloads(client, uri)
 
@@ -114,8 +117,11 @@ class Store:
         return self._read(lambda: self._downloads.artifact(run_id, path))
 
     def read_table(self, run_id: str, path: str) -> pd.DataFrame:
-        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty."""
-        return read_table(self.download(run_id, path))
+        """Read a table that a run logged; names such as clip ids stay text, empty text stays empty.
+
+        Raises :class:`UserError` where it is absent, no table, or not what the run logged.
+        """
+        return read_table(self.download(run_id, path), where=f"{path} of run {run_id}")
 
     def model_folder(self, uri: str) -> Path:
         """Return a local folder of a logged model: ``models:/...``, ``runs:/<run>/<name>`` or a path."""
@@ -126,6 +132,18 @@ class Store:
         from rmer.tracking.models import load_network  # MLflow's PyTorch part takes a second to import
 
         return load_network(self.model_folder(uri))
+
+    def run_of_model(self, folder: Path) -> RunRecord | None:
+        """Return the run that a model folder says it was logged by, where it names one of this store."""
+        from rmer.tracking.models import naming_run
+
+        run_id = naming_run(folder)
+        if not run_id:
+            return None
+        try:
+            return self.get(run_id)
+        except UserError:
+            return None  # a model brought from another store
 
     def replay(self) -> SyncResult:
         """Send what earlier processes left in the spool for this store."""
@@ -167,10 +185,10 @@ class Store:
         return str(self.patiently(lambda: self.client.get_experiment(self.experiment_id)).name)
 
     def link(self, record: RunRecord) -> str:
-        """Return the address of a run in the UI; of a store without a server, its id."""
-        if not self.uri.startswith("http"):
+        """Return the address of a run in the UI, without login; of a store without a server, its id."""
+        if not self.web:
             return f"run {record.run_id}"
-        return f"{self.name}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+        return f"{self.web}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run at once, past the journal."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rmer.redaction import redacted
+
 PREFIX = "cfg."
 # MLflow cuts longer parameter values without a word.
 LONGEST = 6000
@@ -30,14 +32,16 @@ def as_params(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def as_text(value: Any) -> str:
-    """Return one value as the text of a parameter or tag."""
+    """Return one value as the text of a parameter or tag, without credentials."""
     if value is None:
         return "none"
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, (float, np.floating)):
         return np.format_float_positional(value, trim="-") if np.isfinite(value) else str(float(value))
-    if isinstance(value, (str, int, np.integer)):
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, (int, np.integer)):
         return str(value)
     if isinstance(value, (list, tuple)):
         return ",".join(as_text(item) for item in value)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import PublishedAttack
+from rmer.attacks.search import MSE
 from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
 from rmer.systems.devices import clips_at_once
@@ -52,7 +53,7 @@ def attack_bounded(
 
     The network is a frozen copy in evaluation mode, so crafting leaves batch-norm statistics alone.
     """
-    attack = PGD(steps=settings.iterations, relative_step=0.25, keep="last")
+    attack = PGD(steps=settings.iterations, relative_step=0.25, losses=MSE, keep="last")
     network = FrozenNetwork(model, precision=precision)
     size = clips_at_once(network.device)
     return attack.on_device(network, inputs, labels, threat, seed=seed, batch_size=size)

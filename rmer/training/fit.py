@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rmer.attacks.base import BudgetError, require_none
@@ -22,8 +22,9 @@ from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
-from rmer.systems.network import Network, Prediction, build_network
+from rmer.systems.network import Prediction, build_network
 from rmer.systems.prediction import predict
+from rmer.systems.weights import require_finite
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
 from rmer.training.protocol import FitConfig
@@ -43,7 +44,7 @@ _VIOLATIONS = "violations"
 class Fitted:
     """The best network of a fit, in evaluation mode on the CPU, and how it came about."""
 
-    network: Network
+    network: nn.Module
     best_epoch: int
     history: list[EpochMetrics]
     state: TrainingState
@@ -59,6 +60,9 @@ def fit(
 ) -> Fitted:
     """Train a system and return the network of its best validation epoch.
 
+    Of an adversarially trained system, epochs count from :attr:`FitConfig.first_kept` on: earlier ones are
+    neither kept nor held against the patience.
+
     Parameters
     ----------
     checkpoint : file for the training state; where it exists, training goes on from it
@@ -67,9 +71,11 @@ def fit(
 
     Raises
     ------
-    UserError : the system learns concepts and the data set has none, or validation never had a defined score
+    UserError : the system learns concepts and the data set has none, there are too few epochs for adversarial
+        training to act, weights are not numbers after an epoch, or validation never had a defined score
     """
     device = torch.device(device)
+    config.check_epochs()
     if config.concept_weight > 0 and data.train.concepts is None:
         raise UserError(
             "this system learns concepts, and the data set has none",
@@ -104,7 +110,7 @@ class _Training:
         self.threat: Threat | None = None
         if config.adversarial is not None and config.train_protocol == "corrected":
             self.threat = bounded_threat(data, config.adversarial, device)
-        self.stopping = EarlyStopping(config.patience)
+        self.stopping = EarlyStopping(config.patience, first=config.first_kept)
         self.best: dict[str, Tensor] | None = None
         self.history: list[EpochMetrics] = []
         self.saving = _Share(_CHECKPOINT_SHARE)
@@ -137,6 +143,7 @@ class _Training:
                 where="training",
                 mend="Lower lr, or give more validation clips",
             )
+        require_finite(self.best, where="training", mend="Delete the run and train again")
         state = self._state()
         if self.path is not None:
             state.save(self.path)
@@ -145,6 +152,7 @@ class _Training:
 
     def _train_epoch(self, epoch: int) -> EpochMetrics:
         values = {name: torch.stack(found) for name, found in self._steps(epoch).items()}
+        require_finite(self.network.state_dict(), where=f"training, epoch {epoch}", mend="Lower lr")
         # Only here a GPU is waited for.
         if _VIOLATIONS in values and bool(values.pop(_VIOLATIONS).any()):
             raise BudgetError(f"adversarial training left its budget ({self.threat})")
@@ -186,9 +194,7 @@ class _Training:
         return loss.detach()
 
     def _loss(self, predictions: Prediction, labels: Tensor, concepts: Tensor | None) -> Tensor:
-        loss = _emotion_loss(predictions, labels)
-        if self.config.arch == "bottleneck":
-            loss = self.config.emotion_weight * loss
+        loss = self.config.emotion_weight * _emotion_loss(predictions, labels)
         if self.config.concept_weight > 0 and concepts is not None and predictions["c_prob"] is not None:
             loss = loss + self.config.concept_weight * mse_loss(predictions["c_prob"], concepts)
         return loss

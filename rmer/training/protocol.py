@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rmer.attacks.threat import Norm
+from rmer.errors import UserError
 from rmer.systems.catalogue import System
 from rmer.systems.precision import Precision
 
@@ -43,7 +44,7 @@ class FitConfig:
     """
 
     train_protocol: TrainProtocol
-    arch: Literal["plain", "bottleneck"]
+    arch: str
     emotion_weight: float
     concept_weight: float
     seed: int
@@ -61,6 +62,24 @@ class FitConfig:
     def names_concepts(self) -> bool:
         """Whether the fitted network's concept units stand for the concepts of the data set."""
         return self.concept_weight > 0 and not self.permuted_concepts
+
+    @property
+    def first_kept(self) -> int:
+        """First epoch whose network may be kept: of an adversarially trained system, the first attacked one.
+
+        Before it the network is that of the same system without adversarial training, bit for bit.
+        """
+        return 1 if self.adversarial is None else self.adversarial.every
+
+    def check_epochs(self) -> None:
+        """Raise UserError where training would end before adversarial training acted."""
+        if self.epochs < self.first_kept:
+            raise UserError(
+                f"adversarial training acts first in epoch {self.first_kept} of the {self.train_protocol} "
+                f"protocol, and {self.epochs} is the last",
+                where="parameter epochs",
+                mend=f"Give {self.first_kept} or more, or leave out adversarially trained systems",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
@@ -116,7 +135,7 @@ def resolve_fit(
         epochs=epochs,
         patience=patience,
         stop_on_concepts=published
-        and system.arch == "bottleneck"
+        and system.has_bottleneck
         and has_concepts
         and not system.permuted_concepts,
         drop_last=published,

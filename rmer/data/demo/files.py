@@ -67,7 +67,7 @@ def _make_room(folder: Path, manifest: dict[str, int | float]) -> None:
     """Clear away the clips of another demo data set and note what this one is."""
     path = folder / MANIFEST_FILE
     text = json.dumps(manifest, indent=2) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    if path.is_file() and path.read_bytes() == text.encode():
         return
     if not path.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError("is not empty and not demo data", where=str(folder), mend="Choose another folder")

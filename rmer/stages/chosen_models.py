@@ -1,0 +1,76 @@
+"""Which trained models an attack is on: found by tags, and of one data set unless a study is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from rmer.errors import UserError
+from rmer.tracking import Origin, RunRecord, Stage, Store, Tag
+from rmer.tracking.find import FINISHED
+
+
+def select_runs(
+    store: Store,
+    *,
+    train_run_id: str,
+    system: str,
+    seed: str,
+    study: str,
+    train_protocol: str,
+    dataset_run_id: str,
+) -> list[RunRecord]:
+    """Return the train runs that the parameters name, oldest first, without imported ones (no model).
+
+    Without a study they are of one data set: that of ``dataset_run_id``, else the newest with such models.
+    Says which one that is, and how many models of others are left out.
+    """
+    if train_run_id:
+        return [store.get(train_run_id)]
+    wanted = {Tag.SYSTEM: system, Tag.SEED: seed, Tag.TRAIN_PROTOCOL: train_protocol}
+    tags = {name: value for name, value in wanted.items() if value}
+    found = [
+        record
+        for record in store.find(Stage.TRAIN, tags, study or None)
+        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+    ]
+    if not found:
+        named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
+        raise UserError(
+            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else ""),
+            where=store.name,
+            mend="Train first, or give train_run_id or model_uri",
+        )
+    return (found if study else _of_one_dataset(store, found, dataset_run_id))[::-1]
+
+
+def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: str) -> list[RunRecord]:
+    """Return the models of one data set; those that do not say theirs see any."""
+    prepared = store.search({Tag.STAGE: Stage.PREPROCESS}, status=FINISHED)
+    digests = {record.run_id: record.tags.get(Tag.DATASET, "") for record in prepared}
+    of = {
+        record.run_id: record.tags.get(Tag.DATASET)
+        or digests.get(record.tags.get(Tag.DATASET_RUN_ID, ""), "")
+        for record in found
+    }
+    if dataset_run_id:
+        chosen = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+    else:
+        # Models whose data set was deleted come after those that can be attacked.
+        chosen = next((digest for digest in [*digests.values(), *of.values()] if digest in of.values()), "")
+    kept = [record for record in found if of[record.run_id] in (chosen, "")]
+    if not kept:
+        raise UserError(
+            f"no such model was trained on the data set of run {dataset_run_id}",
+            where=store.name,
+            mend="Train on it first, or name the model by train_run_id",
+        )
+    tqdm.write(_told(chosen, len(kept), len(found) - len(kept)))
+    return kept
+
+
+def _told(dataset: str, models: int, others: int) -> str:
+    kept = f"Attacks {models} model{'s' if models > 1 else ''} of data set {dataset or '(not known)'}"
+    left_out = f"{others} model{'s' if others > 1 else ''} of other data sets"
+    return f"{kept}; left out: {left_out} (choose with study or dataset_run_id)." if others else f"{kept}."

@@ -1,0 +1,96 @@
+"""Which models ``attack`` takes without being told a study: those of the newest data set, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rmer.errors import UserError
+from rmer.stages.chosen_models import select_runs
+from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag, connect
+
+CHOICE = ("train_run_id", "system", "seed", "study", "train_protocol", "dataset_run_id")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, dict[str, str]]]:
+    """A store with models of two data sets, each of a study, and the ids of its runs by name.
+
+    ``d2`` was preprocessed last, and ``d1`` trained on last. The model ``theirs`` says no data set.
+    """
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        store = connect(f"sqlite:///{folder}/mlflow.db")
+        ids: dict[str, str] = {}
+        for dataset in ("d1", "d2", "d3"):
+            ids[dataset] = logged(store, Stage.PREPROCESS, dataset, {Tag.DATASET: dataset}, dataset)
+        ids["theirs"] = logged(store, Stage.TRAIN, "theirs", {Tag.ORIGIN: Origin.EXTERNAL}, None)
+        for dataset in ("d2", "d1"):
+            for system in ("A2E", "A2M2E"):
+                tags = {Tag.DATASET: dataset, Tag.DATASET_RUN_ID: ids[dataset], Tag.SYSTEM: system}
+                name = f"{system} {dataset}"
+                ids[name] = logged(store, Stage.TRAIN, name, tags, dataset)
+        yield store, ids
+
+
+def logged(store: Store, stage: str, name: str, tags: dict[str, str], study: str | None) -> str:
+    def body(run: Run) -> None:
+        run.metrics({"done": 1.0})
+
+    return store.perform(RunSpec(stage, name, {"name": name}, tags, study), body).run_id
+
+
+def chosen(store: Store, **given: str) -> list[str]:
+    return [record.name for record in select_runs(store, **{**dict.fromkeys(CHOICE, ""), **given})]
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "told"),
+    [
+        (
+            {},
+            ["theirs", "A2E d2", "A2M2E d2"],
+            "Attacks 3 models of data set d2; left out: 2 models of other data sets "
+            "(choose with study or dataset_run_id).",
+        ),
+        (
+            {"system": "A2E"},
+            ["A2E d2"],
+            "Attacks 1 model of data set d2; left out: 1 model of other data sets "
+            "(choose with study or dataset_run_id).",
+        ),
+        (
+            {"dataset_run_id": "d1", "system": "A2M2E"},
+            ["A2M2E d1"],
+            "Attacks 1 model of data set d1; left out: 1 model of other data sets "
+            "(choose with study or dataset_run_id).",
+        ),
+        ({"study": "d1"}, ["A2E d1", "A2M2E d1"], ""),
+        ({"train_run_id": "A2E d1"}, ["A2E d1"], ""),
+    ],
+)
+def test_models_of_one_data_set_are_taken(
+    runs: tuple[Store, dict[str, str]],
+    given: dict[str, str],
+    names: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, ids = runs
+    found = chosen(
+        store, **{key: ids.get(value, value) if "run" in key else value for key, value in given.items()}
+    )
+    assert found == names
+    assert capsys.readouterr().out.strip() == told
+
+
+def test_a_data_set_without_models_is_told(runs: tuple[Store, dict[str, str]]) -> None:
+    store, ids = runs
+    with pytest.raises(UserError) as caught:
+        chosen(store, dataset_run_id=ids["d3"], system="A2E")
+    assert str(caught.value) == (
+        f"{store.name}: no such model was trained on the data set of run {ids['d3']}. Train on it first, or "
+        "name the model by train_run_id"
+    )

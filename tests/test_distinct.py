@@ -1,0 +1,83 @@
+"""Analysis refuses to compare models that are one model under several names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from attack_runs import attack_run
+
+from rmer.errors import UserError
+from rmer.stages.distinct import require_distinct
+from rmer.stages.evidence import read_evidence
+from rmer.stages.selection import select_attack_runs
+from rmer.tracking import Artifact, Store, connect
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store in which every test has a study of its own."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        yield connect(f"sqlite:///{folder}/mlflow.db")
+
+
+@pytest.fixture
+def study(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name)
+
+
+def check(store: Store, study: str, *, allow_mixed: bool = False) -> None:
+    selected = select_attack_runs(store, {}, study=study, systems=[], where={}, allow_mixed=allow_mixed)
+    require_distinct(store, read_evidence(store, selected))
+
+
+def message(store: Store, study: str, **choice: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        check(store, study, **choice)
+    return str(caught.value)
+
+
+def give_predictions_of(store: Store, run_id: str, other: str) -> None:
+    """Overwrite what a run logged about its clips by what another one did."""
+    path = store.download(run_id, Artifact.ADVERSARY_CLIPS)
+    path.write_bytes(store.download(other, Artifact.ADVERSARY_CLIPS).read_bytes())
+
+
+def test_equal_weights_are_one_model(store: Store, study: str) -> None:
+    plain = attack_run(store, study, "A2B2E", cfg_model="w")
+    adversarial = attack_run(store, study, "aA2B2E", cfg_model="w")
+    attack_run(store, study, "A2E", cfg_model="x")
+    expected = (
+        f"{store.name}: aA2B2E s1 (run {adversarial}) and A2B2E s1 (run {plain}) are one model: their "
+        "weights are equal. Train one of them anew, or leave one out with systems or study"
+    )
+    assert message(store, study) == expected
+    assert message(store, study, allow_mixed=True) == expected
+
+
+def test_equal_predictions_are_one_model_whatever_is_known_of_its_weights(store: Store, study: str) -> None:
+    runs = [attack_run(store, study, system) for system in ("A2E", "A2B2E", "aA2B2E")]
+    check(store, study)
+    for run_id in runs[1:]:
+        give_predictions_of(store, run_id, runs[0])
+    assert message(store, study) == (
+        f"{store.name}: aA2B2E s1 (run {runs[2]}) and A2B2E s1 (run {runs[1]}) are one model (and 1 "
+        "more such pair): their predictions are equal. Train one of them anew, or leave one out with systems "
+        "or study"
+    )
+
+
+def test_one_model_under_two_seeds_is_no_repetition(store: Store, study: str) -> None:
+    for seed in (1, 2):
+        attack_run(store, study, "A2E", seed, cfg_model="w")
+    assert "A2E s2 " in message(store, study)
+
+
+def test_one_model_under_two_attacks_may_be_shown_side_by_side(store: Store, study: str) -> None:
+    first = attack_run(store, study, "A2E", cfg_model="w")
+    second = attack_run(store, study, "A2E", cfg_model="w", epsilon="0.02")
+    give_predictions_of(store, second, first)
+    check(store, study, allow_mixed=True)

@@ -1,0 +1,78 @@
+"""What a package beside rmer can add without touching it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from plugins import install, run_beside
+
+SYSTEM = """
+import torch
+from torch import nn
+
+from rmer.systems.catalogue import System
+
+
+class Levels(nn.Module):
+    has_bottleneck = False
+
+    def __init__(self, targets, concepts):
+        super().__init__()
+        self.of_levels = nn.Linear(149, targets)
+
+    def forward(self, spectrograms):
+        return {"output": self.of_levels(spectrograms.mean((1, 2))), "c_prob": None}
+
+    @staticmethod
+    def sizes(state):
+        return (len(state["of_levels.weight"]), 0) if "of_levels.weight" in state else None
+
+
+SYSTEM = System("A2Levels", "levels")
+"""
+POINTS = {"rmer.systems": {"A2Levels": "SYSTEM"}, "rmer.architectures": {"levels": "Levels"}}
+
+
+@pytest.mark.slow
+def test_a_system_of_another_package_is_trained_and_attacked(tmp_path: Path) -> None:
+    install(tmp_path, SYSTEM, POINTS)
+    done = run_beside(
+        tmp_path,
+        "demo-data --out_dir music --clips 20",
+        "preprocess --soundtracks_dir music --frames 24",
+        "train --system A2Levels --epochs 2",
+        "attack --attack pgd --steps 2 --system A2Levels",
+    )
+    assert done.returncode == 0, done.stderr
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(
+        ["1"], "tags.`rmer.system` = 'A2Levels'", order_by=["attributes.start_time"]
+    )
+    assert [(run.info.run_name, run.info.status) for run in runs] == [
+        ("A2Levels s6", "FINISHED"),
+        ("A2Levels s6 | pgd Linf .01", "FINISHED"),
+    ]
+    assert runs[1].data.metrics["adv/mae"] > runs[1].data.metrics["clean/mae"]
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (
+            {**POINTS, "rmer.systems": {"A2E": "SYSTEM"}},
+            "package theirs: there is another system of the name A2E. Rename its entry point",
+        ),
+        (
+            {**POINTS, "rmer.systems": {"A2X": "MISSING"}},
+            "package theirs: its system A2X cannot be loaded (AttributeError: module 'theirs' has no "
+            "attribute 'MISSING'). Mend or remove that package",
+        ),
+    ],
+)
+def test_a_package_that_cannot_be_used_is_named(
+    tmp_path: Path, points: dict[str, dict[str, str]], message: str
+) -> None:
+    install(tmp_path, SYSTEM, points)
+    done = run_beside(tmp_path, "train --system A2X")
+    assert (done.returncode, done.stderr) == (2, f"rmer: {message}\n")
