@@ -23,7 +23,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 # Metrics, tags and files that say how long something took, who did it and where.
-OF_TIME = re.compile(r"seconds|preprocess/(computed|clips_per_second)")
+OF_TIME = re.compile(r"seconds|preprocess/computed")
+# Logged only where something was computed rather than taken from a cache.
+NOT_ALWAYS = "preprocess/clips_per_second"
 OF_PROCESS = re.compile(
     r"rmer\.(host|pid|process_started|heartbeat|git\..*|job|config|opening|digests\..*)|"
     r"mlflow\.(user|source\..*|note\.content|loggedArtifacts)"
@@ -194,7 +196,8 @@ def _points(database: Path) -> Iterator[tuple[str, Point]]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         for query in (runs, models):
             for run_id, metric, step, value, model in connection.execute(query):
-                yield run_id, Point(metric, step, None if OF_TIME.search(metric) else value, model)
+                if metric != NOT_ALWAYS:
+                    yield run_id, Point(metric, step, None if OF_TIME.search(metric) else value, model)
 
 
 def _files(folder: Path, names: Mapping[str, str]) -> dict[str, str]:

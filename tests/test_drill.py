@@ -51,7 +51,7 @@ def assert_all_there(tally: Tally) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE)
 def test_a_new_store_is_whole_whenever_its_maker_is_killed(tmp_path: Path, draw: random.Random) -> None:
-    tally = drill_creation(tmp_path, 3, draw)
+    tally = drill_creation(tmp_path, 4, draw)
     assert tally.kills > 0
     assert_all_there(tally)
 
@@ -62,7 +62,7 @@ def test_kills_in_every_stage_lose_double_and_break_nothing(
     tmp_path: Path, peace: Peace, draw: random.Random
 ) -> None:
     tallies = drill_stages(tmp_path / "drill", peace, 1, draw)
-    assert sum(tally.kills for tally in tallies.values()) >= len(tallies) // 2  # some ended before
+    assert sum(tally.kills for tally in tallies.values()) > 0
     for tally in tallies.values():
         assert_all_there(tally)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
+from rmer.whole_files import whole
 
 Progress = Callable[[int], object]
 
@@ -306,7 +306,5 @@ def _finished(file: Path) -> Crafted | None:
 
 
 def _save(part: Crafted, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.part")
-    torch.save(vars(part), unfinished)
-    unfinished.replace(file)
+    with whole(file) as unfinished:
+        torch.save(vars(part), unfinished)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +21,7 @@ from rmer.data.csv_tables import unescaped, write_table
 from rmer.data.splits import PARTS, published_order
 from rmer.data.tables import TEXT_COLUMNS
 from rmer.errors import UserError
+from rmer.whole_files import whole
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
@@ -115,10 +114,6 @@ class Dataset:
 
     def save(self, folder: Path) -> None:
         """Write the data set into ``folder``; each file appears whole, the description last."""
-        folder.mkdir(parents=True, exist_ok=True)
-        suffix = f".{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
-        paths = [folder / name for name in (SPECTROGRAMS_FILE, CLIPS_FILE, DATASET_FILE)]
-        parts = [path.with_name(path.name + suffix) for path in paths]
         description = {
             "format": FORMAT,
             "digest": self.digest,
@@ -127,18 +122,14 @@ class Dataset:
             "shape": list(self.spectrograms.shape),
             "frontend": self.frontend,
         }
-        try:
-            with parts[0].open("wb") as stream:
-                np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
+        with whole(folder / SPECTROGRAMS_FILE) as file, file.open("wb") as stream:
+            np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
+        with whole(folder / CLIPS_FILE) as file:
             # In float64, because the shortest text of a float32 is another number when read back.
             wide = dict.fromkeys(self.clips.select_dtypes("float32").columns, np.float64)
-            write_table(self.clips.astype(wide), parts[1])
-            parts[2].write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-            for part, path in zip(parts, paths, strict=True):
-                part.replace(path)
-        finally:
-            for part in parts:
-                part.unlink(missing_ok=True)
+            write_table(self.clips.astype(wide), file)
+        with whole(folder / DATASET_FILE) as file:
+            file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:

@@ -16,7 +16,7 @@ NEARLY_FULL = 1 << 20  # bytes
 # Some libraries give the number of the error, others its text alone.
 _SPACE = re.compile(
     r"No space left on device|Disk quota exceeded|database or disk is full|\d+ requested and \d+ written"
-    r"|PytorchStreamWriter failed writing file"
+    r"|PytorchStreamWriter failed writing file|unexpected pos \d+ vs \d+|iostream error"
 )
 _RIGHTS = re.compile(
     r"Read-only file system|attempt to write a readonly database|unable to open database file"

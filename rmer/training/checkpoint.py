@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from rmer.errors import UserError
 from rmer.training.stopping import EarlyStopping
+from rmer.whole_files import whole
 
 
 @dataclass
@@ -33,10 +33,8 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write the state to ``path``; a crash leaves the previous file whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        torch.save({**vars(self), "stopping": asdict(self.stopping)}, part)
-        part.replace(path)
+        with whole(path) as part:
+            torch.save({**vars(self), "stopping": asdict(self.stopping)}, part)
 
     @classmethod
     def load(cls, path: Path) -> TrainingState:
