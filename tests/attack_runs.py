@@ -47,12 +47,23 @@ def train_run(store: Store, study: str, system: str, seed: int, **changes: Any) 
 
 
 def attack_run(
-    store: Store, study: str, system: str = "A2E", seed: int = 1, *, train_run_id: str = "", **changes: Any
+    store: Store,
+    study: str,
+    system: str = "A2E",
+    seed: int = 1,
+    *,
+    train_run_id: str = "",
+    predicts_as: str = "",
+    **changes: Any,
 ) -> str:
-    """Log a run of one attack; ``changes`` are tags (epsilon) and params (cfg_steps)."""
+    """Log a run of one attack; ``changes`` are tags (epsilon) and params (cfg_steps).
+
+    The predictions are those of the system ``predicts_as``, by default of the system itself.
+    """
+    model = predicts_as or system
     values, params = _changed({}, {"steps": 40, "device": "cpu"}, changes)
-    table = _clip_table(system, seed, 3, EMOTIONS, [""] * 3)
-    noise = np.random.default_rng([seed, *map(ord, system)]).normal(0, 0.5, (3, len(EMOTIONS)))
+    table = _clip_table(model, seed, 3, EMOTIONS, [""] * 3)
+    noise = np.random.default_rng([seed, *map(ord, model)]).normal(0, 0.5, (3, len(EMOTIONS)))
     for place, emotion in enumerate(EMOTIONS):
         table[f"adv_{emotion}"] = table[f"label_{emotion}"] + noise[:, place]
     labels, clean, attacked = (

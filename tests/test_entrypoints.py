@@ -120,8 +120,7 @@ def test_every_problem_of_a_data_set_gets_its_line(tmp_path: Path) -> None:
     assert result.exit_code == 2
     absent = tmp_path / "absent"
     assert result.stderr.splitlines() == [
-        "rmer: data set: 2 problems found. Mend the files and run again; `rmer validate` lists all problems "
-        "without running anything",
+        "rmer: data set: 2 problems found. Mend the files and run again; what is computed is kept",
         f"  - {absent}/mean_ratings_set1.csv cannot be read (No such file or directory)",
         f"  - {absent} is not a folder",
     ]

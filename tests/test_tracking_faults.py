@@ -131,12 +131,6 @@ ASK = "or log to an experiment of your own (MLFLOW_EXPERIMENT_NAME)"
             "URI: the tracking store does not know user clara (401). "
             "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
         ),
-        (
-            401,
-            "/health",
-            "URI: the tracking store does not know user clara (401). "
-            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        ),
     ],
 )
 def test_a_refusal_is_said_at_once(
