@@ -175,8 +175,8 @@ def test_diverged_training_is_a_clear_error() -> None:
 def test_validation_without_a_score_is_a_clear_error() -> None:
     constant = replace(DATA.validation, labels=torch.full_like(DATA.validation.labels, 0.5))
     message = (
-        r"^training: validation correlation was never a number: predictions or labels are constant\. Lower lr, "
-        r"or give more validation clips$"
+        r"^training: validation correlation was never a number: predictions or labels are constant\. Lower "
+        r"lr, or give more validation clips$"
     )
     with pytest.raises(UserError, match=message):
         fit(replace(DATA, validation=constant), config("A2E", epochs=1))
