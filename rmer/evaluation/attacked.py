@@ -140,11 +140,12 @@ class AttackedModel:
             raise UserError("lacks label_*", where=where, mend=_MEND)
         _require_numbers(table, numbers, where, beside=["clip"])
         table = table.sort_values("clip", kind="stable")
-        labels, clips = _predictions(table, "label_", targets), tuple(str(clip) for clip in table["clip"])
+        labels, clean = (_predictions(table, kind, targets) for kind in ("label_", "clean_"))
+        clips = tuple(str(clip) for clip in table["clip"])
         if not clips or len(set(clips)) < len(clips) or not np.isfinite(labels).all():
             what = "is empty, holds a clip twice or has labels that are not numbers"
             raise UserError(what, where=where, mend=_MEND)
-        if not np.isfinite(_predictions(table, "clean_", targets)).all():
+        if not np.isfinite(clean).all():
             raise UserError("has clean predictions that are not numbers", where=where, mend=_MEND)
         return cls(
             name=name,
@@ -155,7 +156,7 @@ class AttackedModel:
             albums=tuple(table["album"].map(str)) if "album" in table else ("",) * len(clips),
             targets=targets,
             labels=labels,
-            clean=_predictions(table, "clean_", targets),
+            clean=clean,
             adversarial=_predictions(table, "adv_", targets),
             l2=_norms(table, "l2"),
             linf=_norms(table, "linf"),
@@ -217,10 +218,11 @@ def _require_numbers(
     table: pd.DataFrame, numbers: Sequence[str], where: str, *, beside: Sequence[str]
 ) -> None:
     """Raise UserError where columns are missing, or those of ``numbers`` hold text."""
-    missing = [column for column in (*beside, *numbers) if column not in table]
+    kinds = dict(table.dtypes)
+    missing = [column for column in (*beside, *numbers) if column not in kinds]
     if missing:
         raise UserError(f"lacks {', '.join(missing)}", where=where, mend=_MEND)
-    texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(table[column])]
+    texts = [column for column in numbers if not pd.api.types.is_numeric_dtype(kinds[column])]
     if texts:
         raise UserError(f"holds text under {', '.join(texts)}", where=where, mend=_MEND)
 
