@@ -51,7 +51,7 @@ def assert_all_there(tally: Tally) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(PATIENCE)
 def test_a_new_store_is_whole_whenever_its_maker_is_killed(tmp_path: Path, draw: random.Random) -> None:
-    tally = drill_creation(tmp_path, 4, draw)
+    tally = drill_creation(tmp_path, 3, draw)
     assert tally.kills > 0
     assert_all_there(tally)
 

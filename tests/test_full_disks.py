@@ -148,6 +148,11 @@ def failing(call: Callable[[], object]) -> BaseException:
         (OSError(errno.ENOSPC, "No space left on device", "/a/b"), "/a/b: no space is left"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "/a/b"), "/a/b: no space is left"),
         (OSError("1000 requested and 0 written"), "no space is left"),  # numpy
+        (RuntimeError("basic_ios::clear: iostream error"), "no space is left"),  # torch, here and below
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 482752 vs 482648"),
+            "no space is left",
+        ),
         (
             OSError(errno.EROFS, "Read-only file system", "/a"),
             "/a: cannot be written (Read-only file system)",
