@@ -23,7 +23,7 @@ from rmer.tracking.machine import lack
 T = TypeVar("T")
 NO_LOGIN, NO_RIGHT = 401, 403
 _RETRY_STATUS = frozenset({408, 429, 499})
-_SERVER_ERROR = 500
+SERVER_ERROR = 500
 _NOT_IMPLEMENTED = 501
 _ENDPOINT = re.compile(r"endpoint \S*?/mlflow/(\S+) failed|for url: \S*?(/mlflow-artifacts/)\S+")
 _READING = re.compile(r"/(get|search|list|download)")
@@ -129,7 +129,7 @@ def _status(error: BaseException) -> int | None:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     if isinstance(error, MlflowException):
-        return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, _SERVER_ERROR)
+        return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, SERVER_ERROR)
     return None
 
 
@@ -145,4 +145,4 @@ def _answer(error: BaseException) -> str:
 
 
 def _may_pass(status: int) -> bool:
-    return status in _RETRY_STATUS or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED)
+    return status in _RETRY_STATUS or (status >= SERVER_ERROR and status != _NOT_IMPLEMENTED)

@@ -21,12 +21,11 @@ from rmer.redaction import redacted
 from rmer.tracking.databases import prepared
 from rmer.tracking.locations import check_usable, sqlite_file
 from rmer.tracking.machine import lack
-from rmer.tracking.outages import gone, is_outage, one_line, patiently
+from rmer.tracking.outages import SERVER_ERROR, gone, is_outage, one_line, patiently
 from rmer.tracking.private import keep_private
 from rmer.tracking.schema import DEFAULT_EXPERIMENT
 
 HEALTH_SECONDS = 4
-_SERVER_ERROR = 500
 
 
 def tame_mlflow() -> None:
@@ -59,7 +58,7 @@ def _knock(uri: str) -> None:
     try:
         if uri.startswith(("http://", "https://")):
             answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS, verify=_certificates(uri))
-            if answer.status_code >= _SERVER_ERROR:
+            if answer.status_code >= SERVER_ERROR:
                 answer.raise_for_status()
         elif uri.startswith("postgresql"):
             engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": HEALTH_SECONDS})
