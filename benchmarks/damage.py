@@ -18,12 +18,12 @@ from rmer.attacks.losses import absolute_error
 from rmer.attacks.published import BridgeAttack
 from rmer.attacks.search import MSE
 from rmer.attacks.threat import Threat
-from rmer.evaluation.evidence import ERRORS
-from rmer.evaluation.precision import compare_searches, precision_table
+from rmer.evaluation.budgets import sweep
+from rmer.evaluation.checks.measurements import ERRORS
+from rmer.evaluation.gradient_precision import compare_searches, precision_table
 from rmer.evaluation.suite import TIERS, white_box
-from rmer.evaluation.sweep import sweep
+from rmer.systems.arithmetic import Precision
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.precision import Precision
 
 # Iterations of the published attack, and steps of the attack that is to do as much damage.
 ITERATIONS, STEPS = 1000, (2, 5, 10, 20, 50, 100)

@@ -13,7 +13,7 @@ from rmer.attacks.threat import Threat
 from rmer.data.dataset import Normalisation
 from rmer.data.frontend import BANDS
 from rmer.data.standardised import Part, Standardised
-from rmer.stages.models import victim_of_run
+from rmer.stages.attack.victims import victim_of_run
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import connect
 from rmer.training.fit import fit

@@ -12,11 +12,11 @@ from benchmarks.processes import in_new_process
 from benchmarks.reference import Published
 from rmer.attacks.threat import Threat
 from rmer.data.frontend import FRAMES
+from rmer.evaluation.budgets import sweep
 from rmer.evaluation.suite import TIERS, Tier, white_box
-from rmer.evaluation.sweep import sweep
+from rmer.systems.arithmetic import resolve_precision
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
-from rmer.systems.precision import resolve_precision
 
 CLIPS = 36
 STEPS = 3  # more cost time and no memory

@@ -11,9 +11,9 @@ from benchmarks.data import CONCEPTS, SMALL, TARGETS
 from benchmarks.measuring import Result, Row, Settings, Target, Way, added, compare, interleave
 from benchmarks.reference import Published
 from rmer.data.frontend import BANDS, FRAMES
+from rmer.systems.arithmetic import has_native_bf16
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import Prediction, build_network
-from rmer.systems.precision import has_native_bf16
 
 CLIPS = {"cpu": 8, "cuda": 64}  # attacked at once
 # Iterations of the published attack that are timed together, one clip a time.

@@ -17,8 +17,8 @@ from benchmarks.measuring import Result, Row, Settings, Target, silence
 from benchmarks.processes import Cost, in_new_process
 from benchmarks.stores import scratch_store
 from rmer.report.style import GREY, HIGHLIGHT, styled
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.import_published import PUBLISHED as STUDY
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.tracking import Stage, Store, Tag, connect

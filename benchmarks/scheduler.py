@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.measuring import Result, Row, Settings, Target, silence
 from benchmarks.stores import scratch_store
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
-from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import run_jobs
 from rmer.parameters import Parameters, param
 from rmer.report.style import GREY, HIGHLIGHT, styled

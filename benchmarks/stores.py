@@ -11,8 +11,8 @@ from itertools import count
 
 from benchmarks.measuring import Result, Settings, Way, compare, interleave, timed
 from benchmarks.reference import Published
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.import_published import PUBLISHED as STUDY
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.tracking import Run, RunSpec, Stage, Store, connect

@@ -26,10 +26,10 @@ from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.data.frontend import BANDS, FPS
 from rmer.data.splits import album_split, part_column, published_split
 from rmer.errors import UserError
-from rmer.execution.params import EngineParams
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.scheduler import raise_failures, run_jobs
-from rmer.stages.plan import Plan, StudyParams, make_plan
-from rmer.stages.study import study_jobs
+from rmer.stages.study.plan import Plan, StudyParams, make_plan
+from rmer.stages.study.study import study_jobs
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Artifact, Origin, Run, RunRecord, RunSpec, Stage, Store, Tag, config_digest, connect
 from rmer.tracking.find import FINISHED

@@ -12,8 +12,8 @@ from benchmarks.measuring import Result, Row, Settings, Target, Times, Way, comp
 from benchmarks.reference import Batch, Published, published_batches
 from rmer.data.frontend import FRAMES
 from rmer.data.standardised import Standardised
+from rmer.systems.arithmetic import Precision, resolve_precision
 from rmer.systems.catalogue import CATALOGUE
-from rmer.systems.precision import Precision, resolve_precision
 from rmer.training.fit import fit
 from rmer.training.protocol import FitConfig, resolve_fit
 

@@ -12,15 +12,15 @@ import click
 
 from entrypoints.server import cli as server
 from rmer.parameters import Parameters
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.demo_data import DemoParams
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.data.demo_data import DemoParams
+from rmer.stages.data.preprocess import PreprocessParams
+from rmer.stages.data.validate import ValidateParams
 from rmer.stages.import_published import ImportParams
-from rmer.stages.plan import StudyParams
-from rmer.stages.preprocess import PreprocessParams
-from rmer.stages.sweep import SweepParams
+from rmer.stages.study.plan import StudyParams
+from rmer.stages.study.sweep import SweepParams
 from rmer.stages.train import TrainParams
-from rmer.stages.validate import ValidateParams
 
 PAGE = Path(__file__).with_name("parameters.md")
 STAGES: dict[str, type[Parameters]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command, exit_code
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.tracking import connect
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command, exit_code, logged
-from rmer.stages.attack import attack
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.estimate import describe_attack
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.study.cost import describe_attack
 from rmer.tracking import connect
 
 

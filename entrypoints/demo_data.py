@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command
-from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
 
 
 @command("demo-data", DemoParams, help="Write a synthetic data set in the layout of the real ones.")

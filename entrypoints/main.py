@@ -6,9 +6,9 @@ import click
 
 from entrypoints.options import command, exit_code
 from rmer.execution.scheduler import check_engine
-from rmer.stages.estimate import describe
-from rmer.stages.plan import StudyParams, make_plan
-from rmer.stages.study import data_folder, run_study
+from rmer.stages.study.cost import describe
+from rmer.stages.study.plan import StudyParams, make_plan
+from rmer.stages.study.study import data_folder, run_study
 from rmer.tracking import Store, connect
 
 

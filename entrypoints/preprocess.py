@@ -7,7 +7,7 @@ import math
 import click
 
 from entrypoints.options import command, exit_code, logged
-from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.tracking import connect
 
 

@@ -7,7 +7,7 @@ import functools
 import click
 
 from entrypoints.options import Command, run
-from rmer.tracking.server import serve
+from rmer.tracking.server.serving import serve
 
 
 @click.command("server", cls=Command, context_settings={"show_default": True})

@@ -6,8 +6,8 @@ import click
 
 from entrypoints.options import command, exit_code
 from rmer.execution.scheduler import check_engine
-from rmer.stages.grid import read_grid
-from rmer.stages.sweep import SweepParams, run_sweep
+from rmer.stages.study.grid import read_grid
+from rmer.stages.study.sweep import SweepParams, run_sweep
 from rmer.tracking import connect
 
 

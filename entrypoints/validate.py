@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrypoints.options import command
-from rmer.stages.validate import ValidateParams, validate
+from rmer.stages.data.validate import ValidateParams, validate
 
 
 @command("validate", ValidateParams, help="List every problem of a data set; exit code 2 if there are any.")

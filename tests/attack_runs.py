@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
+from rmer.evaluation.checks.measurements import Searches
 from rmer.evaluation.curves import area_over_log_epsilon
-from rmer.evaluation.evidence import Searches
+from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import regression_scores
-from rmer.evaluation.precision import precision_table
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from rmer.attacks.base import Attack
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import EMOTIONS, Normalisation
-from rmer.evaluation.controls import Subject, gather
-from rmer.evaluation.evidence import Check, Damage
+from rmer.evaluation.budgets import Point, predict, sweep
+from rmer.evaluation.checks.controls import Subject, gather
+from rmer.evaluation.checks.measurements import Check, Damage
+from rmer.evaluation.checks.sanity import judge
 from rmer.evaluation.metrics import constant_mae, regression_scores
-from rmer.evaluation.sanity import judge
 from rmer.evaluation.suite import Tier, white_box
-from rmer.evaluation.sweep import Point, predict, sweep
+from rmer.systems.arithmetic import Precision
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.precision import Precision
 
 CLIPS, FRAMES, BANDS = 16, 12, 32
 TARGETS = EMOTIONS

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from rmer.tracking.server import server_command
+from rmer.tracking.server.serving import server_command
 from rmer.tracking.setup import initialise, tame_mlflow
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,10 +10,10 @@ import pytest
 from attack_runs import attack_run, train_run
 
 from rmer.errors import UserError
-from rmer.stages.analyze import Analysis, analyze
-from rmer.stages.analyze_params import AnalyzeParams
+from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.stages.import_published import ImportParams, import_published
-from rmer.stages.selection import Selected, select_attack_runs
 from rmer.tracking import Store, Tag, connect
 
 # Section 6 of the study's description: mean and population standard deviation over 10 seeds.

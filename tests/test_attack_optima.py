@@ -15,7 +15,7 @@ from torch import Tensor
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
 from rmer.attacks.losses import absolute_error, correlation_over_clips
-from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimalPerturbation
 from rmer.attacks.objectives import (
     CorrelationObjective,
     ErrorObjective,

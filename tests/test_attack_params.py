@@ -9,7 +9,7 @@ import pytest
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimalPerturbation
 from rmer.attacks.noise import Noise
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, SteeringObjective
 from rmer.attacks.pgd import PGD, SingleStep
@@ -18,8 +18,8 @@ from rmer.attacks.square import Square
 from rmer.attacks.transfer import Transfer
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS, white_box
-from rmer.stages.assault import build_attacks
-from rmer.stages.attack_params import PROTOCOLS, SETTINGS, AttackParams, quoted
+from rmer.stages.attack.attack_params import PROTOCOLS, SETTINGS, AttackParams, quoted
+from rmer.stages.attack.attack_setup import build_attacks
 
 CLASSES: dict[str, tuple[Attack, ...]] = {
     "published": (PublishedAttack(),),

@@ -16,7 +16,7 @@ from torch import Tensor
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem
 from rmer.attacks.losses import absolute_error, correlation, correlation_over_clips, squared_error
-from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimalPerturbation
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.objectives import (
     CorrelationObjective,

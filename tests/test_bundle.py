@@ -16,15 +16,15 @@ import pytest
 from attack_runs import EPSILONS, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.evaluation.evidence import Damage, Searches
+from rmer.evaluation.checks.measurements import Damage, Searches
 from rmer.parameters import Parameters
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
-from rmer.stages.analyze import Analysis, analyze
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.commands import logged, reproduce_script
-from rmer.stages.preprocess import PreprocessParams
+from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.analysis.reproduce import logged, reproduce_script
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
 from rmer.tracking import Origin, RunRecord, RunSpec, Stage, Store, Tag, connect
 

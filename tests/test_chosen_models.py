@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from rmer.errors import UserError
-from rmer.stages.chosen_models import select_runs
+from rmer.stages.attack.chosen_models import select_runs
 from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag, connect
 
 CHOICE = ("train_run_id", "system", "seed", "study", "train_protocol", "dataset_run_id")

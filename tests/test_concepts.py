@@ -34,10 +34,10 @@ from rmer.report.concept_figures import (
     concept_shift,
     concept_weights,
 )
-from rmer.report.concepts import concept_section, concept_tables, reason_without
-from rmer.stages.explanation import concept_layer, log_explanation, read_explanations
-from rmer.stages.models import Victim
-from rmer.stages.selection import Selected
+from rmer.report.sections.concepts_section import concept_section, concept_tables, reason_without
+from rmer.stages.analysis.selection import Selected
+from rmer.stages.attack.explanation import concept_layer, log_explanation, read_explanations
+from rmer.stages.attack.victims import Victim
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
 from rmer.systems.prediction import predict

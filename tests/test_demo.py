@@ -12,12 +12,12 @@ import soundfile
 
 from rmer.data.collection import Collected, collect
 from rmer.data.dataset import CONCEPTS, EMOTIONS
+from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.demo.design import CUES, EMOTION_NAMES, draw_design
-from rmer.data.demo.files import write_demo_data
 from rmer.data.demo.synthesis import SAMPLE_RATE, synthesise
 from rmer.data.splits import album_split
 from rmer.errors import UserError
-from rmer.stages.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
 
 CLIPS = 8
 FILES = ["Set1", "demo.json", "mean_ratings_set1.csv", "metadata_annotations", "set1_tracklist.csv"]

@@ -15,7 +15,7 @@ from waiting import DEVICE, crossings
 from rmer.attacks import published
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Problem, clip_generator
-from rmer.attacks.minimal import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimalPerturbation
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.objectives import (
     CorrelationObjective,
@@ -30,7 +30,7 @@ from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer
-from rmer.stages.attack_params import PROTOCOLS
+from rmer.stages.attack.attack_params import PROTOCOLS
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.devices import fixed_shapes, prepare_device
 from rmer.systems.frozen import FrozenNetwork

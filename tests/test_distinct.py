@@ -9,9 +9,9 @@ import pytest
 from attack_runs import attack_run
 
 from rmer.errors import UserError
-from rmer.stages.distinct import require_distinct
-from rmer.stages.evidence import read_evidence
-from rmer.stages.selection import select_attack_runs
+from rmer.stages.analysis.distinct import require_distinct
+from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.selection import select_attack_runs
 from rmer.tracking import Store, connect
 
 

@@ -18,8 +18,8 @@ from published_clone import write_clone
 
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.splits import part_column, published_split
-from rmer.stages.attack import attack
-from rmer.stages.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import PROTOCOLS, AttackParams
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import ARCHITECTURES

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from rmer.data.audio import resample
-from rmer.data.demo.files import write_demo_data
+from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.duplicates import find_duplicates
 from rmer.data.frontend import File2Spect
 

@@ -24,20 +24,20 @@ from servers import mlflow_server
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.evaluation.attacked import ADVERSARIES
+from rmer.evaluation.gradient_precision import COMPARED
 from rmer.evaluation.metrics import regression_scores
-from rmer.evaluation.precision import COMPARED
 from rmer.evaluation.suite import TIERS, Tier
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.assault import build_attacks, gradients_of_run
-from rmer.stages.attack import attack, victims_of
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.demo_data import DemoParams, make_demo_data
-from rmer.stages.estimate import describe_attack
-from rmer.stages.models import digest_of
-from rmer.stages.plan import StudyParams, make_plan
-from rmer.stages.preprocess import PreprocessParams, preprocess
-from rmer.stages.study import run_study
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.attack.attack import attack, victims_of
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.attack.victims import digest_of
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.stages.study.cost import describe_attack
+from rmer.stages.study.plan import StudyParams, make_plan
+from rmer.stages.study.study import run_study
 from rmer.stages.train import TrainParams, train
 from rmer.systems.network import build_network, load_checkpoint
 from rmer.systems.prediction import predict

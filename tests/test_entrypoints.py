@@ -16,13 +16,13 @@ from conftest import ROOT
 
 from entrypoints.cli import COMMANDS, main
 from rmer.parameters import Parameters
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.attack_params import SETTINGS, AttackParams
-from rmer.stages.demo_data import DemoParams
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.data.demo_data import DemoParams
+from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.import_published import ImportParams
-from rmer.stages.plan import StudyParams, make_plan
-from rmer.stages.preprocess import PreprocessParams
-from rmer.stages.sweep import SweepParams
+from rmer.stages.study.plan import StudyParams, make_plan
+from rmer.stages.study.sweep import SweepParams
 from rmer.stages.train import TrainParams
 
 ENTRY_POINTS: dict[str, type[Parameters]] = {

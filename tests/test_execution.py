@@ -18,13 +18,13 @@ from light_jobs import STEPS, light
 from servers import copy_fresh_sqlite, free_port, start_python, wait_for
 
 from rmer.errors import UserError
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job
-from rmer.execution.params import EngineParams
 from rmer.execution.scheduler import JobsFailed, run_jobs, visible_gpus, worker_gpus
-from rmer.stages.demo_data import DemoParams, make_demo_data
-from rmer.stages.grid import GridParams, read_grid
-from rmer.stages.preprocess import PreprocessParams, preprocess
-from rmer.stages.sweep import SweepParams, run_sweep
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.stages.study.grid import GridParams, read_grid
+from rmer.stages.study.sweep import SweepParams, run_sweep
 from rmer.tracking import RunRecord, Stage, Store, Tag, connect
 
 SERIAL = EngineParams()
@@ -216,7 +216,7 @@ import sys
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from pathlib import Path
 from light_jobs import light
-from rmer.execution.params import EngineParams
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.scheduler import run_jobs
 from rmer.tracking import connect
 jobs = [light(1, "wait once", Path({str(tmp_path)!r})), light(2)]

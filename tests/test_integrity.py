@@ -14,12 +14,12 @@ import pytest
 from attack_runs import EMOTIONS, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.evaluation.evidence import Damage, Searches
-from rmer.stages.agreement import read_curve
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.evidence import read_evidence
-from rmer.stages.selection import select_attack_runs
+from rmer.evaluation.checks.measurements import Damage, Searches
+from rmer.stages.analysis.agreement import read_curve
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.selection import select_attack_runs
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.integrity import as_tags, logged
 

@@ -20,12 +20,12 @@ from mlflow.server.auth.client import AuthServiceClient
 from servers import ROOT, Database, Proxy, free_port, postgresql, start_python, wait_for
 
 from rmer.errors import UserError
-from rmer.stages.analyze import analyze
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.attack import attack
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.demo_data import DemoParams, make_demo_data
-from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.train import TrainParams, train
 from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.errors import UserError
-from rmer.stages.attack import attack, victims_of
-from rmer.stages.attack_params import AttackParams
-from rmer.stages.models import Victim
+from rmer.stages.attack.attack import attack, victims_of
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.victims import Victim
 from rmer.stages.train import TrainParams, train
 from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag, connect
 

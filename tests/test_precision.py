@@ -17,15 +17,15 @@ from rmer.attacks.apgd import APGD
 from rmer.attacks.losses import absolute_error
 from rmer.attacks.objectives import ErrorObjective
 from rmer.attacks.threat import Threat
-from rmer.evaluation.evidence import Damage, Evidence, NotMeasuredError, Searches
+from rmer.evaluation.budgets import Point, sweep
+from rmer.evaluation.checks.measurements import Damage, Evidence, NotMeasuredError, Searches
+from rmer.evaluation.checks.sanity import CHECKS
+from rmer.evaluation.gradient_precision import COMPARED, compare_searches, comparison_cost, precision_table
 from rmer.evaluation.metrics import clip_errors
-from rmer.evaluation.precision import COMPARED, compare_searches, comparison_cost, precision_table
-from rmer.evaluation.sanity import CHECKS
 from rmer.evaluation.suite import TIERS
-from rmer.evaluation.sweep import Point, sweep
-from rmer.report import precision as report
-from rmer.stages.assault import build_attacks, gradients_of_run
-from rmer.stages.attack_params import AttackParams
+from rmer.report.sections import gradient_precision_section as report
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
 from rmer.systems.frozen import FrozenNetwork
 
 # Within the largest one predictions leave the rating scale, so that clipped MAE has adversaries of its own.

@@ -29,7 +29,7 @@ from rmer.data.spectrograms import compute_spectrograms
 from rmer.data.splits import largest_difference
 from rmer.data.survey import survey
 from rmer.errors import DataErrors, UserError
-from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.tracking import RunRecord, Store, connect
 
 CLIPS = 12
@@ -372,7 +372,7 @@ def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
         write_clip(root / "Set1" / f"{number:03d}.mp3", number, 40)
     before = runs(store)
     code = (
-        "import sys\nfrom rmer.stages.preprocess import *\nfrom rmer.tracking import connect\n"
+        "import sys\nfrom rmer.stages.data.preprocess import *\nfrom rmer.tracking import connect\n"
         "preprocess(connect(sys.argv[1]), "
         f"PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
     )

@@ -11,7 +11,7 @@ import pytest
 from rmer.execution.jobs import Job, Site, do_quietly
 from rmer.parameters import Parameters
 from rmer.tracking import Run, RunSpec, Store, connect
-from rmer.tracking.journal import Journal
+from rmer.tracking.delivery.journal import Journal
 from rmer.tracking.private import keep_private, private_folder
 
 

@@ -17,9 +17,9 @@ from entrypoints.options import run
 from rmer.errors import DataErrors, UserError
 from rmer.redaction import public_address, redacted
 from rmer.tracking import Run, RunSpec, Tag, connect
-from rmer.tracking.journal import Journal
+from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.outages import one_line, say
 from rmer.tracking.locations import store_key
-from rmer.tracking.outages import one_line, say
 
 SECRET = "s3cret"
 LOGIN = f"https://me:{SECRET}@lab.example:5000"

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from entrypoints.cli import main
-from rmer.execution.params import EngineParams
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.scheduler import check_engine
-from rmer.stages.plan import StudyParams, make_plan
+from rmer.stages.study.plan import StudyParams, make_plan
 
 ENGINE = "parameter {}: engine serial does not use it. Leave it out, or choose engine {}"
 NO_GPU = "a job sees 0 GPUs. Give job_gpus, cuda without a number, or another device"

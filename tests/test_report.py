@@ -15,7 +15,7 @@ from PIL import Image
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
-from rmer.report import figures, findings, readable, tables
+from rmer.report import findings, paper_figures, readable, system_tables
 from rmer.report.html import Report, ReportFigure, ReportTable, Section, UsedRun, render
 from rmer.report.latex import latex_table
 
@@ -68,7 +68,7 @@ def test_unusable_clip_tables(change: dict[str, object], message: str) -> None:
 
 
 def test_systems_table_has_mean_and_population_std_over_seeds(models: list[AttackedModel]) -> None:
-    table = tables.systems_table(models).set_index("system")
+    table = system_tables.systems_table(models).set_index("system")
     assert list(table.index) == ["A2E", "A2M2E", "aA2E"]
     row = table.loc["A2E"]
     assert row["seeds"] == 3
@@ -81,17 +81,17 @@ def test_systems_table_has_mean_and_population_std_over_seeds(models: list[Attac
 
 
 def test_columns_are_those_that_others_read(models: list[AttackedModel]) -> None:
-    assert ",".join(tables.systems_table(models).columns) == (
+    assert ",".join(system_tables.systems_table(models).columns) == (
         "system,seeds,clean_corr,clean_corr_std,clean_mae,clean_mae_std,adv_corr,adv_corr_std,adv_mae,adv_mae_std,"
         "delta_mae,delta_mae_std,delta_mae_median,adv_mae_clipped,adv_mae_clipped_std"
     )
-    assert ",".join(tables.tests_table(models, "A2M2E").columns) == "test,metric,a,b,n,statistic,p"
+    assert ",".join(system_tables.tests_table(models, "A2M2E").columns) == "test,metric,a,b,n,statistic,p"
 
 
 def test_tests_pair_equal_seeds_only() -> None:
     a = [model("A2E", seed, attacked=1 + seed / 10) for seed in (1, 2, 3)]
     b = [model("A2M2E", seed, attacked=1 + seed / 20) for seed in (3, 4, 2)]
-    table = tables.tests_table([*b, *a], "A2M2E").set_index(["test", "metric"])
+    table = system_tables.tests_table([*b, *a], "A2M2E").set_index(["test", "metric"])
     assert table.loc[("paired_t_pooled", "adv/mae"), "n"] == 2 * len(LABELS)
     # Seeds 2 and 3: differences .1 and .15.
     assert table.loc[("paired_t_seeds", "adv/mae"), "statistic"] == pytest.approx(5.0, abs=1e-9)
@@ -100,7 +100,7 @@ def test_tests_pair_equal_seeds_only() -> None:
 
 def test_other_clips_are_never_paired() -> None:
     other = [model("A2M2E", seed, clip=["005", "006", "007", "008"]) for seed in (1, 2)]
-    table = tables.tests_table([*other, model("A2E", 1), model("A2E", 2)], "A2M2E").set_index("test")
+    table = system_tables.tests_table([*other, model("A2E", 1), model("A2E", 2)], "A2M2E").set_index("test")
     assert table.loc["paired_t_pooled", "n"] == 0
     assert np.isnan(table.loc["paired_t_pooled", "p"])
 
@@ -108,7 +108,7 @@ def test_other_clips_are_never_paired() -> None:
 def test_attacks_table(models: list[AttackedModel]) -> None:
     metrics = {item.run_id: {"budget/violations": 1.0, "constant/mae": 0.2} for item in models}
     del metrics["aA2E-0"]["budget/violations"]
-    table = tables.attacks_table(models, metrics).set_index("system")
+    table = system_tables.attacks_table(models, metrics).set_index("system")
     assert table.loc["A2E", "violations"] == 3
     assert np.isnan(table.loc["aA2E", "violations"])
     assert table.loc["A2E", ["clips", "l2_median", "linf_max", "constant_mae"]].tolist() == pytest.approx(
@@ -120,7 +120,7 @@ def test_attacks_table(models: list[AttackedModel]) -> None:
 
 def test_rescored_adversaries_are_reported_where_there_are_any() -> None:
     rescored = {f"rescored_{target}": LABELS[:, index] + 0.3 for index, target in enumerate(TARGETS)}
-    table = tables.attacks_table([model("A2E", 1, **rescored)], {"A2E-1": {}})
+    table = system_tables.attacks_table([model("A2E", 1, **rescored)], {"A2E-1": {}})
     assert table.loc[0, "rescored_mae"] == pytest.approx(0.3, abs=1e-12)
 
 
@@ -149,7 +149,7 @@ def test_p_values(value: float, text: str) -> None:
 
 
 def test_readable_table_begins_with_the_values_of_2019(models: list[AttackedModel]) -> None:
-    lines = readable.markdown(readable.readable_table(tables.systems_table(models))).splitlines()
+    lines = readable.markdown(readable.readable_table(system_tables.systems_table(models))).splitlines()
     assert len(lines) == 2 + 2 + 3
     assert re.split(r"\s*\|\s*", lines[2])[1:4] == ["A2E (2019)", "-", ".76"]
     assert re.split(r"\s*\|\s*", lines[4])[1:7] == [
@@ -163,7 +163,7 @@ def test_readable_table_begins_with_the_values_of_2019(models: list[AttackedMode
 
 
 def test_latex_escapes_and_sets_numbers_in_math_mode(models: list[AttackedModel]) -> None:
-    text = latex_table(readable.readable_table(tables.systems_table(models)), "100 % of a_b")
+    text = latex_table(readable.readable_table(system_tables.systems_table(models)), "100 % of a_b")
     assert r"\caption{100 \% of a\_b}" in text
     assert r"$2.50 \pm .41$" in text
     assert r"$\Delta$MAE" in text
@@ -172,7 +172,7 @@ def test_latex_escapes_and_sets_numbers_in_math_mode(models: list[AttackedModel]
 
 
 def test_headline_says_when_the_metrics_disagree(models: list[AttackedModel]) -> None:
-    systems, tests = tables.systems_table(models), tables.tests_table(models, "A2M2E")
+    systems, tests = system_tables.systems_table(models), system_tables.tests_table(models, "A2M2E")
     systems["adv_corr"] = [-0.1, -0.2, -0.3]
     sentences = findings.headline(systems, tests)
     assert "Best by raw adversarial MAE: aA2E (1.00 ± .08)." in sentences
@@ -183,15 +183,15 @@ def test_headline_says_when_the_metrics_disagree(models: list[AttackedModel]) ->
 
 def test_headline_of_one_system() -> None:
     alone = [model("A2E", 1)]
-    assert findings.headline(tables.systems_table(alone), tables.tests_table(alone, "A2M2E")) == [
-        "A2E: MAE .10 clean, 1.00 under attack."
-    ]
+    assert findings.headline(
+        system_tables.systems_table(alone), system_tables.tests_table(alone, "A2M2E")
+    ) == ["A2E: MAE .10 clean, 1.00 under attack."]
 
 
 def caveats(models: list[AttackedModel], violations: float, **selection: str) -> str:
     metrics = {item.run_id: {"budget/violations": violations, "constant/mae": 0.2} for item in models}
-    attacks = tables.attacks_table(models, metrics)
-    return "\n".join(findings.caveats(tables.systems_table(models), attacks, selection))
+    attacks = system_tables.attacks_table(models, metrics)
+    return "\n".join(findings.caveats(system_tables.systems_table(models), attacks, selection))
 
 
 def test_caveats_of_the_published_protocol(models: list[AttackedModel]) -> None:
@@ -233,15 +233,15 @@ def test_caveats_of_a_bounded_attack(models: list[AttackedModel]) -> None:
 def test_axis_breaks_for_outliers_only(
     groups: list[list[float]], expected: tuple[float, float] | None
 ) -> None:
-    assert figures.axis_break([np.array(group, dtype=float) for group in groups]) == expected
+    assert paper_figures.axis_break([np.array(group, dtype=float) for group in groups]) == expected
 
 
 def test_box_plot_has_two_axes_when_broken_and_shows_every_seed(models: list[AttackedModel]) -> None:
-    assert len(figures.performance_difference(models).axes) == 1
+    assert len(paper_figures.performance_difference(models).axes) == 1
     outlier = [model("A2E", seed, attacked=2 + seed / 100) for seed in range(9)] + [
         model("A2E", 9, attacked=9)
     ]
-    figure = figures.performance_difference([*outlier, *models[:3]])
+    figure = paper_figures.performance_difference([*outlier, *models[:3]])
     assert len(figure.axes) == 2
     shown = figure.axes[0].get_ylim()
     assert shown[0] < 8.9 < shown[1]
@@ -250,19 +250,21 @@ def test_box_plot_has_two_axes_when_broken_and_shows_every_seed(models: list[Att
 
 
 def test_twins_stand_side_by_side(models: list[AttackedModel]) -> None:
-    labels = [text.get_text() for text in figures.performance_difference(models).axes[-1].get_xticklabels()]
+    labels = [
+        text.get_text() for text in paper_figures.performance_difference(models).axes[-1].get_xticklabels()
+    ]
     assert labels == ["A2E", "aA2E", "A2M2E"]
 
 
 def draw_table(models: list[AttackedModel]) -> Figure:
-    return figures.performance_table(tables.systems_table(models))
+    return paper_figures.performance_table(system_tables.systems_table(models))
 
 
 def draw_scatter(models: list[AttackedModel]) -> Figure:
-    return figures.label_versus_prediction({item.system: item for item in models}, TARGETS)
+    return paper_figures.label_versus_prediction({item.system: item for item in models}, TARGETS)
 
 
-@pytest.mark.parametrize("draw", [figures.performance_difference, draw_table, draw_scatter])
+@pytest.mark.parametrize("draw", [paper_figures.performance_difference, draw_table, draw_scatter])
 def test_figures_print_as_png_and_svg(
     models: list[AttackedModel], draw: Callable[[list[AttackedModel]], Figure]
 ) -> None:
@@ -290,7 +292,7 @@ def test_figures_ignore_the_users_style(models: list[AttackedModel]) -> None:
     import matplotlib as mpl
 
     with mpl.rc_context({"axes.facecolor": "black", "font.size": 30}):
-        axes = figures.performance_difference(models).axes[0]
+        axes = paper_figures.performance_difference(models).axes[0]
         assert axes.get_facecolor()[:3] == (1.0, 1.0, 1.0)
         assert mpl.rcParams["font.size"] == 30
 
@@ -313,8 +315,8 @@ class Addresses(HTMLParser):
 
 @pytest.fixture
 def report(models: list[AttackedModel]) -> Report:
-    systems, tests = tables.systems_table(models), tables.tests_table(models, "A2M2E")
-    attacks = tables.attacks_table(models, {item.run_id: {} for item in models})
+    systems, tests = system_tables.systems_table(models), system_tables.tests_table(models, "A2M2E")
+    attacks = system_tables.attacks_table(models, {item.run_id: {} for item in models})
     return Report(
         title="Systems <under> attack",
         headline=findings.headline(systems, tests),
@@ -329,7 +331,7 @@ def report(models: list[AttackedModel]) -> Report:
                     ReportTable("Two-sided.", readable.readable_tests(tests)),
                     ReportTable("Norms.", readable.readable_attacks(attacks)),
                 ],
-                {"x": ReportFigure("Loss", "What is lost.", figures.performance_difference(models))},
+                {"x": ReportFigure("Loss", "What is lost.", paper_figures.performance_difference(models))},
             )
         ],
         caveats=["Mind this."],

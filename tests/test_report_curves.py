@@ -8,9 +8,9 @@ import pytest
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
-from rmer.report.curves import curves_figure, curves_table
 from rmer.report.robustness import readable_areas, readable_robustness, robustness_table
-from rmer.report.sanity import sanity_section, sanity_sentence, sanity_table
+from rmer.report.sections.checks_section import sanity_section, sanity_sentence, sanity_table
+from rmer.report.sections.curves_section import curves_figure, curves_table
 
 EPSILONS = (0.0, 0.001, 0.01)
 LABELS = np.linspace(0.2, 0.6, 6)

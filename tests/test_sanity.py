@@ -40,9 +40,9 @@ from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD, SingleStep
 from rmer.attacks.threat import Threat, steepest
 from rmer.data.dataset import Normalisation
-from rmer.evaluation.evidence import Damage, Evidence, NotMeasuredError
-from rmer.evaluation.metrics import clip_to_scale, regression_scores
-from rmer.evaluation.probes import (
+from rmer.evaluation.budgets import Point, predict
+from rmer.evaluation.checks.measurements import Damage, Evidence, NotMeasuredError
+from rmer.evaluation.checks.probes import (
     Budget,
     Gradients,
     Inputs,
@@ -52,8 +52,8 @@ from rmer.evaluation.probes import (
     measure_gradients,
     measure_inputs,
 )
-from rmer.evaluation.sanity import CHECKS, failed, judge, table
-from rmer.evaluation.sweep import Point, predict
+from rmer.evaluation.checks.sanity import CHECKS, failed, judge, table
+from rmer.evaluation.metrics import clip_to_scale, regression_scores
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)

@@ -8,7 +8,7 @@ import pytest
 from servers import copy_fresh_sqlite
 
 from benchmarks.study import STUDY, Part, Report, study_plan, study_slice, synthetic_dataset
-from rmer.stages.study import study_jobs
+from rmer.stages.study.study import study_jobs
 from rmer.tracking import Stage, Store, Tag, connect
 
 

@@ -9,12 +9,12 @@ import pytest
 from attack_runs import PASSED, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.report.ladder import STEPS, Step, best, ladder_figure, ladder_section
-from rmer.stages.analyze import Analysis, analyze
-from rmer.stages.analyze_params import AnalyzeParams
-from rmer.stages.evidence import read_evidence
-from rmer.stages.ladder import find_ladder
-from rmer.stages.selection import Selected, select_attack_runs
+from rmer.report.sections.protocol_steps_section import STEPS, Step, best, ladder_figure, ladder_section
+from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.analysis.protocol_steps import find_ladder
+from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.tracking import Store, connect
 
 DAMAGE = {"A2E": 0.2, "A2B2E": 0.19, "A2M2E": 0.05, "placebo": 0.06}

@@ -17,11 +17,11 @@ from rmer.attacks.apgd import APGD
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
+from rmer.evaluation.budgets import CURVE_METRICS, curve_clips, curve_table, predict, sweep
 from rmer.evaluation.metrics import clip_errors, regression_scores
 from rmer.evaluation.suite import TIERS, white_box
-from rmer.evaluation.sweep import CURVE_METRICS, curve_clips, curve_table, predict, sweep
-from rmer.stages.assault import build_attacks
-from rmer.stages.attack_params import SETTINGS, AttackParams
+from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.attack.attack_setup import build_attacks
 from rmer.systems.frozen import FrozenNetwork
 
 EPSILONS = (0.02, 0.005, 0.01)

@@ -19,7 +19,7 @@ from model_archives import Records, change
 from torch import nn
 
 from rmer.errors import UserError
-from rmer.tracking.models import load_network, save_network
+from rmer.tracking.models.export import load_network, save_network
 
 PAYLOAD = "__import__('pathlib').Path('exploited').touch()"
 

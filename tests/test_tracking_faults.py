@@ -17,8 +17,8 @@ from servers import MlflowServer, mlflow_server
 
 import entrypoints.train
 from rmer.errors import UserError
-from rmer.stages.demo_data import DemoParams, make_demo_data
-from rmer.stages.preprocess import PreprocessParams, preprocess
+from rmer.stages.data.demo_data import DemoParams, make_demo_data
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
 
 STARTING = ("/health", "experiments/search", "experiments/get-by-name", "experiments/create")

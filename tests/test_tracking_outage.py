@@ -26,7 +26,7 @@ from servers import (
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
-from rmer.tracking.journal import Journal, waiting_runs
+from rmer.tracking.delivery.journal import Journal, waiting_runs
 
 STEPS = 60
 FRAME = pd.DataFrame({"clip": ["001"], "x": [0.5]})
@@ -322,7 +322,7 @@ def test_a_journal_of_which_a_part_was_sent_takes_further_files(isolated_home: P
 
 HOLD = """
 import time
-from rmer.tracking.journal import Journal
+from rmer.tracking.delivery.journal import Journal
 
 journal = Journal({uri!r}, {run_id!r})
 print("held", flush=True)

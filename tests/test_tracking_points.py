@@ -12,7 +12,7 @@ from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
-from rmer.tracking.points import LoggedPoints
+from rmer.tracking.delivery.points import LoggedPoints
 
 SPEC = RunSpec("attack", "A2E s6 | suite", {"system": "A2E"})
 

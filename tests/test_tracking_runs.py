@@ -17,7 +17,7 @@ from servers import copy_fresh_sqlite, start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect, mark_wrapper_failed
-from rmer.tracking.sender import StoreRefusedError
+from rmer.tracking.delivery.sender import StoreRefusedError
 from rmer.tracking.values import as_params
 
 SPEC = RunSpec("train", "A2E s6", {"lr": 5e-4, "system": "A2E"}, {Tag.SYSTEM: "A2E"}, study="thesis")

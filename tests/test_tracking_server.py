@@ -18,8 +18,8 @@ from servers import copy_fresh_sqlite, free_port, mlflow_server, start_python, w
 from entrypoints.server import cli
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, connect, serve
-from rmer.tracking.listening import is_local, names_of
-from rmer.tracking.logins import SECRET_KEY, prepare_logins
+from rmer.tracking.server.listening import is_local, names_of
+from rmer.tracking.server.logins import SECRET_KEY, prepare_logins
 
 
 def test_artifacts_go_through_a_server_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from rmer.data.demo.files import write_demo_data
+from rmer.data.demo.demo_files import write_demo_data
 from rmer.errors import DataErrors, UserError
-from rmer.stages.data_params import DataParams
-from rmer.stages.preprocess import PreprocessParams, preprocess
-from rmer.stages.validate import ValidateParams, validate
+from rmer.stages.data.data_params import DataParams
+from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.stages.data.validate import ValidateParams, validate
 from rmer.tracking import connect
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from rmer.data.dataset import EMOTIONS, Dataset
+from rmer.files import whole
 from rmer.training.checkpoint import TrainingState
 from rmer.training.stopping import EarlyStopping
-from rmer.whole_files import whole
 
 
 def names(folder: Path) -> list[str]:

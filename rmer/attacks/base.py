@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
+from rmer.files import whole
 from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
-from rmer.whole_files import whole
 
 Progress = Callable[[int], object]
 

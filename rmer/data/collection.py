@@ -14,7 +14,7 @@ import pandas as pd
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.midlevel import ANNOTATIONS_FOLDER, inspect_midlevel
 from rmer.data.soundtracks import RATINGS_FILE, SCALE_MAX, find_audio, inspect_ratings
-from rmer.data.tables import Reading, some
+from rmer.data.text_tables import Reading, some
 from rmer.data.tracklist import TRACKLIST_FILE, inspect_tracklist
 from rmer.errors import DataErrors
 

@@ -19,9 +19,9 @@ import pandas as pd
 
 from rmer.data.csv_tables import unescaped, write_table
 from rmer.data.splits import PARTS, published_order
-from rmer.data.tables import TEXT_COLUMNS
+from rmer.data.text_tables import TEXT_COLUMNS
 from rmer.errors import UserError
-from rmer.whole_files import whole
+from rmer.files import whole
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rmer.data.dataset import CONCEPTS
-from rmer.data.tables import (
+from rmer.data.text_tables import (
     Reading,
     TextTable,
     clip_name,

@@ -18,7 +18,7 @@ from rmer.data.frontend import FPS, FRAMES, File2Spect
 from rmer.data.soundness import MIN_SECONDS, problems_of, warnings_of
 from rmer.data.spectrograms import CachedSpectrogram, compute_spectrograms
 from rmer.data.splits import SPLIT_SEED, album_split, grouped, part_column, published_split
-from rmer.data.tables import counted, some
+from rmer.data.text_tables import counted, some
 from rmer.errors import DataErrors, UserError
 
 MEND = "Mend the files and run again; what is computed is kept"

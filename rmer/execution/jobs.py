@@ -19,9 +19,9 @@ from rmer.parameters import Parameters
 from rmer.redaction import redacted
 from rmer.threads import torch_threads
 from rmer.tracking import Store, Tag, connect
+from rmer.tracking.delivery.outages import one_line
 from rmer.tracking.locations import digest
 from rmer.tracking.machine import lack
-from rmer.tracking.outages import one_line
 from rmer.tracking.private import OWNER_ONLY, private_folder
 
 

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from rmer.errors import UserError
 from rmer.execution.cluster import RayCluster, connect_ray, find_ray
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job, Site
 from rmer.execution.local import LocalWorkers
-from rmer.execution.params import EngineParams
 from rmer.execution.serial import InProcess
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Run, Store
-from rmer.tracking.outages import one_line
+from rmer.tracking.delivery.outages import one_line
 
 
 class Engine(Protocol):

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
-from rmer.report.comparison import ENDPOINT_NAMES
 from rmer.report.readable import interval, number, p_value
-from rmer.report.tables import is_adversarial, is_control, is_interpretable
+from rmer.report.sections.comparison_section import ENDPOINT_NAMES
+from rmer.report.system_tables import is_adversarial, is_control, is_interpretable
 
 # What a comparison may find of the reference against another system.
 MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"

@@ -14,7 +14,7 @@ LINES = {"mae": ("MAE", ADVERSARIAL), "mae_clipped": ("MAE, predictions clipped 
 def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
     """Return MAE and correlation over log epsilon.
 
-    ``curve`` is the table of :func:`rmer.evaluation.sweep.curve_table`; its clean row becomes dotted lines.
+    ``curve`` is the table of :func:`rmer.evaluation.budgets.curve_table`; its clean row becomes dotted lines.
     ``constant`` is the MAE of the constant predictor.
     """
     clean, attacked = curve[curve["epsilon"] == 0].iloc[0], curve[curve["epsilon"] > 0]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rmer.evaluation.statistics import WELCH_SEEDS
 from rmer.report.readable import mean_and_std, number, p_value
-from rmer.report.tables import is_adversarial
+from rmer.report.system_tables import is_adversarial
 
 METRIC_NAMES = {"adv/mae": "raw MAE", "adv/mae_clipped": "clipped MAE", "adv/corr": "correlation"}
 SIGNIFICANT = 0.05
@@ -26,7 +26,7 @@ TESTS_CAVEAT = (
 def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     """Return which system fares best by each metric, whether the metrics agree, and who differs from whom.
 
-    ``systems`` and ``tests`` are the tables of :mod:`rmer.report.tables`.
+    ``systems`` and ``tests`` are the tables of :mod:`rmer.report.system_tables`.
     """
     if len(systems) < 2:
         return [
@@ -50,7 +50,7 @@ def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
 def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str, str]) -> list[str]:
     """Return what a reader must know before believing the numbers.
 
-    ``attacks`` is the table of :func:`rmer.report.tables.attacks_table`, ``selection`` maps tag names
+    ``attacks`` is the table of :func:`rmer.report.system_tables.attacks_table`, ``selection`` maps tag names
     (without ``rmer.``) to their values, several joined by commas.
     """
     notes = []

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report.readable import NO_VALUE, number, over_seeds, tick
-from rmer.report.tables import in_order
+from rmer.report.system_tables import in_order
 
 METRICS = {"mae_clipped": "MAE, clipped", "mae": "MAE", "corr": "Correlation"}
 KINDS = {"clean": "clean", "adv": "attacked", "delta": "Δ"}

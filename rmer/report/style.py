@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from rmer.report.tables import is_adversarial, twin
+from rmer.report.system_tables import is_adversarial, twin
 
 # Okabe and Ito (2008): told apart with any colour vision. Hatching, dashes and markers repeat what colour
 # says for grey print.

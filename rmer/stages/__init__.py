@@ -1,1 +1,1 @@
-"""The stages of the study, one module each: they join the science rooms with tracking."""
+"""The stages, a folder for each subject: they join the science rooms with tracking."""

@@ -19,12 +19,12 @@ from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, param
 from rmer.report.learning_curve import learning_curve
-from rmer.stages.models import digest_of
-from rmer.stages.sources import find_dataset
+from rmer.stages.attack.victims import digest_of
+from rmer.stages.data.dataset_runs import find_dataset
+from rmer.systems.arithmetic import PRECISIONS, Precision, resolve_precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
 from rmer.systems.network import ARCHITECTURES
-from rmer.systems.precision import PRECISIONS, Precision, resolve_precision
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from rmer.systems.arithmetic import Precision
 from rmer.systems.compiled import CompiledModel
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction
-from rmer.systems.precision import Precision
 
 Loss = Callable[[Prediction], Tensor]
 

@@ -15,13 +15,13 @@ import os
 # MLflow reads this while it is imported: a research tool sends no usage data unless its user asks for it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from rmer.tracking.delivery.replay import SyncResult
 from rmer.tracking.find import RunRecord
 from rmer.tracking.opening import Outcome, RunSpec, mark_wrapper_failed
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import Artifact, Origin, Stage, Tag, config_digest
-from rmer.tracking.server import serve
+from rmer.tracking.server.serving import serve
 from rmer.tracking.store import Store, connect
-from rmer.tracking.sync import SyncResult
 
 __all__ = [
     "Artifact",

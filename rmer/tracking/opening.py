@@ -21,17 +21,17 @@ from mlflow.tracking.context import registry
 from rmer.errors import UserError
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
+from rmer.tracking.delivery.journal import Journal, JournalBusyError
+from rmer.tracking.delivery.outages import one_line, say, seconds
+from rmer.tracking.delivery.points import LoggedPoints
+from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.git import git_tags
-from rmer.tracking.journal import Journal, JournalBusyError
 from rmer.tracking.liveness import is_alive, process_tags, whereabouts
 from rmer.tracking.locations import home, store_key
 from rmer.tracking.machine import lack
-from rmer.tracking.outages import one_line, say, seconds
-from rmer.tracking.points import LoggedPoints
 from rmer.tracking.private import private_folder
 from rmer.tracking.runs import NOTE, Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag, config_digest
-from rmer.tracking.sender import Sender
 from rmer.tracking.values import as_params
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rmer.data.csv_tables import write_table
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
-from rmer.tracking.journal import Journal, Operation
-from rmer.tracking.points import LoggedPoints
+from rmer.tracking.delivery.journal import Journal, Operation
+from rmer.tracking.delivery.points import LoggedPoints
+from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
-from rmer.tracking.sender import Sender
 from rmer.tracking.values import as_params, as_text
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Run:
         """Log metrics of one step (an epoch, say); ``model`` names a model of this run that they describe.
 
         Points that the run had before it was interrupted are not logged again
-        (:class:`rmer.tracking.points.LoggedPoints`).
+        (:class:`rmer.tracking.delivery.points.LoggedPoints`).
         """
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
@@ -147,7 +147,7 @@ class Run:
         for it (name -> array; outputs that are None are left out); ``extra_files`` (name -> local file) are
         put into the model's folder.
         """
-        from rmer.tracking.models import save_network  # MLflow's PyTorch part takes a second to import
+        from rmer.tracking.models.export import save_network  # MLflow's PyTorch part takes a second to import
 
         place = self._journal.new_folder() / name
         save_network(

@@ -19,9 +19,9 @@ from mlflow.utils.credentials import get_default_host_creds
 from rmer.errors import UserError
 from rmer.redaction import redacted
 from rmer.tracking.databases import prepared
+from rmer.tracking.delivery.outages import SERVER_ERROR, gone, is_outage, one_line, patiently
 from rmer.tracking.locations import check_usable, sqlite_file
 from rmer.tracking.machine import lack
-from rmer.tracking.outages import SERVER_ERROR, gone, is_outage, one_line, patiently
 from rmer.tracking.private import keep_private
 from rmer.tracking.schema import DEFAULT_EXPERIMENT
 

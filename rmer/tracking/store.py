@@ -14,17 +14,17 @@ from mlflow.exceptions import MlflowException
 from rmer.data.csv_tables import read_table
 from rmer.errors import UserError
 from rmer.redaction import public_address, redacted
+from rmer.tracking.delivery.journal import left_behind, waiting_stores
+from rmer.tracking.delivery.outages import patiently, say
+from rmer.tracking.delivery.replay import SyncResult, replay
 from rmer.tracking.downloads import Downloads
 from rmer.tracking.find import FINISHED, RunRecord, as_record, newest_per_config, search
-from rmer.tracking.journal import left_behind, waiting_stores
 from rmer.tracking.liveness import is_alive, whereabouts
 from rmer.tracking.locations import resolve_uri
 from rmer.tracking.opening import Outcome, RunSpec, perform
-from rmer.tracking.outages import patiently, say
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import SCHEMA_VERSION, Tag
 from rmer.tracking.setup import check_health, experiment_id, initialise, tame_mlflow
-from rmer.tracking.sync import SyncResult, replay
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,13 +129,13 @@ class Store:
 
     def load_model(self, uri: str) -> nn.Module:
         """Load a logged model on the CPU, without executing pickles (else :class:`UserError`)."""
-        from rmer.tracking.models import load_network  # MLflow's PyTorch part takes a second to import
+        from rmer.tracking.models.export import load_network  # MLflow's PyTorch part takes a second to import
 
         return load_network(self.model_folder(uri))
 
     def run_of_model(self, folder: Path) -> RunRecord | None:
         """Return the run that a model folder says it was logged by, where it names one of this store."""
-        from rmer.tracking.models import naming_run
+        from rmer.tracking.models.export import naming_run
 
         run_id = naming_run(folder)
         if not run_id:

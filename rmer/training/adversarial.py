@@ -10,9 +10,9 @@ from rmer.attacks.published import PublishedAttack
 from rmer.attacks.search import MSE
 from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
+from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.precision import Precision
 from rmer.training.protocol import AdversarialTraining
 
 # What the published attack declares and never enforces.

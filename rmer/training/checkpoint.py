@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rmer.errors import UserError
+from rmer.files import whole
 from rmer.training.stopping import EarlyStopping
-from rmer.whole_files import whole
 
 
 @dataclass

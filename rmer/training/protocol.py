@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from rmer.attacks.threat import Norm
 from rmer.errors import UserError
+from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import System
-from rmer.systems.precision import Precision
 
 TrainProtocol = Literal["published", "corrected"]
 

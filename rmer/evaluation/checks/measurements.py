@@ -1,0 +1,148 @@
+"""The numbers that sanity checks judge, and the verdicts that they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmer.evaluation.checks.probes import Budget, Gradients, Inputs, Repeats, Seeds
+from rmer.evaluation.metrics import clip_errors
+
+Floats = npt.NDArray[np.float64]
+Value = TypeVar("Value")
+# Scores of a Damage that grow with it; correlation falls.
+ERRORS = ("mae", "mae_clipped")
+# Adversaries, named by the metric that they are worst for -> metric -> value.
+ScoreTable = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``tables/sanity.csv``.
+
+    ``passed`` is None where the check could not be judged, with the reason in ``detail``; ``value`` and
+    ``limit`` are NaN then.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A check without its name."""
+
+    value: float
+    limit: float
+    passed: bool
+    detail: str
+
+
+class NotMeasuredError(Exception):
+    """A number that a check needs was not measured; the message says which."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Scores of adversaries, each of those that are worst for it; ``corr`` of the joint attack, if it ran."""
+
+    mae: float
+    mae_clipped: float
+    corr: float | None = None
+
+    @classmethod
+    def of(
+        cls, labels: npt.ArrayLike, raw: npt.ArrayLike, clipped: npt.ArrayLike, corr: float | None = None
+    ) -> Damage:
+        """Score predictions [clips, targets]: those that are worst for MAE, and those for clipped MAE."""
+        return cls(
+            mae=float(clip_errors(labels, raw).mean()),
+            mae_clipped=float(clip_errors(labels, clipped, clipped=True).mean()),
+            corr=corr,
+        )
+
+
+@dataclass(frozen=True)
+class Searches:
+    """What two searches from the same starts found on the same clips, with two kinds of gradients.
+
+    Attributes
+    ----------
+    clips : how many clips were searched twice
+    clean : scores before the attack
+    exact, reduced : damage with gradients in float32 and in bfloat16, both scored in float32
+    """
+
+    clips: int
+    clean: Damage
+    exact: Damage
+    reduced: Damage
+
+    def loss(self, metric: str) -> float:
+        """Return the share of the float32 search's MAE that the other misses; negative: it found more."""
+        found = float(getattr(self.exact, metric))
+        return (found - float(getattr(self.reduced, metric))) / found if found != 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was measured in one evaluation. What is left out makes its checks say so instead of passing.
+
+    Attributes
+    ----------
+    norm, epsilon : of the reported threat model
+    clean : scores of the clean clips
+    constant_mae : MAE of the predictor that always says the mean of the training labels
+    damages : attack -> damage of this attack alone at the reported budget, not of the worst of several:
+        single_step, pgd, apgd, square, transfer; controls uniform, sign, gaussian
+    twice_the_steps : damage of apgd with twice as many steps and everything else the same
+    huge_epsilon : damage of apgd at a huge budget
+    cold : norm -> epsilon -> damage of cold starts; epsilon 0 (clean) may be among them
+    searches : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
+        on each clip's error; empty where gradients are float32 anyway
+    gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.checks.probes`
+    gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
+    reported : metric -> value that is reported, each of the adversaries that are worst for it
+    rescored : scores of the saved arrays, read back
+    trained : metric -> clean score of this part that the training logged (mae, corr)
+    labels, predictions : [clips, targets], of the clean clips
+    twins : names of other trained systems, or seeds, whose weights are those of the model
+    """
+
+    norm: str
+    epsilon: float
+    clean: Damage | None = None
+    constant_mae: float | None = None
+    damages: Mapping[str, Damage] = field(default_factory=dict)
+    twice_the_steps: Damage | None = None
+    huge_epsilon: Damage | None = None
+    cold: Mapping[str, Mapping[float, Damage]] = field(default_factory=dict)
+    searches: Mapping[float, Searches] | None = None
+    gradients: Gradients | None = None
+    slope_errors: Floats | None = None
+    repeats: Repeats | None = None
+    seeds: Seeds | None = None
+    inputs: Inputs | None = None
+    budget: Budget | None = None
+    gradients_spent: int | None = None
+    gradients_planned: int | None = None
+    reported: Mapping[str, float] = field(default_factory=dict)
+    rescored: ScoreTable = field(default_factory=dict)
+    trained: Mapping[str, float] = field(default_factory=dict)
+    labels: Floats | None = None
+    predictions: Floats | None = None
+    twins: Sequence[str] | None = None
+
+
+def measured(value: Value | None, what: str) -> Value:
+    """Return ``value``; raise NotMeasuredError where there is none."""
+    if value is None:
+        raise NotMeasuredError(f"{what} was not measured")
+    return value

@@ -1,0 +1,79 @@
+"""Whether a robustness evaluation can be believed: named checks of its numbers, each with value and limit.
+
+An attack that fails looks like a model that is robust. Each check notices one way to fail. What a failed
+check means and what to do about it is told in ``docs/sanity-checks.md``, under the name of the check.
+
+In the spirit of Carlini et al., "On Evaluating Adversarial Robustness" (2019), and of the checks of
+AutoAttack (Croce & Hein, ICML 2020), for regression.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from rmer.evaluation.checks import attack_checks, model_checks
+from rmer.evaluation.checks.measurements import Check, Damage, Evidence, NotMeasuredError, Verdict
+
+__all__ = ["CHECKS", "Check", "Damage", "Evidence", "failed", "judge", "table"]
+
+CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
+    check.__name__: check
+    for check in (
+        model_checks.evaluation_mode,
+        model_checks.normalisation_matches,
+        model_checks.clean_score_matches_training,
+        model_checks.weights_of_no_other_system,
+        model_checks.labels_in_order,
+        model_checks.share_of_zero_gradients,
+        model_checks.gradient_matches_finite_differences,
+        attack_checks.budget_held,
+        attack_checks.budget_used,
+        attack_checks.gradients_spent,
+        attack_checks.seed_changes_the_attack,
+        attack_checks.saved_adversaries_rescore,
+        attack_checks.worst_for_its_own_metric,
+        attack_checks.damage_grows_with_epsilon,
+        attack_checks.l2_at_least_linf,
+        attack_checks.iterated_at_least_single_step,
+        attack_checks.white_box_at_least_black_box,
+        attack_checks.white_box_at_least_transfer,
+        attack_checks.attack_beats_noise,
+        attack_checks.more_steps_change_little,
+        attack_checks.reduced_search_as_strong,
+        attack_checks.huge_epsilon_breaks_the_model,
+    )
+}
+
+
+def judge(evidence: Evidence) -> list[Check]:
+    """Return every check of :data:`CHECKS`, in order."""
+    return [_judged(name, check, evidence) for name, check in CHECKS.items()]
+
+
+def failed(checks: Sequence[Check]) -> int:
+    """Return how many checks failed; one that could not be judged has not."""
+    return sum(check.passed is False for check in checks)
+
+
+def table(checks: Sequence[Check]) -> pd.DataFrame:
+    """Return columns check, value, limit, passed (true, false or missing) and detail."""
+    return pd.DataFrame(
+        {
+            "check": [check.name for check in checks],
+            "value": [check.value for check in checks],
+            "limit": [check.limit for check in checks],
+            "passed": pd.array([check.passed for check in checks], dtype="boolean"),
+            "detail": [check.detail for check in checks],
+        }
+    )
+
+
+def _judged(name: str, check: Callable[[Evidence], Verdict], evidence: Evidence) -> Check:
+    try:
+        verdict = check(evidence)
+    except NotMeasuredError as missing:
+        return Check(name, math.nan, math.nan, None, str(missing))
+    return Check(name, verdict.value, verdict.limit, verdict.passed, verdict.detail)

@@ -1,0 +1,117 @@
+"""Scores over the budget: a table with intervals, and a figure of one row a norm and one column a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.bootstrap import SEED, Endpoint, correlation_endpoint, estimate, mean_endpoint
+from rmer.evaluation.metrics import clip_to_scale
+from rmer.report.readable import tick
+from rmer.report.robustness import METRICS
+from rmer.report.style import DIAGONAL, lines_of, styled
+from rmer.report.system_tables import in_order
+
+COLUMNS = ("norm", "system", "metric", "epsilon", "seeds", "mean", "low", "high")
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+# Percentiles of fewer draws are as smooth as a line can show; the tests take more.
+DRAWS = 2000
+
+
+def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = SEED) -> pd.DataFrame:
+    """Return ``tables/curves.csv``: mean and 95 % percentile interval of every norm, system, metric, epsilon.
+
+    ``groups`` holds norm -> models; those without a curve are left out. Intervals are of the crossed
+    bootstrap over seeds and albums. Each metric is under the attack that aims at it; epsilon 0 is clean.
+    """
+    rows = []
+    for norm, models in groups.items():
+        for name, members in in_order([model for model in models if model.curve]).items():
+            first = members[0]
+            alike = [model for model in members if model.clips == first.clips]
+            for metric in METRICS:
+                predictions = np.stack([model.curve.predictions[metric] for model in alike])  # type: ignore[union-attr]
+                for index, epsilon in enumerate(first.curve.epsilons):  # type: ignore[union-attr]
+                    found = estimate(_endpoint(metric, first, predictions[:, index]), draws=DRAWS, seed=seed)
+                    low, high = found.percentile()
+                    values = (norm, name, metric, epsilon, len(alike), found.value, low, high)
+                    rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@styled
+def curves_figure(table: pd.DataFrame, constant: float, reported: float | None = None) -> Figure:
+    """Return the curves of :func:`curves_table`, epsilon on a log axis, clean scores apart on its left.
+
+    ``constant`` is the constant predictor's MAE (NaN: unknown), ``reported`` the budget of the endpoints.
+    Bars are intervals; systems stand side by side at each budget.
+    """
+    norms = [norm for norm in NORM_NAMES if norm in set(table["norm"])]
+    figure = Figure(figsize=(9.4, 0.6 + 2.7 * len(norms)), layout="constrained")
+    grid = figure.subplots(len(norms), len(METRICS), squeeze=False)
+    systems = list(dict.fromkeys(table["system"]))
+    lines = lines_of(systems)
+    for row, norm in zip(grid, norms, strict=True):
+        for axes, (metric, title) in zip(row, METRICS.items(), strict=True):
+            shown = table[(table["norm"] == norm) & (table["metric"] == metric)]
+            _draw(axes, shown, lines)
+            if metric != "corr" and np.isfinite(constant):
+                axes.axhline(constant, color=DIAGONAL, lw=0.9, ls=":", zorder=1, label="constant predictor")
+            if reported and norm == "linf":
+                axes.axvline(reported, color="#dddddd", lw=5, zorder=0)
+            axes.set_title(f"{title} ({NORM_NAMES[norm]})" if len(norms) > 1 else title)
+        row[0].set_ylabel("clean or attacked score")
+    for axes in grid[-1]:
+        axes.set_xlabel("ε a cell (standardised units)")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
+    return figure
+
+
+def _endpoint(metric: str, model: AttackedModel, predictions: np.ndarray) -> Endpoint:
+    """Return a metric of predictions [seeds, clips, targets] as a function of how much each album counts."""
+    if metric == "corr":
+        return correlation_endpoint(model.labels, predictions, model.albums)
+    predictions = clip_to_scale(predictions) if metric == "mae_clipped" else predictions
+    return mean_endpoint(np.abs(predictions - model.labels).mean(axis=-1), model.albums)
+
+
+def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) -> None:
+    attacked = sorted(epsilon for epsilon in set(table["epsilon"]) if epsilon > 0)
+    # Zero has no place on a log axis: it stands half a decade left of the smallest budget, behind a gap.
+    clean_at = attacked[0] / 10**0.5
+    width = 0.5 * (np.log10(attacked[-1] / clean_at) / (2 * len(attacked)))
+    names = list(dict.fromkeys(table["system"]))
+    for place, name in enumerate(names):
+        rows = table[table["system"] == name].sort_values("epsilon")
+        aside = 10 ** (width * ((place + 0.5) / len(names) - 0.5))
+        x = np.where(rows["epsilon"] > 0, rows["epsilon"], clean_at) * aside
+        bars = np.vstack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]).clip(min=0)
+        style = {**lines[name], "linestyle": "none", "ms": 3.5, "lw": 0.9, "mew": 0.8}
+        axes.errorbar(x, rows["mean"], yerr=bars, elinewidth=0.7, zorder=3, **style)
+        later = rows["epsilon"].to_numpy() > 0
+        style = {**lines[name], "ms": 3.5, "lw": 1.1, "mew": 0.8}
+        axes.plot(x[later], rows["mean"][later], zorder=2, label=name, **style)
+    axes.set_xscale("log")
+    axes.set_xticks([clean_at, *attacked], ["0", *map(tick, attacked)])
+    axes.tick_params(axis="x", labelsize=7)
+    axes.minorticks_off()
+    axes.axvline((clean_at * attacked[0]) ** 0.5, color="#999999", lw=0.6, ls=(0, (1, 3)))
+    if table["metric"].iloc[0] != "corr":
+        _scale_errors(axes, table)
+    axes.yaxis.set_major_formatter(tick)
+    axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
+
+
+def _scale_errors(axes: Axes, table: pd.DataFrame) -> None:
+    """Let errors begin at 0, or be on a log axis where the largest would hide all others."""
+    if table["mean"].max() > 12 * table["mean"].min() > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)

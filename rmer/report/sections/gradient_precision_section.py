@@ -1,0 +1,150 @@
+"""What gradients in bfloat16 cost the search, over all runs: one row a norm and budget, and a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rmer.evaluation.checks.attack_checks import REDUCED_SEARCH
+from rmer.report.html import ReportTable, Section
+from rmer.report.readable import number, tick
+from rmer.report.robustness import METRICS
+from rmer.report.sections.curves_section import NORM_NAMES
+
+TITLE = "Precision of gradients"
+ERRORS = {"mae_clipped": "clipped MAE", "mae": "MAE"}
+KINDS = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "loss": "loss (%)",
+    "worst_loss": "worst (%)",
+    "damage_loss": "of damage (%)",
+}
+COLUMNS = ("norm", "epsilon", "models", *(f"{metric}_{kind}" for metric in ERRORS for kind in KINDS))
+CAPTION = (
+    "Attacked MAE, means over models: the same clips and starts under gradients in float32 and in bfloat16, "
+    "scored in float32. Loss: share of the float32 search's MAE that the other misses, negative where it "
+    "found more; worst: of one model; of damage: as a share of what the attack adds to the clean MAE."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchedTwice:
+    """A run whose search was repeated with float32 gradients: its name in words, ``tables/precision.csv``."""
+
+    name: str
+    norm: str
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss as a share of MAE, and where it occurred; ``clips`` were searched twice."""
+
+    value: float
+    run: str
+    metric: str
+    norm: str
+    epsilon: float
+    clips: int
+
+
+def precision_table(runs: Sequence[SearchedTwice]) -> pd.DataFrame:
+    """Return one row a norm and budget (:data:`COLUMNS`), in full precision; losses are shares.
+
+    Of each error: means over models of both searches and of the loss, the largest loss of a model, and the
+    loss of the means as a share of what the float32 search adds to the clean MAE.
+    """
+    if not runs:
+        return pd.DataFrame(columns=list(COLUMNS))
+    every = pd.concat([run.table.assign(norm=run.norm) for run in runs], ignore_index=True)
+    rows = []
+    for (norm, epsilon), group in every.groupby(["norm", "epsilon"]):
+        row = {"norm": norm, "epsilon": epsilon, "models": len(group)}
+        for metric in ERRORS:
+            clean, exact, reduced = (group[f"{metric}_{kind}"].mean() for kind in ("clean", "fp32", "bf16"))
+            losses = group[f"{metric}_loss"]
+            damage = exact - clean
+            values = (
+                exact,
+                reduced,
+                losses.mean(),
+                losses.max(skipna=False),
+                (exact - reduced) / damage if damage > 0 else np.nan,
+            )
+            row |= {f"{metric}_{kind}": value for kind, value in zip(KINDS, values, strict=True)}
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    # L-inf first, as everywhere; budgets ascend already.
+    return table.sort_values("norm", ascending=False, kind="stable", ignore_index=True)
+
+
+def largest_loss(runs: Sequence[SearchedTwice]) -> Loss | None:
+    """Return the largest loss of any run, error and budget (one that is no number counts as such)."""
+    losses = [
+        Loss(row[f"{metric}_loss"], run.name, metric, run.norm, row["epsilon"], int(row["clips"]))
+        for run in runs
+        for row in run.table.to_dict("records")
+        for metric in ERRORS
+    ]
+    return max(losses, key=lambda loss: math.inf if math.isnan(loss.value) else loss.value, default=None)
+
+
+def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, reduced: int) -> Section:
+    """Return the section of the report; ``reduced`` counts the runs whose gradients were not in float32."""
+    worst = largest_loss(runs)
+    if worst is None:
+        nothing = (
+            "Gradients were computed in float32, so there is nothing to compare."
+            if not reduced
+            else "Gradients were computed in bfloat16, and no run was searched again with float32 ones: "
+            "attack again to compare."
+        )
+        return Section(TITLE, [nothing])
+    older = reduced - len(runs)
+    others = f" In {_runs(older)} of an older version it was not." if older else ""
+    paragraphs = [
+        "Perturbations, comparisons, best iterates and scores are in float32; gradients of "
+        f"{_runs(reduced)} were computed in bfloat16. In {_runs(len(runs))} the attack on the error was "
+        f"repeated with float32 gradients on the first {worst.clips} clips.{others}",
+        _answer(worst),
+    ]
+    return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_precision(table))])
+
+
+def readable_precision(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as text, losses in per cent."""
+    columns: dict[str, list[str]] = {}
+    if len(set(table["norm"])) > 1:
+        columns["Norm"] = [NORM_NAMES.get(norm, norm) for norm in table["norm"]]
+    columns |= {
+        "ε": [tick(value) for value in table["epsilon"]],
+        "Models": table["models"].astype(str).tolist(),
+    }
+    for metric in ERRORS:
+        for kind, title in KINDS.items():
+            values = table[f"{metric}_{kind}"]
+            found = [
+                number(value, 4) if kind in ("fp32", "bf16") else number(100 * value) for value in values
+            ]
+            columns[f"{METRICS[metric]}: {title}"] = found
+    return pd.DataFrame(columns)
+
+
+def _answer(worst: Loss) -> str:
+    within = worst.value <= REDUCED_SEARCH
+    loss = "nothing" if worst.value <= 0 else f"{number(100 * worst.value)} %"
+    norm = NORM_NAMES.get(worst.norm, worst.norm)
+    return (
+        f"At worst, the search with bfloat16 gradients missed {loss} of the {ERRORS[worst.metric]} "
+        f"({worst.run}, {norm} ε {tick(worst.epsilon)}): {'within' if within else 'beyond'} the limit of "
+        f"{100 * REDUCED_SEARCH:g} %."
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"

@@ -1,0 +1,244 @@
+"""From the published study to the corrected one, a change at a time: tables, figure and sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rmer.report.html import ReportFigure, ReportTable, Section
+from rmer.report.readable import NO_VALUE, number, tick
+from rmer.report.robustness import METRICS, score_cells
+from rmer.report.style import DIAGONAL, lines_of, styled
+from rmer.report.system_tables import is_adversarial
+
+# Training protocol, attack protocol -> what the step is, in the order of the ladder.
+STEPS = {
+    ("published", "published"): "as published",
+    ("published", "bridge"): "bridge",
+    ("published", "corrected"): "corrected attack",
+    ("corrected", "corrected"): "corrected training and attack",
+}
+TICKS = dict(
+    zip(STEPS.values(), ("published", "bridge", "corrected\nattack", "corrected\ntraining"), strict=True)
+)
+COLUMNS = (
+    "step", "train_protocol", "attack_protocol", "attack", "epsilon", "budget_held",
+    "system", "seeds", "metric", "clean", "clean_std", "adv", "adv_std", "delta", "delta_std",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the ladder; without runs it is missing.
+
+    Attributes
+    ----------
+    title, train_protocol, attack_protocol
+        Which step.
+    attack
+        Name of the attack.
+    epsilon
+        Budget in standardised units.
+    violations, perturbations
+        How many perturbations exceed the budget, of how many; NaN where runs do not say.
+    constant
+        MAE of the constant predictor.
+    scores
+        One row for each system and metric: ``system``, ``seeds``, ``metric``, ``clean``, ``adv``, ``delta``
+        and their population standard deviations over seeds (``clean_std``, ...).
+    changes
+        What differs from the step before, apart from what the step is about.
+    """
+
+    title: str
+    train_protocol: str
+    attack_protocol: str
+    attack: str = ""
+    epsilon: float = math.nan
+    violations: float = math.nan
+    perturbations: float = math.nan
+    constant: float = math.nan
+    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["system", "metric"]))
+    changes: Sequence[str] = ()
+
+    @property
+    def missing(self) -> bool:
+        """Whether no run belongs to the step."""
+        return self.scores.empty
+
+    @property
+    def budget(self) -> str:
+        """Whether the budget held, in words."""
+        if self.missing:
+            return NO_VALUE
+        if self.violations == 0:
+            return "held"
+        if math.isnan(self.violations):
+            return "not known"
+        of = "" if math.isnan(self.perturbations) else f" of {self.perturbations:.0f}"
+        return f"did not hold: {self.violations:.0f}{of} exceed it"
+
+
+def ladder_table(steps: Sequence[Step]) -> pd.DataFrame:
+    """Return ``tables/ladder.csv``, in full precision; missing steps have a row without values."""
+    rows: list[dict[Hashable, object]] = []
+    for step in steps:
+        known: dict[Hashable, object] = {
+            "step": step.title,
+            "train_protocol": step.train_protocol,
+            "attack_protocol": step.attack_protocol,
+            "attack": step.attack,
+            "epsilon": step.epsilon,
+            "budget_held": step.budget,
+        }
+        rows += [known | row for row in step.scores.to_dict("records")] or [known]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def ladder_section(steps: Sequence[Step]) -> Section:
+    """Return the section of the report; the figure needs two steps with runs."""
+    drawn = [step for step in steps if not step.missing]
+    tables = [
+        ReportTable(
+            "Bridge: the published attack with its budget enforced and the saved adversaries scored. Best: "
+            "attacked score, mean over seeds, of the systems that are not trained adversarially; in brackets "
+            "the best of all where it is another one.",
+            readable_steps(steps),
+        )
+    ]
+    figures = {}
+    if len(drawn) > 1:
+        tables.append(ReportTable("Mean ± population standard deviation over seeds.", readable_scores(drawn)))
+        figures["ladder"] = ReportFigure(
+            "From published to corrected",
+            "Attacked scores, mean over seeds, step by step; short dashes: clean scores. Dotted: the "
+            "constant predictor.",
+            ladder_figure(steps),
+        )
+    return Section("From the published study to the corrected one", _sentences(steps), tables, figures)
+
+
+def readable_steps(steps: Sequence[Step]) -> pd.DataFrame:
+    """Return one row a step as text: what it is, whether the budget held, and who looks best."""
+    return pd.DataFrame(
+        {
+            "Step": [step.title for step in steps],
+            "Attack": [step.attack or NO_VALUE for step in steps],
+            "ε": [_epsilon(step) for step in steps],
+            "Budget": ["no runs" if step.missing else step.budget for step in steps],
+            **{
+                f"Best by: {_lower(title)}": [best(step, key) for step in steps]
+                for key, title in METRICS.items()
+            },
+            "Also changes": ["; ".join(step.changes) or NO_VALUE for step in steps],
+        }
+    )
+
+
+def readable_scores(steps: Sequence[Step]) -> pd.DataFrame:
+    """Return one row for each step and system as text."""
+    rows = []
+    for step in steps:
+        for system, group in step.scores.groupby("system", sort=False):
+            rows.append({"Step": _name(step), "System": str(system), **score_cells(group, 2)})
+    return pd.DataFrame(rows).fillna(NO_VALUE)
+
+
+def best(step: Step, metric: str) -> str:
+    """Return which system has the best attacked score of a step: ``A2M2E 1.16 (all: aA2E 1.08)``."""
+    scores = step.scores[step.scores["metric"] == metric]
+    scores = scores[scores["adv"].notna()] if len(scores) else scores
+    if scores.empty:
+        return NO_VALUE
+    ranked = scores.sort_values("adv", ascending=metric != "corr", kind="stable")
+    of_all = ranked.iloc[0]
+    plain = ranked[[not is_adversarial(name) for name in ranked["system"]]]
+    if plain.empty or plain.iloc[0]["system"] == of_all["system"]:
+        return f"{of_all['system']} {number(of_all['adv'])}"
+    first = plain.iloc[0]
+    return f"{first['system']} {number(first['adv'])} (all: {of_all['system']} {number(of_all['adv'])})"
+
+
+@styled
+def ladder_figure(steps: Sequence[Step]) -> Figure:
+    """Return attacked scores over the steps, a column a metric, a line a system; missing steps are named."""
+    systems = list(dict.fromkeys(name for step in steps for name in step.scores["system"]))
+    lines = lines_of(systems)
+    figure = Figure(figsize=(9.4, 3.4), layout="constrained")
+    for axes, (metric, title) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
+        for name in systems:
+            clean, attacked = _along(steps, name, metric, "clean"), _along(steps, name, metric, "adv")
+            axes.plot(range(len(steps)), attacked, label=name, ms=4, lw=1.1, mew=0.8, **lines[name])
+            axes.plot(range(len(steps)), clean, "_", ms=9, mew=1.2, color=lines[name]["color"], zorder=1)
+        if metric != "corr":
+            constants = [step.constant for step in steps]
+            axes.plot(range(len(steps)), constants, ":", color=DIAGONAL, lw=0.9, label="constant predictor")
+            shown = [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)]
+            if np.nanmax(shown) > 12 * np.nanmin(shown) > 0:
+                axes.set_yscale("log")
+        for place, step in enumerate(steps):
+            if step.missing:
+                axes.text(
+                    place, 0.5, "no runs", transform=axes.get_xaxis_transform(), rotation=90,
+                    ha="center", va="center", color="#777777", style="italic",
+                )  # fmt: skip
+        axes.set_title(title)
+        axes.set_xlim(-0.5, len(steps) - 0.5)
+        axes.set_xticks(range(len(steps)), [_tick(step) for step in steps])
+        axes.tick_params(axis="x", labelsize=6.5)
+        axes.yaxis.set_major_formatter(tick)
+        axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
+    return figure
+
+
+def _sentences(steps: Sequence[Step]) -> list[str]:
+    sentences = []
+    broken = [_name(step) for step in steps if not step.missing and step.violations > 0]
+    if broken:
+        sentences.append(
+            f"No budget held in: {', '.join(broken)}. Its systems are compared at perturbations of different "
+            "size, whatever epsilon is named."
+        )
+    missing = [step.title for step in steps if step.missing]
+    if missing:
+        sentences.append(
+            f"Without runs: {'; '.join(missing)}. Further studies are looked into with the parameter ladder."
+        )
+    confounded = [_name(step) for step in steps if step.changes]
+    if confounded:
+        sentences.append(
+            f"More than the protocol changes on the way to: {'; '.join(confounded)} (see Also changes), so "
+            "that the difference is not due to the step alone."
+        )
+    return sentences
+
+
+def _along(steps: Sequence[Step], system: str, metric: str, kind: str) -> list[float]:
+    values = []
+    for step in steps:
+        found = step.scores[(step.scores["system"] == system) & (step.scores["metric"] == metric)]
+        values.append(float(found[kind].iloc[0]) if len(found) else math.nan)
+    return values
+
+
+def _name(step: Step) -> str:
+    return f"{step.title}, ε\N{NO-BREAK SPACE}{_epsilon(step)}"
+
+
+def _tick(step: Step) -> str:
+    return TICKS[step.title] if step.missing else f"{TICKS[step.title]}\nε {_epsilon(step)}"
+
+
+def _epsilon(step: Step) -> str:
+    return NO_VALUE if math.isnan(step.epsilon) else tick(step.epsilon)
+
+
+def _lower(title: str) -> str:
+    return title if title.startswith("MAE") else title.lower()

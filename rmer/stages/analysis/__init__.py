@@ -1,0 +1,1 @@
+"""Stage ``analyze``: which runs, what is read of them, and what comes out."""

@@ -1,0 +1,129 @@
+"""What runs must share to be compared: tags, settings of the attack, and all that determined the training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from rmer.stages.analysis.parallel import named_runs
+from rmer.tracking import RunRecord, Store, Tag
+from rmer.tracking.values import PREFIX
+
+# Tags that must agree: tag -> the parameter that narrows a selection to one value.
+DIMENSIONS = {
+    Tag.ORIGIN: "origin",
+    Tag.TRAIN_PROTOCOL: "train_protocol",
+    Tag.DATASET: "dataset",
+    Tag.SPLIT_SCHEME: "split_scheme",
+    Tag.SPLIT: "split",
+    Tag.ATTACK: "attack",
+    Tag.TIER: "tier",
+    Tag.ATTACK_PROTOCOL: "attack_protocol",
+    Tag.NORM: "norm",
+    Tag.EPSILON: "epsilon",
+    Tag.ATTACK_SEED: "attack_seed",
+}
+# Parameters of an attack run that belong to the model or the machine, or repeat a dimension or the training;
+# all others are settings of the attack.
+NOT_OF_ATTACK = frozenset(
+    ("model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log", "device",
+     "threads", "clips", "source_model", "epsilon_report", "training", "adversarial_training",
+     *DIMENSIONS.values())
+)  # fmt: skip
+# Parameters of a train run in which repetitions may differ, that belong to the machine, that came out of it,
+# or that repeat a dimension; all others determined the training, new ones included.
+NOT_OF_TRAINING = frozenset(
+    ("seed", "system", "source_run", "source_log", "device", "threads", "mean", "std", *DIMENSIONS.values())
+)
+# Systems differ in these by design, protocols in those: only runs of one system, or protocol, must agree.
+OF_SYSTEM = frozenset(
+    ("arch", "emotion_weight", "concept_weight", "task_loss_weight", "stop_on_concepts", "adversarial",
+     "permuted_concepts")
+)  # fmt: skip
+OF_PROTOCOL = frozenset(("normalised_on", "drop_last"))
+# What names of settings of the training begin with.
+TRAINING = "training."
+ABSENT = "(none)"
+# Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier.
+OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
+# The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
+SUITE = "suite"
+
+# Run id -> name -> value.
+Settings = Mapping[str, Mapping[str, str]]
+
+
+def settings_of(store: Store, records: Sequence[RunRecord]) -> Settings:
+    """Return the settings of attack runs: of the attack (``steps``), and of the training (``training.lr``).
+
+    Where the train run was deleted, the training is what the attack run itself says about it.
+    """
+    trained = {record.run_id: record for record in named_runs(store, records, Tag.TRAIN_RUN_ID)}
+    settings = {}
+    for record in records:
+        of_training = _of_training(record, trained.get(record.tags.get(Tag.TRAIN_RUN_ID, "")))
+        settings[record.run_id] = _of_attack(record) | of_training
+    return settings
+
+
+def differing(records: Sequence[RunRecord], settings: Settings) -> dict[str, Counter[str]]:
+    """Return parameter or setting -> its values and their counts, for every one that is not the same."""
+    differences: dict[str, Counter[str]] = {}
+    for tag, parameter in DIMENSIONS.items():
+        values = Counter(record.tags.get(tag, ABSENT) for record in records)
+        if tag in OPTIONAL:
+            del values[ABSENT]
+        if len(values) > 1:
+            differences[parameter] = values
+    for name in sorted({name for record in records for name in settings[record.run_id]}):
+        # Runs of another origin have other parameters; that they are of another origin is said already.
+        absence = {ABSENT} if "origin" in differences else set()
+        groups = _peers(name, records, settings)
+        if any(len(set(values) - absence) > 1 for values in groups):
+            differences[name] = Counter(value for values in groups for value in values)
+    return differences
+
+
+def _of_attack(record: RunRecord) -> dict[str, str]:
+    found = _params(record, NOT_OF_ATTACK)
+    if record.tags.get(Tag.ATTACK) == SUITE:
+        found.pop("source_system", None)  # of a control, which takes what other system there is
+    return found
+
+
+def _of_training(record: RunRecord, trained: RunRecord | None) -> dict[str, str]:
+    if trained is not None:
+        return {f"{TRAINING}{name}": value for name, value in _params(trained, NOT_OF_TRAINING).items()}
+    told = {name: record.params.get(f"{PREFIX}{name}") for name in ("training", "adversarial_training")}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _params(record: RunRecord, left_out: Collection[str]) -> dict[str, str]:
+    logged = {key.removeprefix(PREFIX): text for key, text in record.params.items() if key.startswith(PREFIX)}
+    return {name: text for name, text in logged.items() if name not in left_out}
+
+
+def _peers(name: str, records: Sequence[RunRecord], settings: Settings) -> list[list[str]]:
+    """Return the values of a setting, those of runs that must agree in it together."""
+    groups: dict[tuple[str | None, ...], list[str]] = {}
+    for record in records:
+        of = settings[record.run_id]
+        groups.setdefault(_kind(name, record, of), []).append(of.get(name, ABSENT))
+    return list(groups.values())
+
+
+def _kind(name: str, record: RunRecord, settings: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Return what runs that must agree in a setting have in common."""
+    tags = record.tags
+    if name == "adversarial_training":
+        return (tags.get(Tag.TRAIN_PROTOCOL), str(name in settings))
+    if not name.startswith(TRAINING):
+        return () if name == "training" else (tags.get(Tag.ATTACK),)
+    of_training = name.removeprefix(TRAINING)
+    if of_training in OF_SYSTEM:
+        return (tags.get(Tag.TRAIN_PROTOCOL), tags.get(Tag.SYSTEM))
+    if of_training in OF_PROTOCOL:
+        return (tags.get(Tag.TRAIN_PROTOCOL),)
+    if of_training.startswith("adversarial_"):
+        return (tags.get(Tag.TRAIN_PROTOCOL), settings.get(f"{TRAINING}adversarial"))
+    return ()

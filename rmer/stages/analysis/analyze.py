@@ -1,0 +1,193 @@
+"""Stage ``analyze``: tables, tests, figures and a report over the attack runs that tags select."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+import rmer
+from rmer.errors import UserError
+from rmer.parameters import listed
+from rmer.report.html import Report, render
+from rmer.report.latex import latex_table
+from rmer.report.readable import markdown
+from rmer.stages.analysis.alike import DIMENSIONS
+from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
+from rmer.stages.analysis.bundle import write_bundle
+from rmer.stages.analysis.contents import Findings, assemble
+from rmer.stages.analysis.distinct import require_distinct
+from rmer.stages.analysis.protocol_steps import find_ladder
+from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
+from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_tags
+from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+
+LONGEST_NOTE = 7500
+BUNDLE = PurePosixPath("bundle")
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What an analysis gives back: tables in full precision, the report, and the run that holds them.
+
+    ``tables`` maps names (``systems``, ``comparisons``, ``curves``, ...) to what is logged under ``tables/``.
+    """
+
+    outcome: Outcome
+    tables: Mapping[str, pd.DataFrame]
+    report: Report
+
+    @property
+    def systems(self) -> pd.DataFrame:
+        """One row a system: means over seeds."""
+        return self.tables["systems"]
+
+    @property
+    def text(self) -> str:
+        """The findings and the table as Markdown."""
+        sentences = "\n".join(f"- {sentence}" for sentence in self.report.headline)
+        return f"{sentences}\n\n{markdown(self.report.systems)}"
+
+
+def analyze(store: Store, params: AnalyzeParams) -> Analysis:
+    """Analyse the attack runs that the parameters select; the same runs are analysed once.
+
+    Raises UserError, before a run is opened, where the selection is empty or mixed
+    (:func:`rmer.stages.analysis.selection.select_attack_runs`), a table of a run cannot be used, or two of
+    the systems or seeds are one model.
+    """
+    systems = listed(params.systems)
+    selected = select_attack_runs(
+        store,
+        params.tags(),
+        study=params.study,
+        systems=systems,
+        where=params.settings(),
+        allow_mixed=params.allow_mixed,
+    )
+    _check_named(store, params, selected)
+    evidence = read_evidence(store, selected)
+    require_distinct(store, evidence)
+    shown = scatter_models(evidence.models, params.scatter_systems, params.scatter_seed)
+    emotions = scatter_emotions(evidence.models, params.emotions)
+    steps, records = find_ladder(
+        store, evidence, study=params.study, further=listed(params.ladder), systems=systems
+    )
+    shared = shared_tags(selected)
+    selection = {"study": params.study} if params.study else {}
+    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | params.settings()
+    findings = assemble(
+        store,
+        evidence,
+        reference=params.reference,
+        margins=params.margins,
+        seed=params.bootstrap_seed,
+        selection=selection,
+        steps=steps,
+        shown=shown,
+        emotions=emotions,
+    )
+    spec = RunSpec(
+        stage=Stage.ANALYZE,
+        name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
+        config={
+            **_config(params, [item.record for item in selected], records, [item.name for item in selected]),
+            "emotions": list(emotions),
+            "scatter": [f"{name} s{model.seed}" for name, model in shown.items()],
+        },
+        tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
+        study=params.study or None,
+    )
+    files = write_bundle(store, params, evidence, findings, records) if params.bundle else []
+
+    def body(run: Run) -> None:
+        _log(run, findings)
+        for file in files:
+            run.file(Path(params.bundle).expanduser() / file, str(BUNDLE / file.parent))
+
+    outcome = store.perform(spec, body)
+    return Analysis(outcome, findings.tables, findings.report)
+
+
+def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selected]) -> None:
+    """Raise UserError where a system or study is named that there is not: it would be left out in silence."""
+    rows = sorted({item.system for item in selected} | {item.name for item in selected})
+    if params.reference != REFERENCE and params.reference not in rows:
+        mend = f"There are {', '.join(rows)}"
+        raise UserError(
+            f"no attacked system is called {params.reference}", where="parameter reference", mend=mend
+        )
+    for study in listed(params.ladder):
+        if not store.find(Stage.ATTACK, study=study):
+            mend = "Name studies that attacked something, separated by commas"
+            raise UserError(f"no finished attack run in study {study!r}", where="parameter ladder", mend=mend)
+
+
+def _config(
+    params: AnalyzeParams, runs: Sequence[RunRecord], ladder: Sequence[RunRecord], names: Sequence[str]
+) -> dict[str, Any]:
+    # Digests, because the ids of a large study are longer than a parameter may be.
+    rows = sorted(
+        f"{name} {record.tags.get(Tag.SEED, '')} {record.run_id}"
+        for name, record in zip(names, runs, strict=True)
+    )
+    return {
+        "version": rmer.__version__,
+        "runs": hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16],
+        "number_of_runs": len(runs),
+        "ladder_runs": hashlib.sha256("\n".join(sorted({r.run_id for r in ladder})).encode()).hexdigest()[
+            :16
+        ],
+        "reference": params.reference,
+        "margin_mae": params.margin_mae,
+        "margin_corr": params.margin_corr,
+        "bootstrap_seed": params.bootstrap_seed,
+        "bundle": bool(params.bundle),
+    }
+
+
+def _log(run: Run, findings: Findings) -> None:
+    report = findings.report
+    for name, table in findings.tables.items():
+        run.table(table, f"tables/{name}.csv")
+    run.text(markdown(report.systems), "tables/systems.md")
+    run.text(latex_table(report.systems, report.systems_caption), "tables/systems.tex")
+    for name, drawing in report.figures.items():
+        run.figure(drawing.figure, f"figures/{name}")
+    run.text(render(report), Artifact.REPORT)
+    run.metrics(_metrics(findings.tables))
+    run.note(_note(report))
+
+
+def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Return <system>/<column of systems.csv>, and of robustness.csv and comparisons.csv what that lacks."""
+    metrics: dict[str, float] = {}
+    for row in tables["systems"].to_dict("records"):
+        metrics |= {
+            f"{_group(row['system'])}/{name}": value for name, value in row.items() if name != "system"
+        }
+    for row in tables["robustness"].to_dict("records"):
+        for kind in ("clean", "adv", "delta", "auc"):
+            metrics.setdefault(f"{_group(row['system'])}/{kind}_{row['metric']}", row[kind])
+    for row in tables["comparisons"].to_dict("records"):
+        stem = f"{_group(row['a'])} - {_group(row['b'])}/{row['endpoint'].replace('/', '_')}"
+        metrics |= {f"{stem}_difference": row["difference"], f"{stem}_p_holm": row["p_holm"]}
+    return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
+
+
+def _group(system: object) -> str:
+    return re.sub(r"[^\w. -]", "_", str(system))
+
+
+def _note(report: Report) -> str:
+    findings = "\n".join(f"- {sentence}" for sentence in report.headline)
+    caveats = "\n".join(f"- {sentence}" for sentence in report.caveats)
+    note = f"{findings}\n\n{markdown(report.systems)}\nWhat limits these numbers:\n\n{caveats}\n"
+    return note if len(note) <= LONGEST_NOTE else f"{findings}\n\nSee {Artifact.REPORT}.\n"

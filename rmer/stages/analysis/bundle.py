@@ -1,0 +1,227 @@
+"""What a paper needs of an analysis: LaTeX, figures, a methods paragraph, runs, environment, commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import rmer
+from rmer.data.csv_tables import table_text
+from rmer.errors import UserError
+from rmer.evaluation.suite import TIERS
+from rmer.report.html import ReportTable
+from rmer.report.latex import latex_document, latex_table, latex_text
+from rmer.report.methods import Methods, methods_sentences
+from rmer.report.readable import number
+from rmer.report.sections.gradient_precision_section import largest_loss
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.analysis.contents import Findings
+from rmer.stages.analysis.parallel import named_runs
+from rmer.stages.analysis.reading import Evidence
+from rmer.stages.analysis.reproduce import reproduce_script
+from rmer.tracking import RunRecord, Store, Tag
+
+README = """\
+What a paper needs of this analysis, made by rmer {version}.
+
+tables/           LaTeX (booktabs, graphicx) as in the report, and every table in full precision (CSV)
+figures/          PDF and SVG
+methods.tex       a methods paragraph, filled from the runs
+paper.tex         all of it in one document, to look at: pdflatex paper.tex
+runs.csv          every run: training, attack, data, code
+environment.json  packages and machine of the analysis, code of the runs
+reproduce.sh      the commands that make the runs and this folder anew
+"""
+# Facts of runs that the methods paragraph uses, by stage.
+DATA = ("clips", "frames", "targets", "frontend")
+TRAINING = (
+    "epochs", "lr", "batch_size", "patience",
+    "adversarial_norm", "adversarial_epsilon", "adversarial_iterations", "adversarial_share",
+)  # fmt: skip
+
+
+def write_bundle(
+    store: Store,
+    params: AnalyzeParams,
+    evidence: Evidence,
+    findings: Findings,
+    ladder: Sequence[RunRecord],
+) -> list[Path]:
+    """Write the bundle to the folder that the parameters name; return its files, relative to it.
+
+    ``ladder`` are the runs of the ladder's steps, which the commands make anew, too.
+
+    Raises UserError where the folder cannot be written.
+    """
+    folder = Path(params.bundle).expanduser()
+    try:
+        files = _write(store, params, evidence, findings, ladder, folder)
+    except OSError as error:
+        raise UserError(f"cannot be written ({error})", where=str(folder), mend="Check bundle") from error
+    return [file.relative_to(folder) for file in files]
+
+
+def _write(
+    store: Store,
+    params: AnalyzeParams,
+    evidence: Evidence,
+    findings: Findings,
+    ladder: Sequence[RunRecord],
+    folder: Path,
+) -> list[Path]:
+    tables = dict(named_tables(findings))
+    records = [item.record for item in evidence.selected]
+    trained = named_runs(store, records, Tag.TRAIN_RUN_ID)
+    datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
+    methods = methods_sentences(_methods(params, evidence, findings, trained, datasets))
+    every = list({record.run_id: record for record in [*records, *ladder]}.values())
+    script = reproduce_script(
+        named_runs(store, every, Tag.DATASET_RUN_ID),
+        named_runs(store, every, Tag.TRAIN_RUN_ID),
+        every,
+        params,
+    )
+    texts = {
+        "README.txt": README.format(version=rmer.__version__),
+        "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
+        "paper.tex": latex_document(findings.report.title, list(tables), list(findings.report.figures)),
+        "runs.csv": table_text(_runs_table(records, trained)),
+        "environment.json": json.dumps(_environment(records), indent=2) + "\n",
+        "reproduce.sh": script,
+    }
+    texts |= {
+        f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
+    }
+    texts |= {f"tables/{name}.csv": table_text(table) for name, table in findings.tables.items()}
+    written = []
+    for name, text in texts.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        written.append(file)
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, drawn in findings.report.figures.items():
+        for suffix, date in (("pdf", "CreationDate"), ("svg", "Date")):
+            file = folder / "figures" / f"{name}.{suffix}"
+            drawn.figure.savefig(file, bbox_inches="tight", metadata={date: None})
+            written.append(file)
+    return written
+
+
+def named_tables(findings: Findings) -> Iterator[tuple[str, ReportTable]]:
+    """Yield the report's tables under names for files: their section's, numbered where it has several."""
+    report = findings.report
+    yield "systems", ReportTable(report.systems_caption, report.systems)
+    for section in report.sections:
+        name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
+        for place, table in enumerate(section.tables, start=1):
+            yield f"{name}-{place}" if len(section.tables) > 1 else name, table
+
+
+def _methods(
+    params: AnalyzeParams,
+    evidence: Evidence,
+    findings: Findings,
+    trained: Sequence[RunRecord],
+    datasets: Sequence[RunRecord],
+) -> Methods:
+    first, model = evidence.chosen[0].record, evidence.models[0]
+    systems: dict[str, list[str]] = {}
+    for used in findings.report.runs:
+        if used.seed not in systems.setdefault(used.system, []):
+            systems[used.system].append(used.seed)
+    return Methods(
+        clips=len(model.clips),
+        albums=len(set(model.albums)) if all(model.albums) else len(model.clips),
+        split=first.tags.get(Tag.SPLIT, ""),
+        split_scheme=first.tags.get(Tag.SPLIT_SCHEME, ""),
+        systems=systems,
+        train_protocol=_tag(evidence, Tag.TRAIN_PROTOCOL),
+        attack_protocol=_tag(evidence, Tag.ATTACK_PROTOCOL),
+        reference=params.reference,
+        bootstrap_seed=params.bootstrap_seed,
+        comparisons=len(findings.comparisons),
+        budget_held=bool(findings.tables["attacks"]["violations"].sum(skipna=False) == 0),
+        margins=params.margins,
+        data=_facts(datasets, DATA),
+        training=_facts(trained, TRAINING),
+        attack=_attack(evidence),
+    )
+
+
+def _tag(evidence: Evidence, tag: str) -> str:
+    return ", ".join(sorted({item.record.tags.get(tag, "") for item in evidence.selected}))
+
+
+def _facts(records: Sequence[RunRecord], names: Sequence[str]) -> dict[str, str]:
+    """Return the logged parameters, the values of several kinds of runs separated by slashes."""
+    facts = {}
+    for name in names:
+        values = dict.fromkeys(
+            record.params[f"cfg.{name}"] for record in records if f"cfg.{name}" in record.params
+        )
+        if values:
+            facts[name] = " / ".join(values)
+    return facts
+
+
+def _attack(evidence: Evidence) -> dict[str, str]:
+    first = evidence.chosen[0].record
+    facts = _facts([item.record for item in evidence.selected], ("epsilons", "precision", "attack"))
+    facts |= {"norms": ",".join(evidence.groups), "epsilon": first.tags.get(Tag.EPSILON, "")}
+    tier = TIERS.get(first.tags.get(Tag.TIER, "")) if evidence.is_suite else None
+    if tier is not None:
+        facts |= {"tier": first.tags[Tag.TIER], "steps": str(tier.steps), "restarts": str(tier.restarts)}
+        facts["joint_restarts"] = str(tier.joint_restarts)
+    worst = largest_loss(evidence.searched_twice)
+    if worst is not None:
+        facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
+        facts["search_runs"] = f"{len(evidence.searched_twice)} of {len(evidence.selected)}"
+    return facts
+
+
+def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> pd.DataFrame:
+    code = {record.run_id: record.tags for record in trained}
+    tags = {
+        "system": Tag.SYSTEM, "seed": Tag.SEED, "norm": Tag.NORM, "attack": Tag.ATTACK, "tier": Tag.TIER,
+        "origin": Tag.ORIGIN, "study": Tag.STUDY, "dataset": Tag.DATASET, "config": Tag.CONFIG,
+        "train_run_id": Tag.TRAIN_RUN_ID, "dataset_run_id": Tag.DATASET_RUN_ID,
+        "git_commit": Tag.GIT_COMMIT, "git_dirty": Tag.GIT_DIRTY,
+    }  # fmt: skip
+    rows = []
+    for record in attacked:
+        row = {"attack_run_id": record.run_id}
+        row |= {name: record.tags.get(tag, "") for name, tag in tags.items()}
+        row["train_git_commit"] = code.get(row["train_run_id"], {}).get(Tag.GIT_COMMIT, "")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _environment(records: Sequence[RunRecord]) -> Mapping[str, Any]:
+    changed = {"true": " (changed)", "false": "", "": ""}
+    packages = {found.metadata["Name"]: found.version for found in metadata.distributions()}
+    return {
+        "rmer": rmer.__version__,
+        "python": platform.python_version(),
+        "machine": {
+            "platform": platform.platform(),
+            "architecture": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "code_of_runs": sorted(
+            {
+                record.tags[Tag.GIT_COMMIT] + changed[record.tags.get(Tag.GIT_DIRTY, "")]
+                for record in records
+                if Tag.GIT_COMMIT in record.tags
+            }
+        ),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }

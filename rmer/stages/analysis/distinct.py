@@ -1,0 +1,48 @@
+"""Refuses to compare models that are one model under several names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rmer.errors import UserError
+from rmer.evaluation.attacked import AttackedModel
+from rmer.stages.analysis.reading import Evidence, run_in_words
+from rmer.stages.analysis.selection import Selected
+from rmer.tracking import Store
+
+
+def require_distinct(store: Store, evidence: Evidence) -> None:
+    """Raise UserError where two systems, or two seeds, have equal weights or equal clean predictions.
+
+    Compared as two they would lend each other weight. One model under several attacks is no such case.
+    """
+    runs = {item.record.run_id: item for item in evidence.selected}
+    found = [
+        pair
+        for models in evidence.groups.values()
+        for pair in _equal([(runs[model.run_id], model) for model in models])
+    ]
+    if not found:
+        return
+    first, second, what = found[0]
+    a, b = (f"{run_in_words(item, evidence.selected)} (run {item.record.run_id})" for item in (first, second))
+    others = len(found) - 1
+    more = f" (and {others} more such pair{'s' if others > 1 else ''})" if others else ""
+    raise UserError(
+        f"{a} and {b} are one model{more}: their {what} are equal",
+        where=store.name,
+        mend="Train one of them anew, or leave one out with systems or study",
+    )
+
+
+def _equal(models: Sequence[tuple[Selected, AttackedModel]]) -> Iterator[tuple[Selected, Selected, str]]:
+    """Yield the pairs of another system or seed that are equal, and in what."""
+    seen: dict[object, Selected] = {}
+    for item, model in models:
+        weights = item.record.params.get("cfg.model")
+        keys = {"predictions": (model.clips, model.targets, model.clean.tobytes())}
+        for what, key in {**({"weights": weights} if weights else {}), **keys}.items():
+            first = seen.setdefault((what, key), item)
+            if (first.system, first.seed) != (item.system, item.seed):
+                yield first, item, what
+                break

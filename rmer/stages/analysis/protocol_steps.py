@@ -1,0 +1,198 @@
+"""Finds the runs of every step of the ladder from the published study to the corrected one."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rmer.report.robustness import METRICS
+from rmer.report.sections.protocol_steps_section import STEPS, Step
+from rmer.report.system_tables import system_rank
+from rmer.stages.analysis.agreement import checked_model, read_curve
+from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.analysis.parallel import in_parallel
+from rmer.stages.analysis.reading import Evidence
+from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
+
+# Attacks that a step may be judged by, the most thorough first; controls and weaker attacks are none.
+ATTACKS = (SUITE, "apgd", "pgd", "published", "bridge")
+# Ratings of published logs are not rounded, those of the files are.
+SAME_RATING = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class _Rung:
+    """One step with the records that it rests on."""
+
+    step: Step
+    records: Sequence[RunRecord]
+
+
+def find_ladder(
+    store: Store, evidence: Evidence, *, study: str, further: Sequence[str], systems: Sequence[str]
+) -> tuple[list[Step], list[RunRecord]]:
+    """Return the steps in order, missing ones included, and the records that they rest on.
+
+    Runs are those of the analysis, of its ``study`` and of ``further`` studies. Of several kinds of attack
+    runs that would do for a step, those of the analysis are taken, else the kind that is most like it and
+    most thorough.
+    """
+    chosen = [item.record for item in evidence.chosen]
+    found = {record.run_id: record for record in chosen}
+    for name in filter(None, dict.fromkeys([study, *further])):
+        found |= {record.run_id: record for record in store.find(Stage.ATTACK, study=name)}
+    wanted = [
+        record
+        for record in found.values()
+        if record.tags.get(Tag.ATTACK) in ATTACKS and (not systems or record.tags.get(Tag.SYSTEM) in systems)
+    ]
+    rungs: list[_Rung] = []
+    for (train, attack), title in STEPS.items():
+        step = Step(title, train, attack)
+        members = [record for record in wanted if _protocols(record) == (train, attack)]
+        records = _most_alike(members, chosen)
+        if not records:
+            rungs.append(_Rung(step, ()))
+            continue
+        before = next((rung.step.epsilon for rung in reversed(rungs) if rung.records), math.nan)
+        rungs += _rungs(store, step, records, before)
+    return _with_changes(store, rungs), [record for rung in rungs for record in rung.records]
+
+
+def _protocols(record: RunRecord) -> tuple[str, str]:
+    return record.tags.get(Tag.TRAIN_PROTOCOL, ""), record.tags.get(Tag.ATTACK_PROTOCOL, "")
+
+
+def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs of one kind: of each system and seed the newest."""
+    own = {record.run_id for record in chosen}
+    kinds: dict[tuple[str, ...], list[RunRecord]] = {}
+    for record in records:
+        kind = tuple(record.tags.get(tag, ABSENT) for tag in DIMENSIONS if tag != Tag.ATTACK_SEED)
+        kinds.setdefault(kind, []).append(record)
+    if not kinds:
+        return []
+
+    def rank(members: Iterable[RunRecord]) -> tuple[Any, ...]:
+        members = list(members)
+        tags = members[0].tags
+        alike = [
+            tags.get(tag) == chosen[0].tags.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)
+        ]
+        thorough = -ATTACKS.index(tags[Tag.ATTACK])
+        in_analysis = any(record.run_id in own for record in members)
+        return in_analysis, *alike[:2], thorough, *alike[2:], len(members), members[0].start_time
+
+    newest: dict[tuple[str, str], RunRecord] = {}
+    for record in sorted(max(kinds.values(), key=rank), key=lambda record: record.start_time):
+        newest[record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, "")] = record
+    return list(newest.values())
+
+
+def _rungs(store: Store, step: Step, records: Sequence[RunRecord], before: float) -> list[_Rung]:
+    """Return the step at the reported budget; first, where its curves hold it, at that of the step before."""
+    tags = records[0].tags
+    epsilon = float(tags.get(Tag.EPSILON) or math.nan)
+    step = dataclasses.replace(step, attack=tags.get(Tag.ATTACK, ""), epsilon=epsilon)
+    clips = [float(record.params.get("cfg.clips", "nan")) for record in records]
+    reported = dataclasses.replace(
+        step,
+        violations=float(np.sum([record.metrics.get("budget/violations", math.nan) for record in records])),
+        perturbations=float(np.sum(clips)),
+        constant=float(np.mean([record.metrics.get("constant/mae", math.nan) for record in records])),
+        scores=_scores([(record, record.metrics) for record in records]),
+    )
+    rungs = [_Rung(reported, records)]
+    if tags.get(Tag.ATTACK) == SUITE and math.isfinite(before) and before != epsilon:
+        curves = in_parallel(lambda record: read_curve(store, record), records)
+        points = [(record, _point(curve, before)) for record, curve in zip(records, curves, strict=True)]
+        if all(point for _, point in points):
+            scores = _scores([(record, point) for record, point in points if point])
+            rungs.insert(0, _Rung(dataclasses.replace(reported, epsilon=before, scores=scores), records))
+    return rungs
+
+
+def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
+    """Return the metrics of a curve's row under the names by which they are logged."""
+    clean = curve[curve["epsilon"] == 0]
+    attacked = curve[np.isclose(curve["epsilon"], epsilon, rtol=1e-9, atol=0)]
+    if clean.empty or attacked.empty:
+        return None
+    values: dict[str, float] = {}
+    for metric in METRICS:
+        before, after = float(clean[metric].iloc[0]), float(attacked[metric].iloc[0])
+        values |= {f"clean/{metric}": before, f"adv/{metric}": after, f"delta/{metric}": after - before}
+    return values
+
+
+def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataFrame:
+    by_system: dict[str, list[Mapping[str, float]]] = {}
+    for record, metrics in points:
+        by_system.setdefault(record.tags.get(Tag.SYSTEM, ABSENT), []).append(metrics)
+    rows = []
+    for system in sorted(by_system, key=system_rank):
+        members = by_system[system]
+        for metric in METRICS:
+            row: dict[str, object] = {"system": system, "seeds": len(members), "metric": metric}
+            for kind in ("clean", "adv", "delta"):
+                values = np.array([member.get(f"{kind}/{metric}", math.nan) for member in members])
+                row |= {kind: values.mean(), f"{kind}_std": values.std()}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
+    """Say of every step what else differs from the one before it that has runs."""
+    clips = [_ratings(store, rung.records[0]) if rung.records else None for rung in rungs]
+    steps: list[Step] = []
+    last: int | None = None
+    for place, rung in enumerate(rungs):
+        changes: list[str] = []
+        if rung.records and last is not None:
+            changes = _changes(rungs[last], rung, settings_of(store, rung.records))
+            if not _same_ratings(clips[last], clips[place]):
+                changes.insert(0, "other clips or ratings")
+        if rung.records:
+            last = place
+        steps.append(dataclasses.replace(rung.step, changes=changes))
+    return steps
+
+
+def _changes(before: _Rung, after: _Rung, settings: Settings) -> list[str]:
+    changes = []
+    if before.step.epsilon != after.step.epsilon:
+        changes.append(f"ε {before.step.epsilon:g} to {after.step.epsilon:g}".replace(" 0.", " ."))
+    for tag in (Tag.ORIGIN, Tag.NORM, Tag.SPLIT, Tag.SPLIT_SCHEME):
+        values = [_values(rung.records, tag) for rung in (before, after)]
+        if values[0] != values[1]:
+            changes.append(f"{DIMENSIONS[tag].replace('_', ' ')} {values[0]} to {values[1]}")
+    for tag, name in ((Tag.SYSTEM, "systems"), (Tag.SEED, "seeds")):
+        if _values(before.records, tag) != _values(after.records, tag):
+            changes.append(f"other {name}")
+    differences = [name for name in differing(after.records, settings) if name not in DIMENSIONS.values()]
+    if differences:
+        changes.append(f"runs differ in {', '.join(differences)}")
+    return changes
+
+
+def _values(records: Sequence[RunRecord], tag: str) -> str:
+    return ", ".join(sorted({record.tags.get(tag, ABSENT) for record in records}))
+
+
+def _ratings(store: Store, record: RunRecord) -> pd.DataFrame:
+    """Return the labels of a run's clips, one column a target, both in the order of their names."""
+    model = checked_model(record, store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS))
+    table = pd.DataFrame(model.labels, index=list(model.clips), columns=list(model.targets))
+    return table.sort_index(axis=1)
+
+
+def _same_ratings(a: pd.DataFrame | None, b: pd.DataFrame | None) -> bool:
+    if a is None or b is None or a.shape != b.shape or list(a.columns) != list(b.columns):
+        return False
+    return list(a.index) == list(b.index) and bool(np.allclose(a, b, rtol=0, atol=SAME_RATING))

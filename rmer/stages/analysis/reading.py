@@ -1,0 +1,165 @@
+"""What an analysis reads from the store about the attack runs that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rmer.errors import UserError
+from rmer.evaluation.attacked import AttackedModel
+from rmer.report.html import UsedRun
+from rmer.report.sections.gradient_precision_section import SearchedTwice
+from rmer.report.system_tables import in_order
+from rmer.stages.analysis.agreement import checked_model, read_checks, read_searches, require_same_clips
+from rmer.stages.analysis.parallel import in_parallel
+from rmer.stages.analysis.selection import Selected
+from rmer.tracking import Artifact, Store, Tag
+
+# The norm whose runs the endpoints are taken from, where there are several.
+FIRST_NORM = "linf"
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The attacked models of an analysis.
+
+    Attributes
+    ----------
+    selected
+        Every attack run.
+    groups
+        Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one group.
+    first_clips
+        The per-clip table of the first run.
+    sanity
+        Run in words -> its checks.
+    searched_twice
+        The runs whose search with reduced gradients was compared with one of float32 gradients.
+    """
+
+    selected: Sequence[Selected]
+    groups: Mapping[str, Sequence[AttackedModel]]
+    first_clips: pd.DataFrame
+    sanity: Mapping[str, pd.DataFrame]
+    searched_twice: Sequence[SearchedTwice]
+
+    @property
+    def models(self) -> Sequence[AttackedModel]:
+        """The models of the norm of the endpoints."""
+        return next(iter(self.groups.values()))
+
+    @property
+    def norm(self) -> str:
+        """The norm of the endpoints."""
+        return next(iter(self.groups))
+
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Run id -> logged metrics."""
+        return {item.record.run_id: item.record.metrics for item in self.selected}
+
+    @property
+    def chosen(self) -> list[Selected]:
+        """The runs of the norm of the endpoints."""
+        runs = {model.run_id for model in self.models}
+        return [item for item in self.selected if item.record.run_id in runs]
+
+    @property
+    def corrected(self) -> bool:
+        """Whether every run was attacked under the corrected protocol."""
+        return all(item.record.tags.get(Tag.ATTACK_PROTOCOL) == "corrected" for item in self.selected)
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether every run attacked at several budgets, with adversaries of its own for each metric."""
+        return all(item.is_suite for item in self.selected)
+
+
+def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
+    """Read the tables of the runs.
+
+    Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
+    different targets, or on the same data different clips or labels.
+    """
+    clips = in_parallel(lambda item: _table(store, item, Artifact.ADVERSARY_CLIPS), selected)
+    curves = in_parallel(
+        lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
+    )
+    checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
+    models = [_model(*parts) for parts in zip(selected, clips, curves, strict=True)]
+    for model in models[1:]:
+        if model.targets != models[0].targets:
+            raise UserError(
+                f"has targets {', '.join(model.targets)}, but run {models[0].run_id} "
+                f"{', '.join(models[0].targets)}",
+                where=f"run {model.run_id}",
+                mend="Narrow with dataset",
+            )
+    require_same_clips([item.record for item in selected], models)
+    return Evidence(
+        selected=selected,
+        groups=_by_norm(selected, models),
+        first_clips=clips[0],
+        sanity={
+            run_in_words(item, selected): table
+            for item, table in zip(selected, checks, strict=True)
+            if table is not None
+        },
+        searched_twice=in_parallel(
+            lambda item: SearchedTwice(
+                run_in_words(item, selected), item.norm, read_searches(store, item.record)
+            ),
+            [item for item in selected if item.searched_twice],
+        ),
+    )
+
+
+def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
+    """Return ``A2M2E s6``, with the norm where it tells runs apart."""
+    norm = f" {item.norm}" if len({other.norm for other in among}) > 1 else ""
+    return f"{item.name} s{item.seed}{norm}" if item.seed else f"{item.name}{norm}"
+
+
+def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
+    """Return every run with its address, in the order of the tables."""
+    records = {item.record.run_id: item.record for item in evidence.selected}
+    runs = []
+    for model in (
+        model for models in evidence.groups.values() for row in in_order(models).values() for model in row
+    ):
+        record = records[model.run_id]
+        trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
+        # Any experiment in the address will do: the page of a run finds the right one.
+        pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
+        runs.append(
+            UsedRun(
+                system=model.name,
+                seed=model.seed,
+                run_id=model.run_id,
+                train_run_id=trained,
+                url=f"{pages}{model.run_id}" if store.web else "",
+                train_url=f"{pages}{trained}" if store.web and trained else "",
+            )
+        )
+    return runs
+
+
+def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
+    return store.read_table(item.record.run_id, path)
+
+
+def _model(item: Selected, clips: pd.DataFrame, curve: pd.DataFrame | None) -> AttackedModel:
+    return checked_model(item.record, clips, curve, name=item.name)
+
+
+def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
+    if not all(item.is_suite for item in selected):
+        return {selected[0].norm: list(models)}
+    groups: dict[str, list[AttackedModel]] = {}
+    for item, model in sorted(
+        zip(selected, models, strict=True), key=lambda pair: (pair[0].norm != FIRST_NORM, pair[0].norm)
+    ):
+        groups.setdefault(item.norm, []).append(model)
+    return groups

@@ -1,0 +1,131 @@
+"""The commands that make runs anew, out of the parameters that the runs logged."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rmer.parameters import Parameters
+from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.data.preprocess import PreprocessParams
+from rmer.stages.train import TrainParams
+from rmer.systems.catalogue import CATALOGUE
+from rmer.tracking import Origin, RunRecord, Tag
+
+# Places and names that are no part of a configuration.
+PLACES = frozenset(
+    ("study", "device", "dataset_run_id", "train_run_id", "model_uri", "source_run_id", "config", "seed",
+     "system", "soundtracks_dir", "midlevel_dir", "tracklist", "ratings", "cache_dir", "workers",
+     "attack_batch_size", "compile", "arch", "adversarial", "task_loss_weight", "bundle")
+)  # fmt: skip
+HEAD = """\
+#!/usr/bin/env bash
+# Repeats the runs of this analysis. Needs rmer{commit} and the data; finished runs are not done again.
+# usage: bash reproduce.sh {usage}
+set -euo pipefail
+"""
+
+
+def reproduce_script(
+    datasets: Sequence[RunRecord],
+    trained: Sequence[RunRecord],
+    attacked: Sequence[RunRecord],
+    analysis: Parameters,
+) -> str:
+    """Return a shell script: preprocess, train, attack, analyze, each with the parameters that were used.
+
+    Runs of a stage come in the order in which they were made.
+    """
+    imported = [record for record in attacked if record.tags.get(Tag.ORIGIN) == Origin.IMPORTED]
+    computed = [record for record in attacked if record not in imported]
+    data = "$2" if imported else "$1"
+    lines = [
+        f'rmer import-published --source "$1"{_options(study)}'
+        for study in {record.tags.get(Tag.STUDY, ""): _study(record) for record in imported}.values()
+    ]
+    lines += [_preprocess(record, data) for record in _by_time(datasets)]
+    lines += [
+        _train(record) for record in _by_time(trained) if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+    ]
+    lines += [_attack(record) for record in _by_time(computed)]
+    given = {
+        field.name: getattr(analysis, field.name)
+        for field in dataclasses.fields(analysis)
+        if field.name != "bundle" and getattr(analysis, field.name) != field.default
+    }
+    lines.append(f"rmer analyze{_options(given)} --bundle bundle")
+    usage = " ".join((["PUBLISHED_CLONE"] if imported else []) + (["DATA_FOLDER"] if computed else []))
+    commits = sorted({record.tags[Tag.GIT_COMMIT] for record in attacked if Tag.GIT_COMMIT in record.tags})
+    commit = f" (git commit {', '.join(commits)})" if commits else ""
+    return HEAD.format(commit=commit, usage=usage) + "\n".join(lines) + "\n"
+
+
+def _preprocess(record: RunRecord, data: str) -> str:
+    options = _options(logged(PreprocessParams, record) | _study(record))
+    return f'rmer preprocess --soundtracks_dir "{data}"{options}'
+
+
+def _train(record: RunRecord) -> str:
+    return f"rmer train{_options(_model(record) | logged(TrainParams, record) | _study(record))}"
+
+
+def _attack(record: RunRecord) -> str:
+    attack = record.tags.get(Tag.ATTACK, "")
+    known = {"attack", "split", "precision", *SETTINGS.get(attack, {})}
+    values = {name: value for name, value in logged(AttackParams, record).items() if name in known}
+    if Tag.TRAIN_RUN_ID in record.tags:
+        named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}
+    else:
+        named = {"model_uri": Tag.MODEL_URI, "dataset_run_id": Tag.DATASET_RUN_ID}
+    values = {name: record.tags.get(tag, "") for name, tag in named.items()} | values
+    return f"rmer attack{_options(values | _study(record))}"
+
+
+def logged(kind: type[Parameters], record: RunRecord) -> dict[str, Any]:
+    """Return the parameters of a stage that a run logged and that are not its defaults."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        text = record.params.get(f"cfg.{field.name}")
+        if field.name in PLACES or text in (None, "", "none"):
+            continue
+        if not _is_default(text, field.default, hints[field.name]):
+            values[field.name] = text
+    return values
+
+
+def _model(record: RunRecord) -> dict[str, str]:
+    """Return the options that name the system of a train run: of the catalogue, or with its own weight."""
+    name = record.tags.get(Tag.SYSTEM, "")
+    values = {"system": name.split(" ")[0]}
+    if name not in CATALOGUE:
+        values["task_loss_weight"] = record.params.get("cfg.task_loss_weight", "")
+    return values | {"seed": record.tags.get(Tag.SEED, "")}
+
+
+def _study(record: RunRecord) -> dict[str, str]:
+    return {"study": record.tags.get(Tag.STUDY, "")}
+
+
+def _by_time(records: Sequence[RunRecord]) -> list[RunRecord]:
+    return sorted(records, key=lambda record: record.start_time)
+
+
+def _is_default(text: str | None, default: Any, hint: Any) -> bool:
+    kind = (typing.get_args(hint) or (hint,))[0]
+    if default is None or text is None:
+        return False
+    if kind in (int, float):
+        return float(text) == float(default)
+    return text == (str(default).lower() if kind is bool else str(default))
+
+
+def _options(values: Mapping[str, Any]) -> str:
+    return "".join(
+        f" --{name} {shlex.quote(str(value).lower() if isinstance(value, bool) else str(value))}"
+        for name, value in values.items()
+        if value not in (None, "")
+    )

@@ -1,0 +1,57 @@
+"""Which models and emotions the paper's scatter plot shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rmer.errors import UserError
+from rmer.evaluation.attacked import AttackedModel
+from rmer.parameters import listed
+from rmer.report.system_tables import in_order
+
+# What the paper shows, where it is there.
+SCATTER_EMOTIONS, SCATTER_SYSTEMS, SCATTER_SEED = ("tension", "tender"), ("A2B2E", "A2M2E", "aA2B2E"), "21"
+MOST_SYSTEMS = 6
+
+
+def scatter_emotions(models: Sequence[AttackedModel], wanted: str) -> list[str]:
+    """Return the emotions of the scatter plot: those wanted, else the paper's, else the first two."""
+    targets = models[0].targets
+    unknown = [name for name in listed(wanted) if name not in targets]
+    if unknown:
+        raise UserError(
+            f"no target is called {', '.join(unknown)}",
+            where="parameter emotions",
+            mend=f"The runs have {', '.join(targets)}",
+        )
+    default = [name for name in SCATTER_EMOTIONS if name in targets] or list(targets[:2])
+    return listed(wanted) or default
+
+
+def scatter_models(
+    models: Sequence[AttackedModel], wanted_systems: str, wanted_seed: str
+) -> dict[str, AttackedModel]:
+    """Return row name -> model of the scatter plot: those wanted, else the paper's, else the first three."""
+    rows = in_order(models)
+    wanted = listed(wanted_systems)
+    systems = {row[0].system for row in rows.values()}
+    unknown = [name for name in wanted if name not in systems | set(rows)]
+    if unknown:
+        raise UserError(
+            f"no attacked system is called {', '.join(unknown)}",
+            where="parameter scatter_systems",
+            mend=f"There are {', '.join(rows)}",
+        )
+    names = wanted or [name for name in SCATTER_SYSTEMS if name in systems] or list(rows)[:3]
+    chosen = [row for name in names for row in rows if name in (row, rows[row][0].system)]
+    seed, shown = wanted_seed or SCATTER_SEED, {}
+    for row in chosen[:MOST_SYSTEMS]:
+        shown[row] = next((model for model in rows[row] if model.seed == seed), rows[row][0])
+    without = [row for row, model in shown.items() if model.seed != seed]
+    if wanted_seed and without:
+        raise UserError(
+            f"{', '.join(without)} has no run of seed {seed}",
+            where="parameter scatter_seed",
+            mend=f"Its seeds are {', '.join(model.seed for model in rows[without[0]])}",
+        )
+    return shown

@@ -1,0 +1,204 @@
+"""Which attack runs an analysis is about: found by tags, and never a mixture without being told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from rmer.data.text_tables import some
+from rmer.errors import UserError
+from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.tracking import RunRecord, Stage, Store, Tag
+from rmer.tracking.find import FINISHED
+
+# Runs of a large store that are looked at to say what there is.
+MOST_LISTED = 200
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One attack run and the name of the row that it belongs to.
+
+    Runs of a suite have the same name under both norms.
+    """
+
+    record: RunRecord
+    name: str
+
+    @property
+    def system(self) -> str:
+        """System of the attacked model."""
+        return self.record.tags.get(Tag.SYSTEM, ABSENT)
+
+    @property
+    def seed(self) -> str:
+        """Training seed of the attacked model, empty where it has none."""
+        return self.record.tags.get(Tag.SEED, "")
+
+    @property
+    def norm(self) -> str:
+        """Norm of the budget."""
+        return self.record.tags.get(Tag.NORM, ABSENT)
+
+    @property
+    def is_suite(self) -> bool:
+        """Whether the run is a whole evaluation: several attacks and budgets, and checks of them."""
+        return self.record.tags.get(Tag.ATTACK) == SUITE
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether the run attacked at several budgets."""
+        return "curve/mae" in self.record.metrics
+
+    @property
+    def searched_twice(self) -> bool:
+        """Whether the search with reduced gradients was compared with one of float32 gradients."""
+        return "precision/mae_loss" in self.record.metrics
+
+    @property
+    def reduced(self) -> bool:
+        """Whether gradients were not in float32."""
+        return self.record.params.get("cfg.precision", "fp32") != "fp32"
+
+
+def select_attack_runs(
+    store: Store,
+    tags: Mapping[str, str],
+    *,
+    study: str,
+    systems: Sequence[str],
+    where: Mapping[str, str],
+    allow_mixed: bool,
+) -> list[Selected]:
+    """Return the newest finished attack run of every configuration that has these tags and settings.
+
+    ``where`` maps settings (:func:`rmer.stages.analysis.alike.settings_of`) to values that they must have.
+
+    Raises
+    ------
+    UserError
+        When there is none; when runs differ in a tag of :data:`rmer.stages.analysis.alike.DIMENSIONS` or in a
+        setting of attack or training; when a system and seed occur twice. With ``allow_mixed`` what differs
+        becomes part of the row's name, and the newest run of a row and seed counts. Both norms of a suite of
+        attacks are no mixture.
+    """
+    records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
+    if systems:
+        records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
+    if not records:
+        raise _nothing_found(store, tags, study, systems)
+    settings = settings_of(store, records)
+    for name, value in where.items():
+        records = _narrowed(store, records, settings, name, value)
+    differences = differing(records, settings)
+    if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
+        differences.pop("norm", None)
+    if differences and not allow_mixed:
+        raise _mixture(store, differences, study, settings[records[0].run_id])
+    selected = [Selected(record, _name(record, differences, settings[record.run_id])) for record in records]
+    return _one_a_seed(store, selected, allow_mixed=allow_mixed)
+
+
+def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
+    """Return tag -> value, several joined by commas, of every dimension that some run has."""
+    shared = {}
+    for tag in DIMENSIONS:
+        values = sorted({item.record.tags[tag] for item in selected if tag in item.record.tags})
+        if values:
+            shared[tag] = ", ".join(values)
+    return shared
+
+
+def _narrowed(
+    store: Store, records: Sequence[RunRecord], settings: Settings, name: str, value: str
+) -> list[RunRecord]:
+    """Return the runs with this value of a setting; raise UserError where there is none."""
+    kept = [record for record in records if _is_same(settings[record.run_id].get(name, ABSENT), value)]
+    if kept:
+        return kept
+    found = sorted({settings[record.run_id].get(name, ABSENT) for record in records})
+    if found == [ABSENT]:
+        known = sorted({known for record in records for known in settings[record.run_id]})
+        mend = f"Known are {', '.join(known)}"
+        raise UserError(f"no attack run found has a setting {name}", where=store.name, mend=mend)
+    mend = f"Its values are {'; '.join(found)}"
+    raise UserError(f"no attack run found has {name}={value}", where=store.name, mend=mend)
+
+
+def _is_same(a: str, b: str) -> bool:
+    """Return whether two texts are the same, or the same number (``.01`` and ``0.01``)."""
+    try:
+        return a == b or float(a) == float(b)
+    except ValueError:
+        return False
+
+
+def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str, str]) -> str:
+    values = [record.tags.get(tag, ABSENT) for tag, name in DIMENSIONS.items() if name in differences]
+    values += [f"{name} {settings.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
+    return " ".join([record.tags.get(Tag.SYSTEM, ABSENT), *dict.fromkeys(values)])
+
+
+def _is_dimension(name: str) -> bool:
+    return name in DIMENSIONS.values()
+
+
+def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool) -> list[Selected]:
+    """Keep the newest run (they come newest first) of each row and seed; refuse to choose unless told."""
+    rows: dict[tuple[str, str, str], list[Selected]] = {}
+    for item in selected:
+        rows.setdefault((item.name, item.seed, item.norm), []).append(item)
+    twice = {key: items for key, items in rows.items() if len(items) > 1}
+    if twice and not allow_mixed:
+        (name, seed, _), items = next(iter(twice.items()))
+        runs = ", ".join(
+            f"{item.record.run_id} (study {item.record.tags.get(Tag.STUDY, ABSENT)}, "
+            f"trained in {item.record.tags.get(Tag.TRAIN_RUN_ID, ABSENT)})"
+            for item in items
+        )
+        raise UserError(
+            f"{len(twice)} systems and seeds occur more than once; {name} seed {seed} does in runs {runs}",
+            where=store.name,
+            mend="Narrow with study, or allow_mixed=true takes the newest of each",
+        )
+    return [items[0] for items in rows.values()]
+
+
+def _mixture(
+    store: Store, differences: Mapping[str, Counter[str]], study: str, newest: Mapping[str, str]
+) -> UserError:
+    """Return the error that says what differs, and how to narrow, to the settings of the newest run, say."""
+    found = "; ".join(
+        f"{name}: " + ", ".join(f"{value} ({n} runs)" for value, n in sorted(values.items()))
+        for name, values in differences.items()
+    )
+    ways = [name for name in differences if _is_dimension(name)]
+    settings = [f"{name}={newest.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
+    if settings:
+        ways.append(f"where={','.join(settings)}")
+    if not study:
+        ways.append("study")
+    return UserError(
+        f"the attack runs found are not alike: {found}",
+        where=store.name,
+        mend=f"Narrow with {' or '.join(ways)}; allow_mixed=true compares them side by side",
+    )
+
+
+def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: Sequence[str]) -> UserError:
+    wanted = [f"{DIMENSIONS[tag]}={value}" for tag, value in tags.items()]
+    wanted += [f"study={study}"] if study else []
+    wanted += [f"systems={','.join(systems)}"] if systems else []
+    existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
+    names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
+    has = "; ".join(
+        f"{name}: {some(sorted(values))}"
+        for tag, name in names.items()
+        if (values := {record.tags[tag] for record in existing if tag in record.tags})
+    )
+    return UserError(
+        "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else ""),
+        where=store.name,
+        mend=f"Among its newest are {has}" if existing else "Run attack or import_published first",
+    )

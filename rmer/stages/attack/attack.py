@@ -1,0 +1,174 @@
+"""Stage ``attack``: attack trained systems on one part of their data, one run a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from tqdm import tqdm
+
+from rmer.errors import UserError
+from rmer.evaluation.checks.measurements import Damage
+from rmer.evaluation.suite import TIERS
+from rmer.stages.analysis.agreement import read_curve
+from rmer.stages.attack.attack_logging import attack_and_log
+from rmer.stages.attack.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.attack.attack_setup import Assault
+from rmer.stages.attack.chosen_models import select_runs
+from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
+from rmer.systems.devices import resolve_device
+from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+
+
+def attack(store: Store, params: AttackParams) -> list[Outcome]:
+    """Attack every model that the parameters name; finished attacks are skipped."""
+    device = resolve_device(params.device)
+    return [attack_victim(store, victim, params, device) for victim in victims_of(store, params)]
+
+
+def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
+    """Yield the models that the parameters name, each loaded when it is asked for."""
+    if params.model_uri:
+        yield victim_of_uri(
+            store,
+            params.model_uri,
+            system=params.system,
+            seed=params.seed,
+            train_protocol=params.train_protocol,
+            split_scheme=params.split_scheme,
+            dataset_run_id=params.dataset_run_id,
+            study=params.study,
+        )
+        return
+    runs = select_runs(
+        store,
+        train_run_id=params.train_run_id,
+        system=params.system,
+        seed=params.seed,
+        study=params.study,
+        train_protocol=params.train_protocol,
+        dataset_run_id=params.dataset_run_id,
+    )
+    for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
+        yield victim_of_run(store, run, params.dataset_run_id)
+
+
+def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
+    """Attack one model, or skip it where a finished run has the same configuration."""
+    surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
+    assault = Assault(victim, params, surrogate, device, other_norm, _twins(store, victim))
+    spec = _spec(assault)
+
+    def body(run: Run) -> None:
+        if victim.run is not None:
+            run.tag_other(
+                victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
+            )
+        attack_and_log(run, assault)
+
+    return store.perform(spec, body)
+
+
+def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | None:
+    """Return the model that adversaries are crafted on; a suite goes without where there is none."""
+    if "source_system" not in params.settings:
+        return None
+    system, run_id = params.settings["source_system"], params.settings["source_run_id"]
+    found = find_surrogate(store, victim, system=system, run_id=run_id)
+    if found is None and (params.attack == "transfer" or system):
+        raise UserError(
+            f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from",
+            where=store.name,
+            mend="Train another system, or give source_run_id",
+        )
+    return found
+
+
+def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, Damage]]:
+    """Return norm -> budget -> damage of the same model's suite under the other norm, if that was run."""
+    if params.attack != "suite" or victim.run is None:
+        return {}
+    other = "l2" if params.settings["norm"] == "linf" else "linf"
+    tags = {
+        Tag.ATTACK: "suite",
+        Tag.NORM: other,
+        Tag.TRAIN_RUN_ID: victim.run.run_id,
+        Tag.SPLIT: params.split,
+    }
+    # A curve with warm starts says nothing about cold ones.
+    runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm") != "true"]
+    if not runs:
+        return {}
+    curve = read_curve(store, runs[0])
+    return {
+        other: {
+            row["epsilon"]: Damage(row["mae"], row["mae_clipped"], row["corr"]) for _, row in curve.iterrows()
+        }
+    }
+
+
+def _twins(store: Store, victim: Victim) -> list[str]:
+    """Return the other systems and seeds that train runs with the weights of a model are of."""
+    trained = store.find(Stage.TRAIN, {Tag.WEIGHTS: victim.digest})
+    names = {(run.tags.get(Tag.SYSTEM, run.name), run.tags.get(Tag.SEED, "")) for run in trained}
+    return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
+
+
+def _spec(assault: Assault) -> RunSpec:
+    victim, params, surrogate = assault.victim, assault.params, assault.surrogate
+    protocol, settings = PROTOCOLS[params.attack], dict(params.settings)
+    settings |= {"epsilons": params.budgets, "epsilon_report": params.epsilon_report}
+    if surrogate is not None:
+        settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
+    settings.pop("source_run_id", None)  # the digest says which model it is
+    if params.attack == "suite":  # what the tier stands for, should it ever change
+        tier_values = dataclasses.asdict(TIERS[settings["tier"]])
+        settings |= {name: tier_values[name] for name in ("steps", "restarts", "joint_restarts", "queries")}
+    norm = settings.setdefault("norm", "linf")
+    tier = settings.get("tier", "")
+    size = f"{params.epsilon_report:g}".removeprefix("0")
+    budget = " ".join(filter(None, ["Linf" if norm == "linf" else "L2", size, tier]))
+    system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
+    return RunSpec(
+        stage=Stage.ATTACK,
+        name=f"{system} | {params.attack} {budget}",
+        config={
+            "attack": params.attack,
+            "attack_protocol": protocol,
+            "split": params.split,
+            **settings,
+            "precision": assault.precision,
+            **victim.training,
+            "model": victim.digest,
+            "system": victim.system,
+            "seed": victim.seed,
+            "train_protocol": victim.train_protocol,
+            "dataset": victim.dataset.digest,
+            "split_scheme": victim.scheme,
+            "normalised_on": victim.fit_on,
+        },
+        tags={
+            Tag.ATTACK: params.attack,
+            Tag.ATTACK_PROTOCOL: protocol,
+            Tag.NORM: norm,
+            Tag.EPSILON: f"{params.epsilon_report:g}",
+            Tag.SPLIT: params.split,
+            **({Tag.TIER: tier} if tier else {}),
+            **({Tag.ATTACK_SEED: str(settings["attack_seed"])} if "attack_seed" in settings else {}),
+            Tag.SYSTEM: victim.system,
+            Tag.SEED: victim.seed,
+            Tag.TRAIN_PROTOCOL: victim.train_protocol,
+            Tag.SPLIT_SCHEME: victim.scheme,
+            Tag.DATASET: victim.dataset.digest,
+            Tag.DATASET_RUN_ID: victim.dataset_run_id,
+            **({Tag.TRAIN_RUN_ID: victim.run.run_id} if victim.run else {Tag.MODEL_URI: params.model_uri}),
+            Tag.ORIGIN: Origin.EXTERNAL if _is_foreign(victim) else Origin.COMPUTED,
+        },
+        # Never the study of the model: a finished study would get runs that it cannot be compared with.
+        study=params.study or None,
+    )
+
+
+def _is_foreign(victim: Victim) -> bool:
+    return victim.run is None or victim.run.tags.get(Tag.ORIGIN) != Origin.COMPUTED

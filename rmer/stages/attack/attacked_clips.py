@@ -1,0 +1,120 @@
+"""What an attack run logs about its clips: the per-clip table and the metrics at the reported budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rmer.attacks.base import Attack
+from rmer.data.standardised import Part
+from rmer.errors import UserError
+from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
+from rmer.evaluation.budgets import Point
+from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.stages.attack.victims import Victim
+from rmer.systems.prediction import predict
+
+# Per-clip columns of attacks that are logged as they are.
+COLUMNS = ("iterations", "converged", "threshold")
+
+
+def clip_table(
+    victim: Victim,
+    part: Part,
+    attack: Attack,
+    point: Point,
+    adversaries: dict[str, torch.Tensor],
+    device: torch.device,
+) -> pd.DataFrame:
+    """Return the per-clip table of a run (see docs/tracking.md).
+
+    ``point`` is what ``attack`` found at the reported budget; ``adversaries`` holds metric -> the arrays as
+    they were saved [clips, 1, frames, bands], the attack's main metric first; predictions are made here,
+    from these arrays.
+    """
+    emotions, result = victim.dataset.emotions, point.results[0]
+    main, *others = adversaries
+    clean, clean_units = predict(victim.model, part.inputs.to(device))
+    if not np.isfinite(clean).all():
+        raise UserError(
+            "the model predicts NaN or infinity for clean clips",
+            where=victim.system,
+            mend="See the model contract in docs/own-model.md",
+        )
+    rescored, units = predict(victim.model, adversaries[main].to(device))
+    clips = victim.dataset.clips.iloc[part.rows]
+    columns: dict[str, Any] = {
+        "clip": clips["clip"].to_numpy(),
+        "album": clips["album"].to_numpy(),
+        "linf": result.linf.numpy(),
+        "l2": result.l2.numpy(),
+        "snr_db": _signal_to_perturbation(victim, part.inputs, adversaries[main]),
+    }
+    columns |= {name: result.columns[name].numpy() for name in COLUMNS if name in result.columns}
+    if "minimal_epsilon" in result.columns:  # a radius; all budgets are named a cell
+        cells = point.epsilon / float(point.threat.epsilon)
+        columns["minimal_epsilon"] = result.columns["minimal_epsilon"].numpy() * cells
+    last = result.columns.get("last_prediction")
+    # The published protocol reports the last iterate; every other one what the saved adversary does.
+    as_published = last is not None and not attack.enforced
+    reported = last.numpy() if last is not None and as_published else rescored
+    columns |= named_columns("label_", emotions, part.labels.numpy())
+    columns |= named_columns("clean_", emotions, clean)
+    columns |= named_columns("adv_", emotions, reported)
+    if as_published:
+        columns |= named_columns("rescored_", emotions, rescored)
+    for metric in others:
+        found, _ = predict(victim.model, adversaries[metric].to(device))
+        columns |= named_columns(f"{ADVERSARIES[metric]}_", emotions, found)
+    if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
+        columns |= named_columns("label_concept_", victim.concepts, part.concepts.numpy())
+        columns |= named_columns("clean_concept_", victim.concepts, clean_units)
+        columns |= named_columns("adv_concept_", victim.concepts, units)
+    return pd.DataFrame(columns)
+
+
+def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics of a per-clip table; a metric that has adversaries of its own is scored on these."""
+    emotions = victim.dataset.emotions
+    labels, clean, adversarial = (_values(table, kind, emotions) for kind in ("label_", "clean_", "adv_"))
+    own = {
+        metric: _values(table, f"{kind}_", emotions)
+        for metric, kind in ADVERSARIES.items()
+        if f"{kind}_{emotions[0]}" in table
+    }
+    metrics = attack_metrics(labels, clean, adversarial, emotions, own)
+    if f"rescored_{emotions[0]}" in table:
+        rescored = _values(table, "rescored_", emotions)
+        metrics |= regression_scores(labels, rescored, emotions).named("rescored")
+    if "minimal_epsilon" in table:
+        found = table["minimal_epsilon"]
+        metrics |= {"minimal/epsilon_median": float(found.fillna(np.inf).median())}
+        metrics |= {"minimal/found": float(found.notna().mean())}
+    return {
+        **metrics,
+        "constant/mae": constant_mae(victim.data.train.labels.numpy(), labels),
+        "perturbation/linf": float(table["linf"].mean()),
+        "perturbation/linf_max": float(table["linf"].max()),
+        "perturbation/linf_log10": float(table["linf"].mean() * victim.data.normalisation.std),
+        "perturbation/l2": float(table["l2"].mean()),
+        "perturbation/l2_max": float(table["l2"].max()),
+        "perturbation/snr_db": float(table["snr_db"].mean()),
+    }
+
+
+def _values(table: pd.DataFrame, prefix: str, names: tuple[str, ...]) -> np.ndarray:
+    """Return the columns ``<prefix><name>`` as [clips, names]."""
+    return table[[f"{prefix}{name}" for name in names]].to_numpy()
+
+
+def _signal_to_perturbation(victim: Victim, inputs: torch.Tensor, adversaries: torch.Tensor) -> np.ndarray:
+    """Power of the raw log spectrogram over the perturbation's, dB [clips]; NaN where the latter is zero."""
+    normalisation = victim.data.normalisation
+    signal = inputs.double() * normalisation.std + normalisation.mean
+    perturbation = (adversaries.double() - inputs.double()) * normalisation.std
+    ratio = signal.square().sum((1, 2, 3)) / perturbation.square().sum((1, 2, 3))
+    return torch.where(ratio.isfinite(), 10 * ratio.log10(), torch.nan).numpy()

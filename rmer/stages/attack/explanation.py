@@ -1,0 +1,182 @@
+"""The explanation of an attacked bottleneck by its concepts: logged with the attack, read by the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from rmer.evaluation.concepts import (
+    FLOAT32_TOLERANCE,
+    AttackedConcepts,
+    ConceptLayer,
+    effects_table,
+    identity_error,
+    movement_table,
+    shift_table,
+)
+from rmer.evaluation.interventions import repair_table, what_if_table
+from rmer.evaluation.metrics import Floats, regression_scores
+from rmer.report.concept_figures import (
+    concept_effects,
+    concept_movement,
+    concept_repair,
+    concept_shift,
+    concept_weights,
+)
+from rmer.report.sections.concepts_section import reason_without
+from rmer.stages.analysis.agreement import require_scores
+from rmer.stages.analysis.selection import Selected
+from rmer.stages.attack.victims import Victim
+from rmer.systems.network import BottleneckNetwork
+from rmer.tracking import Artifact, Run, RunRecord, Store
+from rmer.tracking.integrity import altered
+
+WEIGHTS_TABLE = "tables/concept_weights.csv"
+REASON = "tables/concepts.txt"
+# Every explained run has it, so that an analysis knows without asking for files.
+IDENTITY = "concept/identity_error"
+
+
+def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+    """Log what the concepts of an attacked model say, or as a text why they say nothing.
+
+    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``.
+
+    Raises
+    ------
+    ValueError
+        When the layer of a network of the study does not turn the table's concepts into its predictions: then
+        the table is wrong.
+    """
+    if not victim.concepts:
+        run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
+        return
+    layer = concept_layer(victim.model, table, victim.dataset.emotions, victim.concepts)
+    if layer is None:
+        run.text(
+            "No explanation by concepts: no linear layer of the model maps its predicted concepts to its "
+            f"predicted emotions, within {FLOAT32_TOLERANCE:g}, on the clean and the attacked clips.\n",
+            REASON,
+        )
+        return
+    model = AttackedConcepts.from_table(table, layer)
+    tables = {
+        "concept_weights": layer.table(),
+        "concept_effects": effects_table(model),
+        "concept_shift": shift_table(model),
+        "concept_movement": movement_table(model),
+        "concept_what_if": what_if_table(model),
+        "concept_repair": repair_table(model),
+    }
+    for name, frame in tables.items():
+        run.table(frame, f"tables/{name}.csv")
+    run.metrics({IDENTITY: identity_error(table, layer), **_metrics(model, tables)})
+    systems = {victim.system: [model]}
+    for draw in (concept_weights, concept_shift, concept_movement, concept_repair):
+        run.figure(draw(systems), f"figures/{draw.__name__}")
+    run.figure(concept_effects(systems, layer.emotions), "figures/concept_effects")
+
+
+def concept_layer(
+    model: nn.Module, table: pd.DataFrame, emotions: Sequence[str], concepts: Sequence[str]
+) -> ConceptLayer | None:
+    """Return the linear layer from concepts to emotions: the last one that does what the table says.
+
+    Any weights of the right shape are tried, whatever their names (those of exported programs too), on the
+    clean and the attacked clips of a per-clip table. None where no layer fits, or a prediction is not finite.
+    Raises ValueError where that happens to a network of the study with finite predictions.
+    """
+    state, best = model.state_dict(), np.inf
+    for name in reversed(state):
+        if tuple(state[name].shape) != (len(emotions), len(concepts)):
+            continue
+        bias = state.get(f"{name.removesuffix('weight')}bias", torch.zeros(len(emotions)))
+        layer = ConceptLayer(tuple(emotions), tuple(concepts), _array(state[name]), _array(bias))
+        error = identity_error(table, layer)
+        if error <= FLOAT32_TOLERANCE:
+            return layer
+        best = min(best, error)
+    if isinstance(model, BottleneckNetwork) and np.isfinite(best):
+        raise ValueError(f"bias + sum of effects misses the predictions of the network by {best:.1g}")
+    return None
+
+
+def read_explanations(
+    store: Store, selected: Sequence[Selected], rows: Sequence[str]
+) -> tuple[dict[str, list[AttackedConcepts]], dict[str, str]]:
+    """Return the explained models of attack runs by row name, and for the other rows why there are none.
+
+    ``rows`` gives the order of the rows. Models with other concepts or emotions than the first are left out,
+    with this as the reason. Raises UserError where tables of a run are not what it logged.
+    """
+    explained: dict[str, list[AttackedConcepts]] = {}
+    without: dict[str, str] = {}
+    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    for item in sorted(selected, key=lambda item: rows.index(item.name)):
+        if IDENTITY not in item.record.metrics:
+            without[item.name] = reason_without(item.system)
+            continue
+        model = _read_model(store, item.record)
+        names = names or (model.layer.emotions, model.layer.concepts)
+        if (model.layer.emotions, model.layer.concepts) != names:
+            without[item.name] = "other concepts or emotions"
+            continue
+        explained.setdefault(item.name, []).append(model)
+    return explained, without
+
+
+def _read_model(store: Store, record: RunRecord) -> AttackedConcepts:
+    """Read layer and concepts of a run; raises UserError where they are not what it logged."""
+    weights = store.read_table(record.run_id, WEIGHTS_TABLE)
+    clips = store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS)
+    try:
+        layer = ConceptLayer.from_table(weights)
+        model, error = AttackedConcepts.from_table(clips, layer), identity_error(clips, layer)
+    except (KeyError, ValueError) as problem:
+        what = (
+            f"{WEIGHTS_TABLE} does not turn the concepts of {Artifact.ADVERSARY_CLIPS} into its predictions"
+        )
+        raise altered(record.run_id, record.name, what) from problem
+    require_scores(record, WEIGHTS_TABLE, {IDENTITY: error})
+    require_scores(record, Artifact.ADVERSARY_CLIPS, _concept_scores(model))
+    return model
+
+
+def _array(values: torch.Tensor) -> Floats:
+    array: Floats = values.detach().cpu().double().numpy()
+    return array
+
+
+def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Return shifts and shares of concepts, their scores against ratings, and the MAE after interventions.
+
+    ``concept/repair/mae`` is that of attacked clips with every concept set to its rating, ``mae_best`` the
+    smallest on the way there; ``concept/undo/mae_first`` that with one concept set to its clean value.
+    """
+    shift, repair = tables["concept_shift"], tables["concept_repair"]
+    metrics = {
+        f"concept/{row['concept']}/{name}": float(row[name])
+        for row in shift.to_dict("records")
+        for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
+    }
+    metrics |= _concept_scores(model)
+    attacked = repair["input"] == "adversarial"
+    rated, undone = (repair["mae"][attacked & (repair["replaced_by"] == by)] for by in ("rated", "clean"))
+    return metrics | {
+        "concept/repair/mae": float(rated.iloc[-1]),
+        "concept/repair/mae_best": float(rated.min()),
+        "concept/undo/mae_first": float(undone.iloc[1]),
+    }
+
+
+def _concept_scores(model: AttackedConcepts) -> dict[str, float]:
+    """Return how well the concepts are predicted before and under the attack."""
+    found: dict[str, float] = {}
+    for kind, predicted in (("clean", model.clean), ("adv", model.adversarial)):
+        scores = regression_scores(model.rated, predicted, model.layer.concepts).mean
+        found |= {f"{kind}/concept/{name}": scores[name] for name in ("mae", "corr")}
+    return found

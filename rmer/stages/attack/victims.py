@@ -1,0 +1,298 @@
+"""Models to attack: found by tags, run id or URI, loaded, and checked against the model contract."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from rmer.data.dataset import Dataset
+from rmer.data.standardised import Standardised, normalised_on, standardise
+from rmer.digests import file_digest
+from rmer.errors import UserError
+from rmer.stages.data.dataset_runs import find_dataset
+from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.network import load_checkpoint
+from rmer.systems.weights import require_finite, same_weights
+from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
+
+TRAINING = ("epochs", "lr", "batch_size", "patience", "precision")
+ADVERSARIAL_TRAINING = (
+    "adversarial_iterations",
+    "adversarial_every",
+    "adversarial_norm",
+    "adversarial_epsilon",
+    "adversarial_share",
+)
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model to attack, with the data as that model sees it.
+
+    ``run`` is the train run it comes from, None for a model that is given by URI alone; ``digest`` stands
+    for the weights; ``concepts`` names its supervised concepts, () where its units have no names.
+    """
+
+    model: nn.Module
+    digest: str
+    run: RunRecord | None
+    dataset_run_id: str
+    dataset: Dataset
+    data: Standardised
+    scheme: str
+    fit_on: str
+    system: str
+    seed: str
+    train_protocol: str
+    concepts: tuple[str, ...]
+
+    @property
+    def training(self) -> dict[str, str]:
+        """How the model was trained, apart from system and seed, where rmer trained it.
+
+        Models that differ here are not repetitions of each other, so analysis keeps them apart.
+        """
+        params = {} if self.run is None else self.run.params
+        kinds = {"training": TRAINING, "adversarial_training": ADVERSARIAL_TRAINING}
+        described = {
+            name: ", ".join(f"{key} {params[f'cfg.{key}']}" for key in keys if f"cfg.{key}" in params)
+            for name, keys in kinds.items()
+        }
+        return {name: text for name, text in described.items() if text}
+
+    def logged_scores(self, split: str) -> dict[str, float]:
+        """Return the clean scores of one part that the training logged, metric -> value."""
+        metrics = {} if self.run is None else self.run.metrics
+        names = {metric: f"{split}/emotion/{metric}" for metric in ("mae", "corr")}
+        return {metric: metrics[name] for metric, name in names.items() if name in metrics}
+
+
+def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
+    """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
+
+    Of several systems, the first of the catalogue that is not the victim's (nor the placebo). None where no
+    such model was trained on the same data, split and protocol. Raises UserError where the run given sees
+    the clips standardised otherwise.
+    """
+    if run_id:
+        found = victim_of_run(store, store.get(run_id), victim.dataset_run_id)
+        if found.data.normalisation != victim.data.normalisation:
+            raise UserError(
+                f"{found.system} sees the clips standardised otherwise than {victim.system} does",
+                where=f"run {run_id}",
+                mend="Transfer from a model of the same training protocol and split",
+            )
+        return found
+    shared = {
+        Tag.SEED: victim.seed,
+        Tag.DATASET: victim.dataset.digest,
+        Tag.SPLIT_SCHEME: victim.scheme,
+        Tag.TRAIN_PROTOCOL: victim.train_protocol,
+    }
+    study = victim.run.tags.get(Tag.STUDY) if victim.run else None
+    trained = {
+        record.tags.get(Tag.SYSTEM, ""): record
+        for record in reversed(store.find(Stage.TRAIN, shared, study))
+        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+    }
+    others = [
+        name for name, known in CATALOGUE.items() if name != victim.system and not known.permuted_concepts
+    ]
+    for name in [system] if system else others:
+        if name in trained:
+            return victim_of_run(store, trained[name], victim.dataset_run_id)
+    return None
+
+
+def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
+    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``)."""
+    if run.tags.get(Tag.STAGE) != Stage.TRAIN:
+        raise UserError(
+            f"run {run.run_id} is not a train run", where=store.name, mend="Give a train run's id"
+        )
+    if run.tags.get(Tag.ORIGIN) == Origin.IMPORTED:
+        raise UserError(
+            f"run {run.run_id} was imported from published logs and holds no model",
+            where=store.name,
+            mend="Train the system, or give model_uri",
+        )
+    if run.tags.get(Tag.ORIGIN, Origin.EXTERNAL) == Origin.COMPUTED:
+        path = store.download(run.run_id, f"{Artifact.CHECKPOINTS}/best.safetensors")
+        model: nn.Module = load_checkpoint(path)
+    else:
+        path = store.model_folder(f"runs:/{run.run_id}/model")
+        model = store.load_model(f"runs:/{run.run_id}/model")
+    return _victim(
+        store,
+        model,
+        path,
+        run=run,
+        dataset_run_id=dataset_run_id or run.tags.get(Tag.DATASET_RUN_ID, ""),
+        study="",
+        system=run.tags.get(Tag.SYSTEM, run.name),
+        seed=run.tags.get(Tag.SEED, ""),
+        train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
+        scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
+        named_units=float(run.params.get("cfg.concept_weight", "1")) > 0
+        and run.params.get("cfg.permuted_concepts", "false") != "true",
+    )
+
+
+def victim_of_uri(
+    store: Store,
+    uri: str,
+    *,
+    system: str,
+    seed: str,
+    train_protocol: str,
+    split_scheme: str,
+    dataset_run_id: str,
+    study: str,
+) -> Victim:
+    """Load any MLflow model, or a checkpoint file of this project or of the published code.
+
+    A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
+    that it is that run's model still. Of any other model only its user knows how the data were split and
+    standardised for it.
+    """
+    if uri.endswith(CHECKPOINT_SUFFIXES):
+        path, name = Path(uri.removeprefix("file://")), Path(uri).stem
+        model: nn.Module = load_checkpoint(path)
+    else:
+        path = store.model_folder(uri)
+        model = store.load_model(str(path))
+        run = store.run_of_model(path)
+        own = None if run is None else _as_of_run(store, run, model, uri, dataset_run_id)
+        if own is not None:
+            return own
+        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
+    system = system or name
+    return _victim(
+        store,
+        model,
+        path,
+        run=None,
+        dataset_run_id=dataset_run_id,
+        study=study,
+        system=system,
+        seed=seed,
+        train_protocol=train_protocol or "published",
+        scheme=split_scheme or "published",
+        named_units=system not in CATALOGUE or CATALOGUE[system].names_concepts,
+    )
+
+
+def _as_of_run(
+    store: Store, run: RunRecord, model: nn.Module, uri: str, dataset_run_id: str
+) -> Victim | None:
+    """Return the model of the train run that ``model`` names, None where it is another one, which is said."""
+    if run.tags.get(Tag.STAGE) != Stage.TRAIN:
+        return None
+    try:
+        victim = victim_of_run(store, run, dataset_run_id)
+    except UserError as error:
+        reason = f"that run's cannot be read ({error})"
+    else:
+        if _is_same(model, victim):
+            return victim
+        reason = "its weights are others than that run's"
+    tqdm.write(
+        f"Note: {uri} names run {run.run_id} ({run.name}), but {reason}: attacked as a model of other origin",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _is_same(model: nn.Module, victim: Victim) -> bool:
+    """Tell whether a model has the victim's weights and, up to rounding, its predictions of two clips."""
+    weights, known = (_named_weights(network) for network in (model, victim.model))
+    if not same_weights(weights, known):
+        return False
+    inputs = victim.data.test.inputs[:2]
+    with torch.no_grad():
+        found, expected = (network(inputs)["output"] for network in (model, victim.model))
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def _named_weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    # An exported program stands one level below what it was loaded into.
+    return {name.removeprefix("program."): values for name, values in network.state_dict().items()}
+
+
+def _victim(
+    store: Store,
+    model: nn.Module,
+    path: Path,
+    *,
+    run: RunRecord | None,
+    dataset_run_id: str,
+    study: str,
+    system: str,
+    seed: str,
+    train_protocol: str,
+    scheme: str,
+    named_units: bool,
+) -> Victim:
+    dataset_run, dataset = find_dataset(store, dataset_run_id, study)
+    fit_on = normalised_on(train_protocol)
+    data = standardise(dataset, scheme, fit_on)
+    units = _check_contract(model, data, dataset, where=system)
+    return Victim(
+        model=model,
+        digest=digest_of(path),
+        run=run,
+        dataset_run_id=dataset_run.run_id,
+        dataset=dataset,
+        data=data,
+        scheme=scheme,
+        fit_on=fit_on,
+        system=system,
+        seed=seed,
+        train_protocol=train_protocol,
+        concepts=dataset.concepts if named_units and units == len(dataset.concepts) else (),
+    )
+
+
+def digest_of(path: Path) -> str:
+    """Return 16 hex digits over a file, or over the weights among the files of a model folder."""
+    if path.is_file():
+        return file_digest(path)[:16]
+    content = hashlib.sha256()
+    for file in filter(Path.is_file, sorted((path / "data").rglob("*"))):
+        content.update(file.read_bytes())
+    return content.hexdigest()[:16]
+
+
+def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, where: str) -> int:
+    """Return the number of concept units; raise UserError where the model does not meet the contract."""
+    require_finite(model.state_dict(), where=where, mend="Give a model whose training did not diverge")
+    mend = "See the model contract in docs/own-model.md"
+    inputs, targets = data.test.inputs[:2], len(dataset.emotions)
+    try:
+        with torch.no_grad():
+            prediction = model(inputs)
+        output, units = prediction["output"], prediction["c_prob"]
+        shape = tuple(output.shape)
+    except (RuntimeError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the model does not map {list(inputs.shape)} to output and c_prob ({reason})",
+            where=where,
+            mend=mend,
+        ) from error
+    if shape != (len(inputs), targets):
+        raise UserError(
+            f"the model returns output {list(output.shape)}, the data set has {targets} targets",
+            where=where,
+            mend=mend,
+        )
+    if not output.isfinite().all():
+        raise UserError("the model predicts NaN or infinity for clean clips", where=where, mend=mend)
+    return 0 if units is None else int(units.shape[1])

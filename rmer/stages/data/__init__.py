@@ -1,0 +1,1 @@
+"""Stages that make data sets: preprocess, validate and demo data."""

@@ -1,0 +1,169 @@
+"""Stage ``preprocess``: audio, ratings and annotations to a data set, logged once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rmer.data.audio import decoder_version
+from rmer.data.collection import Collected, labels_digest
+from rmer.data.dataset import Dataset, fit_normalisation
+from rmer.data.frontend import FRONTEND_VERSION
+from rmer.data.preparation import prepare
+from rmer.data.splits import PARTS, largest_difference
+from rmer.data.survey import Survey
+from rmer.digests import file_digest
+from rmer.parameters import param
+from rmer.stages.data.data_params import DataParams
+from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
+
+NOTED = 20  # warnings in a run's description; all are in its artifact
+
+
+@dataclass(frozen=True)
+class PreprocessParams(DataParams):
+    """Parameters of ``preprocess``."""
+
+    study: str = param("", "name of the group of runs", kind="name")
+
+
+def preprocess(store: Store, params: PreprocessParams) -> Outcome:
+    """Prepare and log a data set, or skip it where the same files were prepared the same way before.
+
+    Raises UserError where the decoder or front end is not installed, and DataErrors with every problem of
+    labels and audio, before a run is opened. What is computed is kept all the same.
+    """
+    return log_data_set(store, params, survey_of(params))
+
+
+def survey_of(params: PreprocessParams) -> Survey:
+    """Return what is to be prepared, and print what is odd about it; raises as :func:`preprocess` does."""
+    surveyed = params.survey()
+    for warning in surveyed.warnings:
+        tqdm.write(f"Note: {warning}", file=sys.stderr)
+    return surveyed.checked()
+
+
+def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Outcome:
+    """Log a data set, or skip it where the same was logged before."""
+    return store.perform(preprocess_spec(params, surveyed), lambda run: _body(run, params, surveyed))
+
+
+def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
+    """Return what the run of these parameters is, without doing it."""
+    return RunSpec(
+        stage=Stage.PREPROCESS,
+        name=f"preprocess {len(surveyed.collected.clips)} clips, {params.frames} frames",
+        config=_config(params, surveyed),
+        study=params.study or None,
+    )
+
+
+def collect_of(params: DataParams) -> Collected:
+    """Return clips, labels and files; raises DataErrors with every problem of labels and missing clips."""
+    return params.collect().checked()
+
+
+def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
+    """Return everything that determines the data set, contents of files rather than their places."""
+    collected, duplicates = surveyed.collected, surveyed.duplicates
+    clips = collected.clips
+    audio = [[clip, file_digest(collected.audio[clip])] for clip in clips["clip"]]
+    config = {
+        "clips": len(clips),
+        "targets": list(collected.emotions),
+        "scale_max": params.scale_max,
+        "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),
+        "concepts": bool(collected.concepts),
+        "albums": _digest(clips[["album", "track"]].to_numpy().tolist()) if collected.has_albums else "",
+        "audio": _digest(audio),
+        "frames": params.frames,
+        "decoder": params.decoder,
+        "decoder_version": decoder_version(params.decoder),
+        "frontend": params.frontend,
+        "frontend_version": FRONTEND_VERSION,
+        "split_seed": params.split_seed,
+    }
+    if len(duplicates):  # they change the album split, of data sets that have any
+        config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
+    return config
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
+    dataset = prepare(surveyed)
+    dataset.save(run.work_dir / Artifact.DATASET)
+    run.file(run.work_dir / Artifact.DATASET)
+    run.json(_normalisations(dataset), f"{Artifact.DATASET}/normalisation.json")
+    run.text("".join(f"{warning}\n" for warning in surveyed.warnings), Artifact.WARNINGS)
+    if len(surveyed.duplicates):
+        run.table(surveyed.duplicates, Artifact.DUPLICATES)
+    run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
+    run.metrics(_metrics(surveyed))
+    _describe(run, params, dataset, surveyed.warnings)
+
+
+def _metrics(surveyed: Survey) -> dict[str, float]:
+    """Return counts and times; speed only where something was computed rather than taken from the cache."""
+    computed = sum(item.computed for item in surveyed.spectrograms.values())
+    metrics = {
+        "preprocess/clips": len(surveyed.collected.clips),
+        "preprocess/computed": computed,
+        "preprocess/seconds": surveyed.seconds,
+        "preprocess/warnings": len(surveyed.warnings),
+        "preprocess/duplicates": len(surveyed.duplicates),
+    }
+    if computed:
+        metrics["preprocess/clips_per_second"] = computed / surveyed.seconds
+    return metrics
+
+
+def _normalisations(dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation as published (all clips) and of each split's training clips."""
+    schemes = _schemes(dataset)
+    rows = {f"{scheme} train": dataset.split(scheme)["train"] for scheme in schemes}
+    fitted = {"all": fit_normalisation(dataset.clips)}
+    fitted |= {name: fit_normalisation(dataset.clips.iloc[index]) for name, index in rows.items()}
+    return {name: dataclasses.asdict(normalisation) for name, normalisation in fitted.items()}
+
+
+def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tuple[str, ...]) -> None:
+    clips, frames, bands = dataset.spectrograms.shape
+    labels = [*dataset.emotions, *dataset.concepts]
+    columns = [{"name": name, "type": "double", "required": True} for name in labels]
+    run.dataset_input(
+        Path(params.soundtracks_dir).absolute().name,
+        dataset.digest,
+        source={"soundtracks_dir": str(Path(params.soundtracks_dir).absolute()), "run_id": run.run_id},
+        schema={"mlflow_colspec": columns},
+        profile={"clips": clips, "frames": frames, "bands": bands},
+        context="preprocess",
+    )
+    lines = [f"{clips} clips, {frames} frames x {bands} bands; labels: {', '.join(labels)}."]
+    for scheme in _schemes(dataset):
+        rows = dataset.split(scheme)
+        far = largest_difference(rows, dataset.emotion_labels())
+        sizes = ", ".join(f"{len(rows[part])} {part} ({far[part]:.2f})" for part in PARTS)
+        lines.append(f"Split {scheme}: {sizes}.")
+    lines.append(
+        "In brackets: how far a part's mean label lies from that of all clips, in standard deviations of the "
+        "target for which it is farthest."
+    )
+    lines += [f"Note: {warning}." for warning in warnings[:NOTED]]
+    if len(warnings) > NOTED:
+        lines.append(f"{len(warnings) - NOTED} more in `{Artifact.WARNINGS}`.")
+    run.note("\n\n".join(lines))
+
+
+def _schemes(dataset: Dataset) -> list[str]:
+    return [name[len("split_") :] for name in map(str, dataset.clips) if name.startswith("split_")]

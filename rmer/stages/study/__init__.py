@@ -1,0 +1,1 @@
+"""Stages of many runs: ``study`` and ``sweep``, their plan, cost and jobs."""

@@ -1,0 +1,222 @@
+"""What a study or an attack will cost: gradients, FLOPs, seconds on this machine, and disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rmer.data.frontend import BANDS
+from rmer.data.splits import published_split
+from rmer.parameters import listed
+from rmer.stages.attack.attack import victims_of
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.data.preprocess import collect_of
+from rmer.stages.study.plan import Plan, check_concepts
+from rmer.systems.arithmetic import resolve_precision
+from rmer.systems.catalogue import System
+from rmer.systems.devices import clips_at_once, resolve_device
+from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import build_network
+from rmer.tracking import Store
+from rmer.training.protocol import FitConfig, resolve_fit
+
+BATCH = 8
+# One network's weights. A train run stores them six times over: the best ones as checkpoint and as exported
+# model; the last and the best ones and Adam's two moments in the state to go on from.
+WEIGHT_BYTES = 4 * 3_940_000
+COPIES_PER_TRAIN_RUN = 6
+# Arrays of adversaries in an attack run: one for each metric that it aims at.
+ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Upper bounds, as early stopping may end a fit sooner: counts, FLOPs, seconds and bytes."""
+
+    runs: int
+    training_gradients: int
+    attack_gradients: int
+    flops: float
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        training = f"{self.training_gradients:,} training and " if self.training_gradients else ""
+        return (
+            f"{self.runs} run{'s' if self.runs > 1 else ''}; at most {training}"
+            f"{self.attack_gradients:,} attack gradients (one clip each); {self.flops:.1e} floating-point "
+            f"operations; about {self.seconds / 60:,.1f} minutes of computing on this machine; "
+            f"{self.bytes / 1e9:.2f} GB of artifacts"
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One clip: seconds and floating-point operations of a training step and of an attack gradient."""
+
+    step_seconds: float
+    gradient_seconds: float
+    step_flops: float
+    gradient_flops: float
+
+
+def describe(plan: Plan) -> str:
+    """Return the plan in words: its runs, and what they cost."""
+    params = plan.params
+    source = params.soundtracks_dir or f"demo data of {params.clips} clips"
+    systems = ", ".join(system.name for system in plan.systems)
+    seeds = ", ".join(map(str, plan.seeds))
+    return "\n".join(
+        [
+            f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
+            f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
+            f"at most {params.epochs} epochs",
+            f"- {len(plan.models) * len(plan.assaults)} attacks: {', '.join(plan.assaults)}"
+            + (f" ({params.tier} tier)" if "suite" in plan.attacks else ""),
+            f"- {estimate(plan, _clips(plan))}",
+            "Nothing was run. Leave out dry_run to do it.",
+        ]
+    )
+
+
+def _clips(plan: Plan) -> int:
+    params = plan.params
+    if not params.soundtracks_dir:
+        return params.clips or 0
+    data = plan.preprocess_params(params.soundtracks_dir)
+    check_concepts(plan, data)
+    return len(collect_of(data).clips)
+
+
+def estimate(plan: Plan, clips: int) -> Estimate:
+    """Count what a plan needs for a data set of ``clips`` clips, and time one batch of each kind here."""
+    parts = {part: len(rows) for part, rows in published_split(clips).items()}
+    frames, targets = plan.params.frames or 0, len(listed(plan.params.targets))
+    training = attack = 0
+    for system, seed in plan.models:
+        config = _config(plan, system, seed)
+        training += config.epochs * parts["train"]
+        attack += _adversarial_gradients(config, parts)
+    for name in plan.assaults:
+        for system in plan.systems:
+            attacking = plan.attack_params(name, "")
+            transfer = plan.source_of(system) is not None
+            gradients = _gradients(attacking, targets, clips=parts["test"], transfer=transfer)
+            attack += len(plan.seeds) * gradients
+    unit = _time_one(frames, plan.params.device, plan.params.precision)
+    models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
+    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.assaults.values())
+    return Estimate(
+        runs=2 + models + attacks + len(plan.attacks),
+        training_gradients=training,
+        attack_gradients=attack,
+        flops=training * unit.step_flops + attack * unit.gradient_flops,
+        seconds=training * unit.step_seconds + attack * unit.gradient_seconds,
+        bytes=models * COPIES_PER_TRAIN_RUN * WEIGHT_BYTES
+        + 4 * frames * BANDS * (clips + models * arrays * parts["test"]),
+    )
+
+
+def describe_attack(store: Store, params: AttackParams) -> str:
+    """Return the attack in words: the models that it would attack, and what that costs."""
+    victims = victims_of(store, params)
+    first = next(victims)
+    clips, _, frames, _ = first.data.part(params.split).inputs.shape
+    models = 1 + sum(1 for _ in victims)
+    targets = len(first.dataset.emotions)
+    found = estimate_attack(params, models=models, clips=clips, frames=frames, targets=targets)
+    budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
+    return (
+        f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
+        f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}\n"
+        "Nothing was run. Leave out dry_run to do it."
+    )
+
+
+def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: int, targets: int) -> Estimate:
+    """Count and time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
+    unit = _time_one(frames, params.device, params.precision)
+    gradients = models * _gradients(params, targets, clips=clips, transfer=True)
+    return Estimate(
+        runs=models,
+        training_gradients=0,
+        attack_gradients=gradients,
+        flops=gradients * unit.gradient_flops,
+        seconds=gradients * unit.gradient_seconds,
+        bytes=4 * frames * BANDS * models * clips * ARRAYS.get(params.attack, 2),
+    )
+
+
+def _gradients(params: AttackParams, targets: int, *, clips: int, transfer: bool) -> int:
+    names = tuple(f"target{index}" for index in range(targets))
+    precision = resolve_precision(params.precision, resolve_device(params.device))
+    attacks = build_attacks(params, names, (), None)
+    return gradients_of_run(params, attacks, targets, clips=clips, precision=precision, transfer=transfer)
+
+
+def _config(plan: Plan, system: System, seed: int) -> FitConfig:
+    return resolve_fit(
+        system,
+        plan.params.train_protocol,  # type: ignore[arg-type]
+        seed=seed,
+        epochs=plan.params.epochs or 0,
+        adversarial_iterations=plan.params.adversarial_iterations,
+    )
+
+
+def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
+    if config.adversarial is None:
+        return 0
+    iterations, epochs = config.adversarial.iterations, config.epochs // config.adversarial.every
+    clips = (
+        parts["train"] if config.train_protocol == "published" else parts["train"] // 2 + parts["validation"]
+    )
+    return epochs * clips * iterations
+
+
+def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
+    """Time and count one clip of each kind, at their usual batch size."""
+    device = resolve_device(device_name)
+    precision = resolve_precision(precision_name, device)
+    network = build_network("bottleneck").to(device)
+    inputs = torch.randn(BATCH, 1, frames, BANDS, device=device)
+    frozen = FrozenNetwork(network, precision=precision)
+
+    def step() -> None:
+        network.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = network(inputs)["output"].square().mean()
+        loss.backward()
+
+    attacked = torch.randn(clips_at_once(device), 1, frames, BANDS, device=device)
+
+    def gradient() -> None:
+        frozen.gradient(attacked, lambda found: found["output"].square().mean(1))
+
+    with FlopCounterMode(display=False) as counter:
+        frozen.predict(inputs)
+    forward = counter.get_total_flops() / BATCH
+    # Backward, a layer costs as much again for its inputs, and once more for its weights when training.
+    return Unit(
+        step_seconds=_seconds(step, device) / BATCH,
+        gradient_seconds=_seconds(gradient, device) / len(attacked),
+        step_flops=3 * forward,
+        gradient_flops=2 * forward,
+    )
+
+
+def _seconds(call: Callable[[], None], device: torch.device) -> float:
+    def finish() -> None:
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    finish()
+    started = time.perf_counter()
+    finish()
+    return time.perf_counter() - started

@@ -1,0 +1,32 @@
+"""Stages as jobs that any process can do."""
+
+from __future__ import annotations
+
+from rmer.execution.jobs import Job
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.train import TrainParams, train
+from rmer.tracking import Store
+
+
+def train_job(name: str, params: TrainParams) -> Job:
+    """Return the job that trains one model."""
+    return Job(name, _train, params)
+
+
+def attack_job(name: str, params: AttackParams, model: str = "", source: str = "") -> Job:
+    """Return the job that attacks one model: that of the job ``model``, else the one that ``params`` name.
+
+    ``source`` is the job of the model that adversaries are transferred from, where the attack does that.
+    """
+    needs = {"train_run_id": model, "source_run_id": source}
+    return Job(name, _attack, params, {field: job for field, job in needs.items() if job})
+
+
+def _train(store: Store, params: TrainParams) -> str:
+    return train(store, params).run_id
+
+
+def _attack(store: Store, params: AttackParams) -> str:
+    (outcome,) = attack(store, params)
+    return outcome.run_id

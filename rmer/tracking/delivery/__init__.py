@@ -1,0 +1,1 @@
+"""How values reach the store, whatever happens to it: journal, sender, replay."""

@@ -1,0 +1,1 @@
+"""Networks as MLflow models that load without executing pickles."""

@@ -1,0 +1,1 @@
+"""A tracking server for one lab machine: where it listens, and logins."""
