@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
+from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.checks.measurements import Searches
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.gradient_precision import precision_table
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.metrics import own_columns, regression_scores
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
@@ -110,7 +110,7 @@ def suite_run(
     table = _clip_table(system, seed, clips, emotions, albums)
     labels, clean = (table[[f"{kind}_{name}" for name in emotions]].to_numpy() for kind in ("label", "clean"))
     reported = _attacked(labels, clean, damage, system, seed)
-    for kind, metric in (("adv", "mae"), *((kind, metric) for metric, kind in ADVERSARIES.items())):
+    for kind, metric in (("adv", "mae"), *((kind, metric) for metric, kind in own_columns().items())):
         for place, name in enumerate(emotions):
             table[f"{kind}_{name}"] = reported[metric][:, place]
     curve, points = [], []
@@ -131,7 +131,7 @@ def suite_run(
         "tables/curve_clips.csv": pd.concat(points),
         "tables/sanity.csv": sanity,
     }
-    own = {metric: reported[metric] for metric in ADVERSARIES}
+    own = {metric: reported[metric] for metric in own_columns()}
     metrics = attack_metrics(labels, clean, reported["mae"], emotions, own)
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
     passed = sanity["passed"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rmer.evaluation.bootstrap import correlation_endpoint, estimate, estimate_curve, mean_endpoint
+from rmer.evaluation.bootstrap import correlation_endpoint, estimate, mean_endpoint
 from rmer.evaluation.metrics import correlations, regression_scores
 from rmer.evaluation.statistics import paired_t
 
@@ -183,18 +183,6 @@ def test_intervals_follow_the_seed_and_the_names_of_albums_not_the_order_of_clip
     assert moved.percentile() == pytest.approx(first.percentile(), abs=1e-12)
     assert moved.interval() == pytest.approx(first.interval(), abs=1e-12)
     assert other.percentile() != first.percentile()
-
-
-def test_a_curve_is_estimated_from_the_same_draws_at_every_epsilon() -> None:
-    values = np.random.default_rng(13).random((3, 12))
-    albums = _letters(4).repeat(3)
-    curve = estimate_curve([values, 2 * values, values + 1], albums, draws=200, seed=4)
-    assert [point.value for point in curve] == pytest.approx(
-        [values.mean(), 2 * values.mean(), values.mean() + 1]
-    )
-    np.testing.assert_allclose(curve[1].draws, 2 * curve[0].draws, rtol=1e-12)
-    np.testing.assert_allclose(curve[2].draws, curve[0].draws + 1, rtol=1e-12)
-    assert curve[1].interval() == pytest.approx(tuple(2 * end for end in curve[0].interval()), rel=1e-12)
 
 
 def test_t_interval_p_and_equivalence_agree() -> None:

@@ -13,8 +13,8 @@ from rmer.data.published_logs import read_published_logs
 from rmer.data.tracklist import inspect_tracklist
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import estimate
-from rmer.evaluation.comparison import ENDPOINTS, Comparison, SystemSample, compare_systems
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.comparison import Comparison, SystemSample, compare_systems, endpoint_of, usual_endpoints
+from rmer.evaluation.metrics import METRICS, aims, error_metric, regression_scores
 from rmer.evaluation.statistics import holm
 
 
@@ -38,8 +38,7 @@ def published_samples(shared: Path) -> list[SystemSample]:
             albums=tuple(albums[clip] for clip in names),
             labels=of_seeds[0]["label"],
             clean=np.array([columns["clean"] for columns in of_seeds]),
-            adversarial_mae=np.array([columns["adv"] for columns in of_seeds]),
-            adversarial_corr=np.array([columns["adv"] for columns in of_seeds]),
+            adversarial=dict.fromkeys(aims(), np.array([columns["adv"] for columns in of_seeds])),
         )
         for system, of_seeds in logs.items()
     ]
@@ -89,8 +88,7 @@ def make_sample(name: str, shift: float = 0.0, seeds: int = 3) -> SystemSample:
         albums=("a", "a", "b", "b", "c", "d", "", float("nan")),
         labels=labels,
         clean=clean,
-        adversarial_mae=worst,
-        adversarial_corr=1 - worst,
+        adversarial={"mae_clipped": worst, "mae": worst, "corr": 1 - worst},
     )
 
 
@@ -115,7 +113,7 @@ def test_endpoints_are_the_scores_of_the_metrics() -> None:
     sample = make_sample("A2E")
     scores = [
         [regression_scores(sample.labels, predictions, ["p", "q"]).mean for predictions in kind]
-        for kind in (sample.clean, sample.adversarial_mae, sample.adversarial_corr)
+        for kind in (sample.clean, sample.adversarial["mae_clipped"], sample.adversarial["corr"])
     ]
     clean, worst_mae, worst_corr = scores
     expected = {
@@ -128,10 +126,21 @@ def test_endpoints_are_the_scores_of_the_metrics() -> None:
         ],
         "adv/corr": [after["corr"] for after in worst_corr],
     }
-    assert set(expected) == set(ENDPOINTS)
-    for name, endpoint in ENDPOINTS.items():
-        np.testing.assert_allclose(endpoint(sample).per_seed, expected[name], rtol=1e-9)
-        assert estimate(endpoint(sample), draws=0).value == pytest.approx(np.mean(expected[name]))
+    assert {name for name in expected if name.startswith("delta/")} == set(usual_endpoints())
+    for name, values in expected.items():
+        endpoint = endpoint_of(sample, name)
+        np.testing.assert_allclose(endpoint.per_seed, values, rtol=1e-9)
+        assert estimate(endpoint, draws=0).value == pytest.approx(np.mean(values))
+
+
+def test_an_error_metric_over_albums_is_its_score_of_the_clips_that_are_drawn() -> None:
+    sample, drawn = make_sample("A2E"), [0, 1, 0, 1, 4]  # album a twice, c once
+    for metric in (METRICS["rmse"], error_metric("far", "Far", "far", lambda error: np.abs(error) > 0.02)):
+        endpoint = metric.endpoint(sample.labels, sample.clean, sample.albums)
+        expected = [
+            metric.values(sample.labels[drawn], predictions[drawn]).mean() for predictions in sample.clean
+        ]
+        np.testing.assert_allclose(endpoint.scores(np.array([[2, 0, 1, 0, 0, 0]]))[0], expected, rtol=1e-12)
 
 
 def test_without_the_reference_every_pair_is_compared() -> None:
@@ -165,6 +174,6 @@ def test_systems_attacked_on_different_clips_are_not_compared(change: dict[str, 
 
 def test_a_sample_must_fit_together() -> None:
     with pytest.raises(ValueError, match="do not match"):
-        dataclasses.replace(make_sample("A2E"), adversarial_corr=np.zeros((2, 8, 2)))
+        dataclasses.replace(make_sample("A2E"), adversarial={"corr": np.zeros((2, 8, 2))})
     with pytest.raises(ValueError, match="twice"):
         compare_systems([make_sample("A2E"), make_sample("A2E")], "A2E")

@@ -23,9 +23,8 @@ from servers import mlflow_server
 
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
-from rmer.evaluation.attacked import ADVERSARIES
 from rmer.evaluation.gradient_precision import COMPARED
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.metrics import own_columns, regression_scores
 from rmer.evaluation.suite import TIERS, Tier
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
@@ -166,7 +165,7 @@ def test_stored_adversaries_and_model_give_the_logged_numbers(study: tuple[Store
     labels = table[[f"label_{emotion}" for emotion in EMOTIONS]].to_numpy()
     model = store.load_model(f"runs:/{run.tags[Tag.TRAIN_RUN_ID]}/model")
     kinds = {"mae": ("adversaries", "adv")}
-    kinds |= {metric: (metric, kind) for metric, kind in ADVERSARIES.items()}
+    kinds |= {metric: (metric, kind) for metric, kind in own_columns().items()}
     for metric, (array, kind) in kinds.items():
         saved = np.load(store.download(run.run_id, f"adversaries/{array}.npy"), allow_pickle=False)
         scored, _ = predict(model, torch.from_numpy(saved)[:, None])

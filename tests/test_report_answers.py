@@ -170,8 +170,8 @@ def test_each_endpoint_takes_the_adversaries_that_are_worst_for_it() -> None:
     models = [model(system, seed, gain) for system, gain in (("A2E", 0.2), ("A2M2E", 0.1)) for seed in (1, 2)]
     (sample, _) = system_samples(models)
     assert sample.clean.shape == (2, 8, 2)
-    assert sample.adversarial_mae[0, 0, 0] == pytest.approx(0.3 + 0.051 + 0.2)
-    assert sample.adversarial_corr[0, :, 0] == pytest.approx(-sample.labels[:, 0])
+    assert sample.adversarial["mae_clipped"][0, 0, 0] == pytest.approx(0.3 + 0.051 + 0.2)
+    assert sample.adversarial["corr"][0, :, 0] == pytest.approx(-sample.labels[:, 0])
     primary, secondary = compare_models(models, "A2M2E")
     assert (primary.a, primary.b, primary.seeds_a, primary.albums) == ("A2E", "A2M2E", 2, 4)
     assert primary.difference == pytest.approx(0.1, abs=1e-12)

@@ -17,8 +17,8 @@ from rmer.attacks.apgd import APGD
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
-from rmer.evaluation.budgets import CURVE_METRICS, curve_clips, curve_table, predict, sweep
-from rmer.evaluation.metrics import clip_errors, regression_scores
+from rmer.evaluation.budgets import curve_clips, curve_table, predict, sweep
+from rmer.evaluation.metrics import aims, clip_errors, regression_scores
 from rmer.evaluation.suite import TIERS, white_box
 from rmer.stages.attack.attack_params import SETTINGS, AttackParams
 from rmer.stages.attack.attack_setup import build_attacks
@@ -60,7 +60,7 @@ def test_the_curve_of_a_linear_model_is_a_straight_line(
     rows = curve_clips(clips, predict(network, inputs), points, ["tension"])
     assert len(rows) == 4 * 3 * 7
     for epsilon, group in rows.groupby("epsilon"):
-        for metric in CURVE_METRICS:
+        for metric in aims():
             found = group[group["metric"] == metric][["tension"]].to_numpy()
             score = regression_scores(labels, found, ["tension"]).mean[metric]
             assert score == pytest.approx(float(curve.loc[curve["epsilon"] == epsilon, metric].iloc[0]))
@@ -95,9 +95,7 @@ def test_a_sweep_goes_on_where_it_stopped(
     again = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf, resume=tmp_path)
     assert network.gradients == spent
     for before, after in zip(whole, again, strict=True):
-        assert all(
-            torch.equal(before.adversaries[metric], after.adversaries[metric]) for metric in CURVE_METRICS
-        )
+        assert all(torch.equal(before.adversaries[metric], after.adversaries[metric]) for metric in aims())
 
 
 def test_tiers_are_those_of_the_protocol() -> None:

@@ -11,12 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.errors import UserError
-from rmer.evaluation.metrics import Scores, clip_errors, regression_scores
+from rmer.evaluation.metrics import (
+    METRICS,
+    Scores,
+    clip_errors,
+    own_columns,
+    regression_scores,
+    under_attack,
+)
 
-DIFFERENCES = ("corr", "mae", "mae_clipped")
-# Metric -> kind of column (``adv_joint_tension``) with the predictions for the adversaries that are worst
-# for it, where these are others than those of ``adv_*``, which are worst for raw MAE.
-ADVERSARIES = {"mae_clipped": "adv_clipped", "corr": "adv_joint"}
 _MEND = "Restore the file, or repeat the attack"
 
 Floats = npt.NDArray[np.float64]
@@ -37,14 +40,16 @@ def attack_metrics(
     """
     before = regression_scores(labels, clean, targets)
     after = regression_scores(labels, adversarial, targets)
-    for metric, predictions in (own or {}).items():
-        after = _with_metric(after, metric, regression_scores(labels, predictions, targets))
+    for name, metric in under_attack().items():
+        if own and metric.adversaries in own:
+            source = regression_scores(labels, own[metric.adversaries], targets)
+            after = _with_metric(after, name, source)
     return before.named("clean") | after.named("adv") | differences(before, after)
 
 
 def differences(before: Scores, after: Scores) -> dict[str, float]:
     """Return ``delta/corr``, ``delta/mae`` and ``delta/mae_clipped``: after minus before an attack."""
-    return {f"delta/{metric}": after.mean[metric] - before.mean[metric] for metric in DIFFERENCES}
+    return {f"delta/{metric}": after.mean[metric] - before.mean[metric] for metric in under_attack()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +61,16 @@ class Curve:
     epsilons
         Budgets in ascending order, standardised units a cell, ``[epsilons]``.
     predictions
-        Metric -> predictions for the adversaries that are the worst by it, ``[epsilons, clips, targets]``.
+        Metric that attacks aim at -> predictions for the adversaries that are the worst by it,
+        ``[epsilons, clips, targets]``.
     """
 
     epsilons: tuple[float, ...]
     predictions: Mapping[str, Floats]
+
+    def worst(self, metric: str) -> Floats:
+        """Return the predictions that a metric is computed from, ``[epsilons, clips, targets]``."""
+        return self.predictions[METRICS[metric].adversaries]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +142,7 @@ class AttackedModel:
             if column.startswith("label_") and not column.startswith("label_concept_")
         )
         further = [
-            k for k in ("rescored", *ADVERSARIES.values()) if any(f"{k}_{t}" in table for t in targets)
+            k for k in ("rescored", *own_columns().values()) if any(f"{k}_{t}" in table for t in targets)
         ]
         kinds = ("label", "clean", "adv", *further)
         numbers = [f"{kind}_{target}" for target in targets for kind in kinds]
@@ -163,7 +173,7 @@ class AttackedModel:
             rescored=_predictions(table, "rescored_", targets) if f"rescored_{targets[0]}" in table else None,
             own={
                 metric: _predictions(table, f"{kind}_", targets)
-                for metric, kind in ADVERSARIES.items()
+                for metric, kind in own_columns().items()
                 if f"{kind}_{targets[0]}" in table
             },
             curve=None
@@ -178,7 +188,7 @@ class AttackedModel:
 
     def worst(self, metric: str) -> Floats:
         """Return the predictions that ``adv/<metric>`` is computed from, ``[clips, targets]``."""
-        return self.own.get(metric, self.adversarial)
+        return self.own.get(METRICS[metric].adversaries, self.adversarial)
 
     @cached_property
     def clip_errors(self) -> Floats:

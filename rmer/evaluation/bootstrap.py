@@ -147,6 +147,29 @@ def mean_endpoint(values: npt.ArrayLike, albums: Sequence[object]) -> Endpoint:
     return Endpoint(sizes, lambda weights: weights @ sums.T / (weights @ sizes)[:, None])
 
 
+@_QUIET
+def error_endpoint(
+    values: npt.ArrayLike, albums: Sequence[object], link: Callable[[Floats], Floats] | None = None
+) -> Endpoint:
+    """Return ``link`` of the mean of ``values`` ``[seeds, clips, targets]`` over clips, averaged.
+
+    ``link`` (the root, say) works on each target alone; ``albums`` are as for :func:`mean_endpoint`.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if link is None:
+        return mean_endpoint(array.mean(axis=-1), albums)
+    members = _members(albums)
+    sizes, sums = members.sum(axis=1), np.tensordot(array, members, (1, 1))
+
+    @_QUIET
+    def scores(weights: Floats) -> Floats:
+        shares = weights / (weights @ sizes)[:, None]
+        mean: Floats = np.moveaxis(link(sums @ shares.T), -1, 0).mean(axis=-1)
+        return mean
+
+    return Endpoint(sizes, scores)
+
+
 def correlation_endpoint(
     labels: npt.ArrayLike, predictions: npt.ArrayLike, albums: Sequence[object]
 ) -> Endpoint:
@@ -200,16 +223,6 @@ def estimate(a: Endpoint, b: Endpoint | None = None, *, draws: int = DRAWS, seed
     se, df = _standard_error(sides) if math.isfinite(value) else (math.nan, math.nan)
     drawn = _draw(sides, draws, np.random.default_rng(seed)) if math.isfinite(value) else np.empty(0)
     return Estimate(value, se, df, drawn[np.isfinite(drawn)])
-
-
-def estimate_curve(
-    values: npt.ArrayLike, albums: Sequence[object], *, draws: int = DRAWS, seed: int = SEED
-) -> list[Estimate]:
-    """Estimate the mean over clips and seeds at every epsilon of a sweep, from the same draws throughout.
-
-    ``values`` are ``[epsilons, seeds, clips]``; ``albums`` as for :func:`mean_endpoint`.
-    """
-    return [estimate(mean_endpoint(of_one, albums), draws=draws, seed=seed) for of_one in np.asarray(values)]
 
 
 def _standard_error(sides: Sequence[Endpoint]) -> tuple[float, float]:

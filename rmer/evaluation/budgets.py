@@ -13,14 +13,12 @@ from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult
 from rmer.attacks.threat import Threat
-from rmer.evaluation.metrics import Scores, regression_scores
+from rmer.evaluation.metrics import METRICS, aims, regression_scores, under_attack
 from rmer.systems.frozen import FrozenNetwork
 
 Floats = npt.NDArray[np.float64]
 # Called with a number of gradients (or passes of that cost) that are done.
 Progress = Callable[[int], object]
-
-CURVE_METRICS = ("mae", "mae_clipped", "corr")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +42,8 @@ class Point:
 
     def worst(self, metric: str) -> Floats:
         """Return the predictions that are worst for a metric, or those of the first attack."""
-        return self.predictions.get(metric, next(iter(self.predictions.values())))
+        aim = METRICS[metric].adversaries
+        return self.predictions.get(aim, next(iter(self.predictions.values())))
 
     @property
     def warm_wins(self) -> float:
@@ -119,9 +118,11 @@ def curve_table(
 
     ``std`` turns standardised units into those of the log spectrogram (``epsilon_log10``).
     """
-    rows = [{"epsilon": 0.0, "radius": 0.0, **_metrics(labels, dict.fromkeys(CURVE_METRICS, clean), targets)}]
+    rows = [
+        {"epsilon": 0.0, "radius": 0.0, **_metrics(labels, dict.fromkeys(under_attack(), clean), targets)}
+    ]
     for point in points:
-        worst = {metric: point.worst(metric) for metric in CURVE_METRICS}
+        worst = {metric: point.worst(metric) for metric in under_attack()}
         rows.append(
             {
                 "epsilon": point.epsilon,
@@ -139,10 +140,10 @@ def curve_table(
 def curve_clips(
     clips: Sequence[str], clean: Floats, points: Sequence[Point], targets: Sequence[str]
 ) -> pd.DataFrame:
-    """Return the predictions behind the curve: one row for each budget (0 first), metric and clip."""
+    """Return the predictions behind the curve: one row for each budget (0 first), aim of attacks and clip."""
     frames = []
     for epsilon, worst in [(0.0, None), *((point.epsilon, point.worst) for point in points)]:
-        for metric in CURVE_METRICS:
+        for metric in aims():
             frame = pd.DataFrame(clean if worst is None else worst(metric), columns=list(targets))
             frame.insert(0, "epsilon", epsilon)
             frame.insert(1, "clip", clips)
@@ -154,10 +155,10 @@ def curve_clips(
 def _metrics(
     labels: npt.ArrayLike, predictions: dict[str, Floats], targets: Sequence[str]
 ) -> dict[str, float]:
-    scores: dict[str, Scores] = {
-        metric: regression_scores(labels, values, targets) for metric, values in predictions.items()
+    return {
+        metric: regression_scores(labels, values, targets).mean[metric]
+        for metric, values in predictions.items()
     }
-    return {metric: scores[metric].mean[metric] for metric in predictions}
 
 
 def _by_metric(attacks: Sequence[Attack], results: Sequence[AttackResult]) -> dict[str, Tensor]:

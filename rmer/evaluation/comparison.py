@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rmer.errors import UserError
-from rmer.evaluation.bootstrap import (
-    DRAWS,
-    SEED,
-    Endpoint,
-    correlation_endpoint,
-    estimate,
-    mean_endpoint,
-)
-from rmer.evaluation.metrics import clip_to_scale
+from rmer.evaluation.bootstrap import DRAWS, SEED, Endpoint, estimate
+from rmer.evaluation.metrics import METRICS, Metric, under_attack
 from rmer.evaluation.statistics import (
     cliffs_delta,
     comparisons,
@@ -30,7 +23,8 @@ from rmer.evaluation.statistics import (
 )
 
 ALPHA = 0.05
-MAE_MARGIN, CORR_MARGIN = 0.02, 0.05
+PRIMARY, SECONDARY = "delta/mae_clipped", "delta/corr"
+MAE_MARGIN, CORR_MARGIN = METRICS["mae_clipped"].margin, METRICS["corr"].margin
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,9 +42,11 @@ class SystemSample:
         its clip counts as an album of its own.
     labels
         Ratings, ``[clips, targets]``.
-    clean, adversarial_mae, adversarial_corr
-        Predictions, ``[seeds, clips, targets]``: for the clean clips, for the adversaries that are worst by
-        clipped MAE, and for those that are worst by correlation (the same, where the attack had one aim).
+    clean
+        Predictions for the clean clips, ``[seeds, clips, targets]``.
+    adversarial
+        Metric that attacks aim at -> predictions for the adversaries that are worst by it, like ``clean``
+        (the same, where the attack had one aim).
 
     Raises
     ------
@@ -63,11 +59,10 @@ class SystemSample:
     albums: tuple[object, ...]
     labels: Floats
     clean: Floats
-    adversarial_mae: Floats
-    adversarial_corr: Floats
+    adversarial: Mapping[str, Floats]
 
     def __post_init__(self) -> None:
-        shapes = [np.shape(array) for array in (self.clean, self.adversarial_mae, self.adversarial_corr)]
+        shapes = [np.shape(array) for array in (self.clean, *self.adversarial.values())]
         expected = (np.shape(self.clean)[0], *np.shape(self.labels))
         if (
             any(shape != expected for shape in shapes)
@@ -86,7 +81,7 @@ class Comparison:
     Attributes
     ----------
     endpoint
-        A name in :data:`ENDPOINTS`.
+        Its name: ``delta/corr``, ``adv/corr``.
     seeds_a, seeds_b, clips, albums
         How many of each.
     difference
@@ -132,44 +127,32 @@ class Comparison:
     equivalent: bool
 
 
-def clipped_mae_delta(sample: SystemSample) -> Endpoint:
-    """Primary endpoint: how much the attack adds to the MAE of predictions clipped to the rating scale."""
-    after, before = (
-        np.abs(clip_to_scale(predictions) - sample.labels).mean(axis=-1)
-        for predictions in (sample.adversarial_mae, sample.clean)
-    )
-    return mean_endpoint(after - before, sample.albums)
+def endpoint_of(sample: SystemSample, endpoint: str) -> Endpoint:
+    """Return a metric under attack (``adv/corr``), or what the attack adds to it (``delta/corr``)."""
+    metric = _metric(endpoint)
+    attacked = metric.endpoint(sample.labels, sample.adversarial[metric.adversaries], sample.albums)
+    if endpoint.startswith("adv/"):
+        return attacked
+    return attacked - metric.endpoint(sample.labels, sample.clean, sample.albums)
 
 
-def correlation_delta(sample: SystemSample) -> Endpoint:
-    """Secondary endpoint: correlation under the attack on correlation, less the clean one."""
-    return attacked_correlation(sample) - correlation_endpoint(sample.labels, sample.clean, sample.albums)
-
-
-def attacked_correlation(sample: SystemSample) -> Endpoint:
-    """Return the correlation under the attack on correlation."""
-    return correlation_endpoint(sample.labels, sample.adversarial_corr, sample.albums)
-
-
-ENDPOINTS: Mapping[str, Callable[[SystemSample], Endpoint]] = {
-    "delta/mae_clipped": clipped_mae_delta,
-    "delta/corr": correlation_delta,
-    "adv/corr": attacked_correlation,
-}
-MARGINS = {"delta/mae_clipped": MAE_MARGIN, "delta/corr": CORR_MARGIN, "adv/corr": CORR_MARGIN}
-PRIMARY, SECONDARY = "delta/mae_clipped", "delta/corr"
+def usual_endpoints() -> list[str]:
+    """Return the endpoints by which systems are compared: of metrics that have a margin of equivalence."""
+    return [f"delta/{name}" for name, metric in under_attack().items() if metric.margin]
 
 
 def compare_systems(
     samples: Sequence[SystemSample],
     reference: str,
     *,
-    endpoints: Sequence[str] = (PRIMARY, SECONDARY),
-    margins: Mapping[str, float] = MARGINS,
+    endpoints: Sequence[str] = (),
+    margins: Mapping[str, float] | None = None,
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> list[Comparison]:
     """Compare every other system with ``reference`` (every pair, where that is absent) on each endpoint.
+
+    ``endpoints`` are by default those of :func:`usual_endpoints`; ``margins`` replaces the margins of some.
 
     The rows are one family. The p that enters Holm's correction is that of the t test over seeds and albums.
     It asks what the study claims: do the systems differ when trained again and on other music of this kind?
@@ -184,10 +167,11 @@ def compare_systems(
     """
     _check_same_clips(samples)
     names, rows = [sample.name for sample in samples], []
-    for endpoint in endpoints:
-        scores = {sample.name: ENDPOINTS[endpoint](sample) for sample in samples}
+    for endpoint in endpoints or usual_endpoints():
+        scores = {sample.name: endpoint_of(sample, endpoint) for sample in samples}
+        margin = (margins or {}).get(endpoint, _metric(endpoint).margin)
         for a, b in comparisons(names, reference):
-            row = _compare(scores[a], scores[b], margins[endpoint], draws, seed)
+            row = _compare(scores[a], scores[b], margin, draws, seed)
             rows.append(dataclasses.replace(row, endpoint=endpoint, a=a, b=b))
     p_holm, tost_holm = holm([row.p for row in rows]), holm([row.tost_p for row in rows])
     return [
@@ -226,6 +210,10 @@ def _compare(a: Endpoint, b: Endpoint, margin: float, draws: int, seed: int) -> 
         tost_p_welch=tost_welch(x, y, margin),
         equivalent=False,
     )
+
+
+def _metric(endpoint: str) -> Metric:
+    return METRICS[endpoint.split("/")[1]]
 
 
 def _check_same_clips(samples: Sequence[SystemSample]) -> None:

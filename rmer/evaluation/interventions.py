@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.concepts import AttackedConcepts
-from rmer.evaluation.metrics import Floats, regression_scores
+from rmer.evaluation.metrics import Floats, regression_scores, under_attack
 
 SMALL_CHANGE = 0.1  # one point of the rating scale
 
@@ -77,7 +77,7 @@ def _repair(model: AttackedConcepts, before: Floats, after: Floats) -> list[dict
 
     def row(concept: str, alone: float) -> dict[str, Any]:
         mean = regression_scores(model.labels, predictions(replaced), layer.emotions).mean
-        scores = {name: mean[name] for name in ("mae", "mae_clipped", "corr")}
+        scores = {name: mean[name] for name in under_attack()}
         return {"replaced": len(replaced), "concept": concept, **scores, "alone_mae": alone}
 
     rows = [row("", mae(()))]

@@ -8,11 +8,8 @@ over the clips, in float64, and then averaged over the targets with equal weight
 
 Metrics
 -------
-* ``corr``: Pearson correlation over clips.
-* ``mae``: mean absolute error.
-* ``mae_clipped``: mean absolute error after clipping the predictions to the rating scale, 0-1.
-* ``rmse``: square root of the mean squared error (the average over targets is a mean of roots).
-* ``r2``: coefficient of determination, 1 - residual / total sum of squares.
+What a metric is, and how systems are judged by it, is one entry of :data:`OWN`; tables, curves, comparisons
+and figures follow from it. Another package adds one by an entry point of the group ``rmer.metrics``.
 
 Where a score has no value
 --------------------------
@@ -24,16 +21,94 @@ Predictions that are not finite give scores that are not finite. NaN is never an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-METRICS = ("corr", "mae", "mae_clipped", "rmse", "r2")
+from rmer.evaluation.bootstrap import Endpoint, correlation_endpoint, error_endpoint
+from rmer.registry import Registry
+
 RATING_SCALE = (0.0, 1.0)
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to score predictions.
+
+    Attributes
+    ----------
+    name, title, phrase
+        As it is logged (``adv/mae_clipped``), at the head of a column or figure, and within a sentence.
+    per_target
+        Labels and predictions, ``[clips, targets]`` -> values ``[targets]``.
+    over_albums
+        Labels ``[clips, targets]``, predictions ``[seeds, clips, targets]`` and albums ``[clips]`` -> the
+        average over targets as a function of how much each album counts (:mod:`rmer.evaluation.bootstrap`).
+    larger_is_better
+        Its direction.
+    clipped
+        Whether predictions are limited to the rating scale first.
+    rated_alone
+        Whether targets whose labels are constant have no value, and are left out of the average.
+    adversaries
+        The metric whose worst adversaries count under attack: its own name where attacks aim at it. Empty for
+        a metric by which attacked models are not judged.
+    columns
+        Kind of column of per-clip tables with the predictions for the adversaries that are worst by it
+        (``adv_joint``), where these are others than those of ``adv``, which are worst by raw MAE.
+    margin
+        Margin of equivalence; 0 where systems are not compared by it.
+    against_constant
+        Whether the constant predictor's MAE is a yardstick for it.
+    """
+
+    name: str
+    title: str
+    phrase: str
+    per_target: Callable[[Floats, Floats], Floats]
+    over_albums: Callable[[Floats, Floats, Sequence[object]], Endpoint] | None = None
+    larger_is_better: bool = False
+    clipped: bool = False
+    rated_alone: bool = False
+    adversaries: str = ""
+    columns: str = ""
+    margin: float = 0.0
+    against_constant: bool = False
+
+    def values(self, labels: Floats, predictions: Floats) -> Floats:
+        """Return the value of each target, ``[targets]``; both arrays are ``[clips, targets]``."""
+        return self.per_target(labels, clip_to_scale(predictions) if self.clipped else predictions)
+
+    def endpoint(self, labels: Floats, predictions: Floats, albums: Sequence[object]) -> Endpoint:
+        """Return the average of each seed as a function of how much each album counts."""
+        if self.over_albums is None:
+            raise ValueError(f"{self.name} has no over_albums, which attacked models are judged by")
+        return self.over_albums(labels, clip_to_scale(predictions) if self.clipped else predictions, albums)
+
+
+def error_metric(
+    name: str,
+    title: str,
+    phrase: str,
+    loss: Callable[[Floats], Floats],
+    link: Callable[[Floats], Floats] | None = None,
+    **more: Any,
+) -> Metric:
+    """Return the metric ``link`` (mean over clips of ``loss`` (prediction - label)); ``more`` are fields."""
+
+    def per_target(labels: Floats, predictions: Floats) -> Floats:
+        mean: Floats = loss(predictions - labels).mean(axis=0)
+        return mean if link is None else link(mean)
+
+    def over_albums(labels: Floats, predictions: Floats, albums: Sequence[object]) -> Endpoint:
+        return error_endpoint(loss(predictions - labels), albums, link)
+
+    return Metric(name, title, phrase, per_target, over_albums, **more)
 
 
 @dataclass(frozen=True)
@@ -91,23 +166,14 @@ def regression_scores(labels: npt.ArrayLike, predictions: npt.ArrayLike, targets
         When shapes or names do not match, there is no clip, or a label is not finite.
     """
     true, predicted = validate(labels, predictions, targets)
-    with np.errstate(invalid="ignore", over="ignore"):
-        values = {
-            "corr": correlations(true, predicted),
-            "mae": np.abs(predicted - true).mean(axis=0),
-            "mae_clipped": np.abs(clip_to_scale(predicted) - true).mean(axis=0),
-            "rmse": np.sqrt(((predicted - true) ** 2).mean(axis=0)),
-            "r2": _determination(true, predicted),
-        }
-    rated = _varies(true)
-    mean = {
-        metric: _mean(column[rated] if metric in ("corr", "r2") else column)
-        for metric, column in values.items()
-    }
-    per_target = {
-        str(target): {metric: float(values[metric][index]) for metric in METRICS}
-        for index, target in enumerate(targets)
-    }
+    rated, mean = _varies(true), dict[str, float]()
+    per_target: dict[str, dict[str, float]] = {str(target): {} for target in targets}
+    for name, metric in METRICS.items():
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = metric.values(true, predicted)
+        mean[name] = _mean(values[rated] if metric.rated_alone else values)
+        for target, value in zip(targets, values, strict=True):
+            per_target[str(target)][name] = float(value)
     return Scores(mean=mean, per_target=per_target)
 
 
@@ -196,3 +262,35 @@ def _determination(true: Floats, predicted: Floats) -> Floats:
 
 def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
+
+
+# In the order of tables: that of the primary endpoint first.
+OWN = (
+    error_metric(
+        "mae_clipped", "MAE, clipped", "clipped MAE", np.abs, clipped=True,
+        adversaries="mae_clipped", columns="adv_clipped", margin=0.02, against_constant=True,
+    ),
+    error_metric("mae", "MAE", "raw MAE", np.abs, adversaries="mae", against_constant=True),
+    Metric(
+        "corr", "Correlation", "correlation", correlations, correlation_endpoint, larger_is_better=True,
+        rated_alone=True, adversaries="corr", columns="adv_joint", margin=0.05,
+    ),
+    error_metric("rmse", "RMSE", "RMSE", np.square, np.sqrt),
+    Metric("r2", "R²", "explained variance", _determination, larger_is_better=True, rated_alone=True),
+)  # fmt: skip
+METRICS: Registry[Metric] = Registry("metric", "rmer.metrics", {metric.name: metric for metric in OWN})
+
+
+def under_attack() -> dict[str, Metric]:
+    """Return the metrics by which attacked models are judged, by name, in the order of tables."""
+    return {name: metric for name, metric in METRICS.items() if metric.adversaries}
+
+
+def aims() -> list[str]:
+    """Return the metrics that attacks aim at."""
+    return list(dict.fromkeys(metric.adversaries for metric in under_attack().values()))
+
+
+def own_columns() -> dict[str, str]:
+    """Return metric -> kind of column with the predictions for its own worst adversaries (``adv_joint``)."""
+    return {name: metric.columns for name, metric in METRICS.items() if metric.columns}

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
+from rmer.evaluation.metrics import METRICS
 from rmer.report.readable import interval, number, p_value
-from rmer.report.sections.comparison_section import ENDPOINT_NAMES
+from rmer.report.sections.comparison_section import endpoint_phrase
 from rmer.report.system_tables import is_adversarial, is_control, is_interpretable
 
+# Those that the question is answered by; what else is compared is in the tables.
+ENDPOINTS = (PRIMARY, SECONDARY)
 # What a comparison may find of the reference against another system.
 MORE, SLIGHTLY_MORE = "more robust than", "more robust, by less than the margin, than"
 LESS, SLIGHTLY_LESS = "less robust than", "less robust, by less than the margin, than"
@@ -35,8 +38,8 @@ def verdict(row: Comparison) -> str:
     """Return how robust the reference ``b`` is, compared with ``a``, as :mod:`docs/statistics` says it."""
     if not row.p_holm < ALPHA:
         return ALIKE if row.equivalent else UNKNOWN
-    # A larger gain of MAE, or a larger loss of correlation, of ``a`` speaks for the reference.
-    better = (row.difference > 0) == (row.endpoint == PRIMARY)
+    # A larger gain of an error, or a larger loss of correlation, of ``a`` speaks for the reference.
+    better = (row.difference > 0) != METRICS[row.endpoint.removeprefix("delta/")].larger_is_better
     if row.equivalent:
         return SLIGHTLY_MORE if better else SLIGHTLY_LESS
     return MORE if better else LESS
@@ -59,12 +62,12 @@ def answers(
         Whether the attack does more than the margin of equivalence to some system's clipped MAE; else the
         control says nothing.
     """
-    rows = [row for row in rows if row.b == reference]
+    rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
     black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]
     sentences = []
     if black_boxes:
         sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
-        sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in (PRIMARY, SECONDARY)]
+        sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in ENDPOINTS]
     sentences += _control([row for row in rows if is_control(row.a)], reference, conclusive=conclusive)
     others = [row for row in rows if row not in black_boxes and not is_control(row.a)]
     if others:
@@ -94,8 +97,8 @@ def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference
     for endpoint, margin in margins.items():
         if not is_conclusive(robustness, rows, endpoint):
             notes.append(
-                f"At this budget the attack changes the {ENDPOINT_NAMES[endpoint]} of no system by more than "
-                f"{number(_damage(robustness, endpoint), 3)}, less than the margin of equivalence "
+                f"At this budget the attack changes the {endpoint_phrase(endpoint)} of no system by more "
+                f"than {number(_damage(robustness, endpoint), 3)}, less than the margin of equivalence "
                 f"({number(margin, 3)}): systems can hardly differ here. Look at larger budgets."
             )
     clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
@@ -184,16 +187,16 @@ def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison
     shared = {row.endpoint for row in rows if is_control(row.a) and verdict(row) in (MORE, SLIGHTLY_MORE)}
     if not any(is_control(row.a) for row in rows) or favours <= shared:
         return ""
-    by = _and([ENDPOINT_NAMES[endpoint] for endpoint in ENDPOINT_NAMES if endpoint in favours - shared])
+    by = _and([endpoint_phrase(endpoint) for endpoint in ENDPOINTS if endpoint in favours - shared])
     return f" But by {by} it is not shown to be more robust than its placebo."
 
 
 def _verdicts(rows: Sequence[Comparison]) -> str:
     """Return ``by clipped MAE, more robust than A2E and as robust as A2B2E; by correlation, ...``."""
-    parts = {endpoint: _listed(rows, endpoint) for endpoint in ENDPOINT_NAMES}
+    parts = {endpoint: _listed(rows, endpoint) for endpoint in ENDPOINTS}
     if parts[PRIMARY] == parts[SECONDARY]:
         return f"by both endpoints, {parts[PRIMARY]}"
-    return "; ".join(f"by {ENDPOINT_NAMES[endpoint]}, {part}" for endpoint, part in parts.items())
+    return "; ".join(f"by {endpoint_phrase(endpoint)}, {part}" for endpoint, part in parts.items())
 
 
 def _listed(rows: Sequence[Comparison], endpoint: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, styled
+from rmer.evaluation.metrics import under_attack
+from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, GREY, styled
 
-LINES = {"mae": ("MAE", ADVERSARIAL), "mae_clipped": ("MAE, predictions clipped to 0-1", CLEAN)}
+COLOURS = (CLEAN, ADVERSARIAL, GREY)
 
 
 @styled
 def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
-    """Return MAE and correlation over log epsilon.
+    """Return errors and, beside them, correlation over log epsilon.
 
     ``curve`` is the table of :func:`rmer.evaluation.budgets.curve_table`; its clean row becomes dotted lines.
     ``constant`` is the MAE of the constant predictor.
@@ -20,14 +23,16 @@ def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
     clean, attacked = curve[curve["epsilon"] == 0].iloc[0], curve[curve["epsilon"] > 0]
     figure = Figure(figsize=(6.6, 2.8), layout="constrained")
     errors, correlation = figure.subplots(1, 2)
-    for metric, (label, colour) in LINES.items():
-        errors.plot(attacked["epsilon"], attacked[metric], "o-", ms=3.5, color=colour, label=label)
-        errors.axhline(clean[metric], color=colour, lw=0.9, ls=":")
+    for better, axes in ((False, errors), (True, correlation)):
+        shown = [metric for metric in under_attack().values() if metric.larger_is_better == better]
+        for metric, colour in zip(shown, cycle(COLOURS)):
+            axes.plot(
+                attacked["epsilon"], attacked[metric.name], "o-", ms=3.5, color=colour, label=metric.title
+            )
+            axes.axhline(clean[metric.name], color=colour, lw=0.9, ls=":")
     errors.axhline(constant, color=DIAGONAL, lw=0.9, ls="--", label="constant predictor")
-    correlation.plot(attacked["epsilon"], attacked["corr"], "o-", ms=3.5, color=ADVERSARIAL)
-    correlation.axhline(clean["corr"], color=CLEAN, lw=0.9, ls=":", label="clean")
-    errors.set_ylabel("MAE")
-    correlation.set_ylabel("correlation over clips")
+    errors.set_ylabel("error (dotted: clean)")
+    correlation.set_ylabel("score (dotted: clean)")
     errors.set_ylim(bottom=0)
     for axes in (errors, correlation):
         axes.set_xscale("log")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmer.evaluation.metrics import under_attack
 from rmer.evaluation.statistics import WELCH_SEEDS
 from rmer.report.readable import mean_and_std, number, p_value
 from rmer.report.system_tables import is_adversarial
 
-METRIC_NAMES = {"adv/mae": "raw MAE", "adv/mae_clipped": "clipped MAE", "adv/corr": "correlation"}
 SIGNIFICANT = 0.05
 MOST_COMPARISONS = 5
 TESTS_CAVEAT = (
@@ -118,9 +118,9 @@ def _comparisons(tests: pd.DataFrame) -> list[str]:
             pairs.setdefault((row["a"], row["b"]), {})[row["metric"]] = row
     for (a, b), by_metric in list(pairs.items())[:MOST_COMPARISONS]:
         differences = [
-            f"{name} {_direction(by_metric[metric])} (p = {p_value(by_metric[metric]['p'])})"
-            for metric, name in METRIC_NAMES.items()
-            if metric in by_metric
+            f"{metric.phrase} {_direction(test)} (p = {p_value(test['p'])})"
+            for name, metric in under_attack().items()
+            if (test := by_metric.get(f"adv/{name}"))
         ]
         sentences.append(f"{b} against {a}, under attack: {', '.join(differences)}.")
     return sentences

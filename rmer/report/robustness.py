@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.metrics import METRICS, under_attack
 from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.system_tables import in_order
 
-METRICS = {"mae_clipped": "MAE, clipped", "mae": "MAE", "corr": "Correlation"}
+# The metric whose curve breaks even.
+BREAKS = "mae_clipped"
 KINDS = {"clean": "clean", "adv": "attacked", "delta": "Δ"}
 COLUMNS = (
     "system", "seeds", "metric",
@@ -25,7 +27,7 @@ COLUMNS = (
 def robustness_table(
     models: Sequence[AttackedModel], metrics: Mapping[str, Mapping[str, float]]
 ) -> pd.DataFrame:
-    """Return one row for each system and metric of :data:`METRICS`, in full precision.
+    """Return one row for each system and metric, in full precision.
 
     ``metrics`` holds run id -> logged metrics. Means and population standard deviations are over seeds.
     ``constant`` is the score of the constant predictor (it has no correlation), ``auc`` the mean over log
@@ -36,16 +38,16 @@ def robustness_table(
     rows = []
     for name, members in in_order(models).items():
         logged = pd.DataFrame([metrics[model.run_id] for model in members])
-        for metric in METRICS:
+        for metric in under_attack():
             row: dict[str, object] = {"system": name, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
                 values = np.array([model.scores[f"{kind}/{metric}"] for model in members])
                 row |= {kind: values.mean(), f"{kind}_std": values.std()}
             area = _logged(logged, f"auc/{metric}")
             row |= {"auc": area.mean(), "auc_std": area.std()}
-            if metric != "corr":
+            if METRICS[metric].against_constant:
                 row["constant"] = _logged(logged, "constant/mae").mean()
-            if metric == "mae_clipped":
+            if metric == BREAKS:
                 row |= _break_even(logged)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -60,17 +62,18 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
     constant = table["constant"].mean()
     if math.isfinite(constant):
         cells = {
-            f"{METRICS[metric]}: {kind}": number(constant, 3)
-            for metric in ("mae_clipped", "mae")
+            f"{metric.title}: {kind}": number(constant, 3)
+            for metric in under_attack().values()
+            if metric.against_constant
             for kind in ("clean", "attacked")
         }
         rows.append({"System": "constant predictor", **cells})
     for system, value in (reported or {}).items():
-        rows.append({"System": f"{system} (2019)", f"{METRICS['corr']}: clean": number(value)})
+        rows.append({"System": f"{system} (2019)", f"{METRICS['corr'].title}: clean": number(value)})
     for name, group in table.groupby("system", sort=False):
         rows.append({"System": str(name), **score_cells(group, 3)})
     columns = ["System", "Seeds"]
-    columns += [f"{title}: {kind}" for title in METRICS.values() for kind in KINDS.values()]
+    columns += [f"{metric.title}: {kind}" for metric in under_attack().values() for kind in KINDS.values()]
     return pd.DataFrame(rows, columns=columns).fillna(NO_VALUE)
 
 
@@ -80,7 +83,7 @@ def score_cells(rows: pd.DataFrame, digits: int) -> dict[str, str]:
     for row in rows.to_dict("records"):
         for kind, title in KINDS.items():
             value = over_seeds(row[kind], row[f"{kind}_std"], row["seeds"], digits)
-            cells[f"{METRICS[row['metric']]}: {title}"] = value
+            cells[f"{METRICS[row['metric']].title}: {title}"] = value
     return cells
 
 
@@ -90,9 +93,9 @@ def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:
     for name, group in table.groupby("system", sort=False):
         cells = {"System": str(name)}
         for row in group.to_dict("records"):
-            title = METRICS[row["metric"]]
+            title = METRICS[row["metric"]].title
             cells[f"Mean over log ε: {title}"] = over_seeds(row["auc"], row["auc_std"], row["seeds"], 3)
-            if row["metric"] == "mae_clipped":
+            if row["metric"] == BREAKS:
                 ends = [_epsilon(row[f"breakeven{end}"], largest) for end in ("", "_low", "_high")]
         cells["Break-even ε"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
         rows.append(cells)

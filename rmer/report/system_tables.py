@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.metrics import RATING_SCALE, clip_errors
+from rmer.evaluation.metrics import RATING_SCALE, clip_errors, under_attack
 from rmer.evaluation.statistics import (
     PAIRED_T_POOLED,
     PAIRED_T_SEEDS,
@@ -33,7 +33,6 @@ ATTACK_COLUMNS = (
     "snr_db", "outside_scale", "rescored_mae", "constant_mae",
 )  # fmt: skip
 TEST_COLUMNS = tuple(field.name for field in dataclasses.fields(TestResult))
-WELCH_METRICS = ("adv/mae", "adv/mae_clipped", "adv/corr", "delta/mae", "delta/mae_clipped", "delta/corr")
 
 
 def in_order(models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
@@ -152,7 +151,7 @@ def tests_table(models: Sequence[AttackedModel], reference: str) -> pd.DataFrame
         )
         results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *paired_t(*pooled)))
         results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *paired_t(*seeds)))
-        for metric in WELCH_METRICS:
+        for metric in (f"{kind}/{name}" for kind in ("adv", "delta") for name in under_attack()):
             values = welch_seeds(_over_seeds(rows[a], metric), _over_seeds(rows[b], metric))
             results.append(TestResult(WELCH_SEEDS, metric, a, b, *values))
     return pd.DataFrame([dataclasses.asdict(result) for result in results], columns=list(TEST_COLUMNS))

@@ -13,20 +13,16 @@ from matplotlib.figure import Figure
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import (
-    MARGINS,
-    PRIMARY,
-    SECONDARY,
     Comparison,
     SystemSample,
     compare_systems,
 )
+from rmer.evaluation.metrics import METRICS, aims
 from rmer.report.readable import NO_VALUE, interval, number, p_value
 from rmer.report.style import DIAGONAL, GREY, HIGHLIGHT, styled
 from rmer.report.system_tables import in_order
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Comparison))
-ENDPOINT_NAMES = {PRIMARY: "clipped MAE", SECONDARY: "correlation"}
-DIFFERENCE_NAMES = {PRIMARY: "difference of Δ clipped MAE", SECONDARY: "difference of Δ correlation"}
 
 
 def system_samples(models: Sequence[AttackedModel]) -> list[SystemSample]:
@@ -51,8 +47,7 @@ def system_samples(models: Sequence[AttackedModel]) -> list[SystemSample]:
             albums=first.albums,
             labels=first.labels,
             clean=np.stack([model.clean for model in members]),
-            adversarial_mae=np.stack([model.worst("mae_clipped") for model in members]),
-            adversarial_corr=np.stack([model.worst("corr") for model in members]),
+            adversarial={aim: np.stack([model.worst(aim) for model in members]) for aim in aims()},
         )
         for name, members in in_order(models).items()
     ]
@@ -62,12 +57,17 @@ def compare_models(
     models: Sequence[AttackedModel],
     reference: str,
     *,
-    margins: Mapping[str, float] = MARGINS,
+    margins: Mapping[str, float] | None = None,
     seed: int = SEED,
 ) -> list[Comparison]:
-    """Return the corrected comparison on both endpoints; empty for one system, or for different clips."""
+    """Return the corrected comparison on every endpoint; empty for one system, or for different clips."""
     samples = system_samples(models)
     return compare_systems(samples, reference, margins=margins, seed=seed) if len(samples) > 1 else []
+
+
+def endpoint_phrase(endpoint: str) -> str:
+    """Return the endpoint's metric as in a sentence: ``clipped MAE``."""
+    return METRICS[endpoint.split("/")[1]].phrase
 
 
 def comparisons_table(rows: Sequence[Comparison]) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def readable_comparisons(rows: Sequence[Comparison]) -> pd.DataFrame:
     """Return the comparison as text."""
     return pd.DataFrame(
         {
-            "Endpoint": [ENDPOINT_NAMES[row.endpoint] for row in rows],
+            "Endpoint": [endpoint_phrase(row.endpoint) for row in rows],
             "a - b": [f"{row.a} - {row.b}" for row in rows],
             "Difference": [number(row.difference, 3) for row in rows],
             "95 % interval": [interval(row.low, row.high) for row in rows],
@@ -97,14 +97,14 @@ def readable_comparisons(rows: Sequence[Comparison]) -> pd.DataFrame:
 
 @styled
 def differences_figure(rows: Sequence[Comparison]) -> Figure:
-    """Return both endpoints' differences with 95 % intervals; the margin of equivalence is shaded.
+    """Return the differences of each endpoint with 95 % intervals; the margin of equivalence is shaded.
 
     Dark where the difference is clear after Holm's correction. An interval reaches beyond the axes where it
     would squeeze all others.
     """
-    endpoints = [name for name in ENDPOINT_NAMES if any(row.endpoint == name for row in rows)]
+    endpoints = list(dict.fromkeys(row.endpoint for row in rows))
     most = max(sum(row.endpoint == name for row in rows) for name in endpoints)
-    figure = Figure(figsize=(7.0, 0.9 + 0.26 * most), layout="constrained")
+    figure = Figure(figsize=(3.5 * len(endpoints), 0.9 + 0.26 * most), layout="constrained")
     for axes, endpoint in zip(figure.subplots(1, len(endpoints), squeeze=False)[0], endpoints, strict=True):
         shown = [row for row in rows if row.endpoint == endpoint]
         margin = shown[0].margin
@@ -118,7 +118,7 @@ def differences_figure(rows: Sequence[Comparison]) -> Figure:
         axes.set_yticks(range(len(shown)), [f"{row.a} - {row.b}" for row in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(*_reach(shown, margin))
-        axes.set_xlabel(DIFFERENCE_NAMES[endpoint])
+        axes.set_xlabel(f"difference of Δ {endpoint_phrase(endpoint)}")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     return figure

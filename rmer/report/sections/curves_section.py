@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.bootstrap import SEED, Endpoint, correlation_endpoint, estimate, mean_endpoint
-from rmer.evaluation.metrics import clip_to_scale
+from rmer.evaluation.bootstrap import SEED, estimate
+from rmer.evaluation.metrics import METRICS, under_attack
 from rmer.report.readable import tick
-from rmer.report.robustness import METRICS
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import in_order
 
@@ -35,10 +34,11 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
         for name, members in in_order([model for model in models if model.curve]).items():
             first = members[0]
             alike = [model for model in members if model.clips == first.clips]
-            for metric in METRICS:
-                predictions = np.stack([model.curve.predictions[metric] for model in alike])  # type: ignore[union-attr]
+            for metric, scored in under_attack().items():
+                predictions = np.stack([model.curve.worst(metric) for model in alike])  # type: ignore[union-attr]
                 for index, epsilon in enumerate(first.curve.epsilons):  # type: ignore[union-attr]
-                    found = estimate(_endpoint(metric, first, predictions[:, index]), draws=DRAWS, seed=seed)
+                    endpoint = scored.endpoint(first.labels, predictions[:, index], first.albums)
+                    found = estimate(endpoint, draws=DRAWS, seed=seed)
                     low, high = found.percentile()
                     values = (norm, name, metric, epsilon, len(alike), found.value, low, high)
                     rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -53,33 +53,26 @@ def curves_figure(table: pd.DataFrame, constant: float, reported: float | None =
     Bars are intervals; systems stand side by side at each budget.
     """
     norms = [norm for norm in NORM_NAMES if norm in set(table["norm"])]
-    figure = Figure(figsize=(9.4, 0.6 + 2.7 * len(norms)), layout="constrained")
-    grid = figure.subplots(len(norms), len(METRICS), squeeze=False)
+    metrics = under_attack()
+    figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 0.6 + 2.7 * len(norms)), layout="constrained")
+    grid = figure.subplots(len(norms), len(metrics), squeeze=False)
     systems = list(dict.fromkeys(table["system"]))
     lines = lines_of(systems)
     for row, norm in zip(grid, norms, strict=True):
-        for axes, (metric, title) in zip(row, METRICS.items(), strict=True):
-            shown = table[(table["norm"] == norm) & (table["metric"] == metric)]
+        for axes, (name, metric) in zip(row, metrics.items(), strict=True):
+            shown = table[(table["norm"] == norm) & (table["metric"] == name)]
             _draw(axes, shown, lines)
-            if metric != "corr" and np.isfinite(constant):
+            if metric.against_constant and np.isfinite(constant):
                 axes.axhline(constant, color=DIAGONAL, lw=0.9, ls=":", zorder=1, label="constant predictor")
             if reported and norm == "linf":
                 axes.axvline(reported, color="#dddddd", lw=5, zorder=0)
-            axes.set_title(f"{title} ({NORM_NAMES[norm]})" if len(norms) > 1 else title)
+            axes.set_title(f"{metric.title} ({NORM_NAMES[norm]})" if len(norms) > 1 else metric.title)
         row[0].set_ylabel("clean or attacked score")
     for axes in grid[-1]:
         axes.set_xlabel("ε a cell (standardised units)")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
     return figure
-
-
-def _endpoint(metric: str, model: AttackedModel, predictions: np.ndarray) -> Endpoint:
-    """Return a metric of predictions [seeds, clips, targets] as a function of how much each album counts."""
-    if metric == "corr":
-        return correlation_endpoint(model.labels, predictions, model.albums)
-    predictions = clip_to_scale(predictions) if metric == "mae_clipped" else predictions
-    return mean_endpoint(np.abs(predictions - model.labels).mean(axis=-1), model.albums)
 
 
 def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) -> None:
@@ -103,7 +96,7 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) 
     axes.tick_params(axis="x", labelsize=7)
     axes.minorticks_off()
     axes.axvline((clean_at * attacked[0]) ** 0.5, color="#999999", lw=0.6, ls=(0, (1, 3)))
-    if table["metric"].iloc[0] != "corr":
+    if not METRICS[table["metric"].iloc[0]].larger_is_better:
         _scale_errors(axes, table)
     axes.yaxis.set_major_formatter(tick)
     axes.grid(axis="y", linewidth=0.4, color="#eeeeee")

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.checks.attack_checks import REDUCED_SEARCH
+from rmer.evaluation.metrics import METRICS
 from rmer.report.html import ReportTable, Section
 from rmer.report.readable import number, tick
-from rmer.report.robustness import METRICS
 from rmer.report.sections.curves_section import NORM_NAMES
 
 TITLE = "Precision of gradients"
-ERRORS = {"mae_clipped": "clipped MAE", "mae": "MAE"}
+ERRORS = ("mae_clipped", "mae")
 KINDS = {
     "fp32": "float32",
     "bf16": "bfloat16",
@@ -131,7 +131,7 @@ def readable_precision(table: pd.DataFrame) -> pd.DataFrame:
             found = [
                 number(value, 4) if kind in ("fp32", "bf16") else number(100 * value) for value in values
             ]
-            columns[f"{METRICS[metric]}: {title}"] = found
+            columns[f"{METRICS[metric].title}: {title}"] = found
     return pd.DataFrame(columns)
 
 
@@ -140,7 +140,7 @@ def _answer(worst: Loss) -> str:
     loss = "nothing" if worst.value <= 0 else f"{number(100 * worst.value)} %"
     norm = NORM_NAMES.get(worst.norm, worst.norm)
     return (
-        f"At worst, the search with bfloat16 gradients missed {loss} of the {ERRORS[worst.metric]} "
+        f"At worst, the search with bfloat16 gradients missed {loss} of the {METRICS[worst.metric].phrase} "
         f"({worst.run}, {norm} ε {tick(worst.epsilon)}): {'within' if within else 'beyond'} the limit of "
         f"{100 * REDUCED_SEARCH:g} %."
     )

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rmer.evaluation.metrics import METRICS, under_attack
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, number, tick
-from rmer.report.robustness import METRICS, score_cells
+from rmer.report.robustness import score_cells
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import is_adversarial
 
@@ -132,8 +133,8 @@ def readable_steps(steps: Sequence[Step]) -> pd.DataFrame:
             "ε": [_epsilon(step) for step in steps],
             "Budget": ["no runs" if step.missing else step.budget for step in steps],
             **{
-                f"Best by: {_lower(title)}": [best(step, key) for step in steps]
-                for key, title in METRICS.items()
+                f"Best by: {_lower(metric.title)}": [best(step, name) for step in steps]
+                for name, metric in under_attack().items()
             },
             "Also changes": ["; ".join(step.changes) or NO_VALUE for step in steps],
         }
@@ -155,7 +156,7 @@ def best(step: Step, metric: str) -> str:
     scores = scores[scores["adv"].notna()] if len(scores) else scores
     if scores.empty:
         return NO_VALUE
-    ranked = scores.sort_values("adv", ascending=metric != "corr", kind="stable")
+    ranked = scores.sort_values("adv", ascending=not METRICS[metric].larger_is_better, kind="stable")
     of_all = ranked.iloc[0]
     plain = ranked[[not is_adversarial(name) for name in ranked["system"]]]
     if plain.empty or plain.iloc[0]["system"] == of_all["system"]:
@@ -169,13 +170,14 @@ def ladder_figure(steps: Sequence[Step]) -> Figure:
     """Return attacked scores over the steps, a column a metric, a line a system; missing steps are named."""
     systems = list(dict.fromkeys(name for step in steps for name in step.scores["system"]))
     lines = lines_of(systems)
-    figure = Figure(figsize=(9.4, 3.4), layout="constrained")
-    for axes, (metric, title) in zip(figure.subplots(1, len(METRICS)), METRICS.items(), strict=True):
-        for name in systems:
-            clean, attacked = _along(steps, name, metric, "clean"), _along(steps, name, metric, "adv")
-            axes.plot(range(len(steps)), attacked, label=name, ms=4, lw=1.1, mew=0.8, **lines[name])
-            axes.plot(range(len(steps)), clean, "_", ms=9, mew=1.2, color=lines[name]["color"], zorder=1)
-        if metric != "corr":
+    metrics = under_attack()
+    figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 3.4), layout="constrained")
+    for axes, (name, metric) in zip(figure.subplots(1, len(metrics)), metrics.items(), strict=True):
+        for system, line in lines.items():
+            clean, attacked = _along(steps, system, name, "clean"), _along(steps, system, name, "adv")
+            axes.plot(range(len(steps)), attacked, label=system, ms=4, lw=1.1, mew=0.8, **line)
+            axes.plot(range(len(steps)), clean, "_", ms=9, mew=1.2, color=line["color"], zorder=1)
+        if metric.against_constant:
             constants = [step.constant for step in steps]
             axes.plot(range(len(steps)), constants, ":", color=DIAGONAL, lw=0.9, label="constant predictor")
             shown = [value for line in axes.lines for value in np.asarray(line.get_ydata(), float)]
@@ -187,7 +189,7 @@ def ladder_figure(steps: Sequence[Step]) -> Figure:
                     place, 0.5, "no runs", transform=axes.get_xaxis_transform(), rotation=90,
                     ha="center", va="center", color="#777777", style="italic",
                 )  # fmt: skip
-        axes.set_title(title)
+        axes.set_title(metric.title)
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_xticks(range(len(steps)), [_tick(step) for step in steps])
         axes.tick_params(axis="x", labelsize=6.5)
@@ -241,4 +243,4 @@ def _epsilon(step: Step) -> str:
 
 
 def _lower(title: str) -> str:
-    return title if title.startswith("MAE") else title.lower()
+    return title if title[:2].isupper() else title.lower()

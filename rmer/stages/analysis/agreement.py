@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.budgets import CURVE_METRICS
 from rmer.evaluation.checks.measurements import ERRORS
 from rmer.evaluation.curves import area_over_log_epsilon
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.metrics import aims, regression_scores, under_attack
 from rmer.stages.analysis.alike import ABSENT
 from rmer.tracking import Artifact, RunRecord, Store, Tag
 from rmer.tracking.integrity import altered
@@ -58,8 +57,9 @@ def checked_model(
 
 def read_curve(store: Store, record: RunRecord) -> pd.DataFrame:
     """Return ``tables/curve.csv`` of a run, smallest budget first; raises UserError as above."""
-    table = _read(store, record, Artifact.CURVE, ("epsilon", *CURVE_METRICS)).sort_values("epsilon")
-    scores = [{metric: float(row[metric]) for metric in CURVE_METRICS} for _, row in table.iterrows()]
+    table = _read(store, record, Artifact.CURVE, ("epsilon", *aims())).sort_values("epsilon")
+    known = [metric for metric in under_attack() if metric in table]
+    scores = [{metric: float(row[metric]) for metric in known} for _, row in table.iterrows()]
     require_scores(record, Artifact.CURVE, _of_curve(table["epsilon"].tolist(), scores))
     return table
 

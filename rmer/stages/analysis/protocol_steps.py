@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmer.report.robustness import METRICS
+from rmer.evaluation.metrics import under_attack
 from rmer.report.sections.protocol_steps_section import STEPS, Step
 from rmer.report.system_tables import system_rank
 from rmer.stages.analysis.agreement import checked_model, read_curve
@@ -125,7 +125,9 @@ def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
     if clean.empty or attacked.empty:
         return None
     values: dict[str, float] = {}
-    for metric in METRICS:
+    for metric in under_attack():
+        if metric not in curve:  # one that was added after the run
+            continue
         before, after = float(clean[metric].iloc[0]), float(attacked[metric].iloc[0])
         values |= {f"clean/{metric}": before, f"adv/{metric}": after, f"delta/{metric}": after - before}
     return values
@@ -138,7 +140,7 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
     rows = []
     for system in sorted(by_system, key=system_rank):
         members = by_system[system]
-        for metric in METRICS:
+        for metric in under_attack():
             row: dict[str, object] = {"system": system, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
                 values = np.array([member.get(f"{kind}/{metric}", math.nan) for member in members])

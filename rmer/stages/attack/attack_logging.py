@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rmer.evaluation.budgets import CURVE_METRICS, Point, Progress, curve_clips, curve_table, predict, sweep
+from rmer.evaluation.budgets import Point, Progress, curve_clips, curve_table, predict, sweep
 from rmer.evaluation.checks.controls import Subject, gather
 from rmer.evaluation.checks.measurements import ERRORS, Searches
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
-from rmer.evaluation.metrics import constant_mae
+from rmer.evaluation.metrics import constant_mae, under_attack
 from rmer.evaluation.suite import TIERS
 from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrogram_figure import spectrogram_comparison
@@ -118,9 +118,9 @@ def _log_curve(run: Run, assault: Assault, points: Sequence[Point], clean: np.nd
     run.table(curve, Artifact.CURVE)
     run.table(curve_clips(clips, clean, points, emotions), Artifact.CURVE_CLIPS)
     for row in curve.to_dict("records"):
-        run.metrics({f"curve/{metric}": row[metric] for metric in CURVE_METRICS}, step=_step(row["epsilon"]))
+        run.metrics({f"curve/{metric}": row[metric] for metric in under_attack()}, step=_step(row["epsilon"]))
     epsilons = curve["epsilon"].to_numpy()
-    areas = {metric: area_over_log_epsilon(epsilons, curve[metric].to_numpy()) for metric in CURVE_METRICS}
+    areas = {metric: area_over_log_epsilon(epsilons, curve[metric].to_numpy()) for metric in under_attack()}
     constant = constant_mae(victim.data.train.labels.numpy(), labels)
     summary = {f"auc/{metric}": area for metric, area in areas.items()}
     summary["breakeven/epsilon"] = break_even_epsilon(epsilons, curve["mae_clipped"].to_numpy(), constant)

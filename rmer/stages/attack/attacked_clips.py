@@ -11,10 +11,10 @@ import torch
 from rmer.attacks.base import Attack
 from rmer.data.standardised import Part
 from rmer.errors import UserError
-from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
+from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.clip_table import named_columns
-from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
 from rmer.stages.attack.victims import Victim
 from rmer.systems.prediction import predict
 
@@ -69,7 +69,7 @@ def clip_table(
         columns |= named_columns("rescored_", emotions, rescored)
     for metric in others:
         found, _ = predict(victim.model, adversaries[metric].to(device))
-        columns |= named_columns(f"{ADVERSARIES[metric]}_", emotions, found)
+        columns |= named_columns(f"{own_columns()[metric]}_", emotions, found)
     if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
         columns |= named_columns("label_concept_", victim.concepts, part.concepts.numpy())
         columns |= named_columns("clean_concept_", victim.concepts, clean_units)
@@ -83,7 +83,7 @@ def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:
     labels, clean, adversarial = (_values(table, kind, emotions) for kind in ("label_", "clean_", "adv_"))
     own = {
         metric: _values(table, f"{kind}_", emotions)
-        for metric, kind in ADVERSARIES.items()
+        for metric, kind in own_columns().items()
         if f"{kind}_{emotions[0]}" in table
     }
     metrics = attack_metrics(labels, clean, adversarial, emotions, own)

@@ -1,0 +1,66 @@
+"""What a package beside rmer adds to an analysis by one entry each: a metric, a section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attack_runs import suite_run
+from plugins import install
+
+from rmer.evaluation.metrics import METRICS
+from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.tracking import connect
+
+CODE = """
+import numpy as np
+
+from rmer.evaluation.metrics import error_metric
+
+ROOT = error_metric(
+    "root_error", "Root error", "root error", np.square, np.sqrt, clipped=True,
+    adversaries="mae_clipped", margin=0.02,
+)
+"""
+POINTS = {"rmer.metrics": {"root_error": "ROOT"}}
+
+
+@pytest.fixture
+def analysis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Analysis]:
+    """An analysis of attacks that were logged before the package came."""
+    monkeypatch.setenv("RMER_HOME", str(tmp_path / "home"))
+    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    for system, damage in {"A2E": 0.2, "A2M2E": 0.05}.items():
+        for seed in (1, 2):
+            suite_run(store, "main", system, seed, damage=damage)
+    install(tmp_path, CODE, POINTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    registries = (METRICS,)
+    for registry in registries:
+        monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
+        vars(registry).pop("_others", None)
+    yield analyze(store, AnalyzeParams(study="main"))
+    for registry in registries:
+        vars(registry).pop("_others", None)
+
+
+def test_a_metric_is_in_tables_curves_comparison_and_figures(analysis: Analysis) -> None:
+    tables, report = analysis.tables, analysis.report
+    for name in ("robustness", "curves", "protocol_steps", "concept_repair"):
+        if name in tables and "metric" in tables[name]:
+            assert "root_error" in set(tables[name]["metric"]), name
+    scores = tables["robustness"].set_index(["system", "metric"])["adv"]
+    assert scores["A2E", "root_error"] >= scores["A2E", "mae_clipped"] > 0.1
+    curve = tables["curves"].set_index(["system", "metric", "epsilon"])["mean"]
+    assert curve["A2E", "root_error", 0.01] == pytest.approx(scores["A2E", "root_error"], abs=1e-9)
+    rows = tables["comparisons"].set_index("endpoint")
+    assert list(rows.index) == ["delta/mae_clipped", "delta/corr", "delta/root_error"]
+    assert rows.loc["delta/root_error", "margin"] == 0.02
+    assert rows.loc["delta/root_error", "difference"] > 0.1
+    assert set(tables["tests"]["metric"]) >= {"adv/root_error", "delta/root_error"}
+    assert "Root error: attacked" in report.systems.columns
+    assert [axes.get_title() for axes in report.figures["curves"].figure.axes][-1] == "Root error"
+    assert len(report.figures["differences"].figure.axes) == 3
+    assert "by both endpoints, more robust than A2E" in report.headline[0]
