@@ -386,6 +386,6 @@ def test_published_runs_keep_their_report_and_gain_the_corrected_comparison(publ
     assert abs(expected) < 0.01
     assert row["p_holm"] == 1.0
     assert row["albums"] == 36  # the logs name none: every clip is an album of its own
-    ladder = published.tables["ladder"].drop_duplicates("step")
-    assert ladder["budget_held"].tolist() == ["did not hold: 1790 exceed it", "-", "-", "-"]
+    steps = published.tables["protocol_steps"].drop_duplicates("step")
+    assert steps["budget_held"].tolist() == ["did not hold: 1790 exceed it", "-", "-", "-"]
     assert any(section.title.startswith("Published test") for section in published.report.sections)

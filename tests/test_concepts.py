@@ -34,9 +34,11 @@ from rmer.report.concept_figures import (
     concept_shift,
     concept_weights,
 )
-from rmer.report.sections.concepts_section import concept_section, concept_tables, reason_without
+from rmer.report.contents import Contents
+from rmer.report.sections.concepts_section import concept_tables, concepts_section, reason_without
+from rmer.stages.analysis.explanations import read_explanations
 from rmer.stages.analysis.selection import Selected
-from rmer.stages.attack.explanation import concept_layer, log_explanation, read_explanations
+from rmer.stages.attack.explanation import concept_layer, log_explanation
 from rmer.stages.attack.victims import Victim
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
@@ -479,7 +481,7 @@ def test_tables_hold_means_over_seeds(systems: dict[str, list[AttackedConcepts]]
 
 def test_the_section_says_what_moves_and_what_is_not_explained(tiny: AttackedConcepts) -> None:
     without = {name: reason_without(name) for name in ("A2E", "aA2E", "A2B2E", "placebo")}
-    section = concept_section({"A2M2E": [tiny]}, without, ["calm"])
+    section = concepts_section(Contents(explained={"A2M2E": [tiny]}, unexplained=without, emotions=["calm"]))
     text = "\n".join(section.paragraphs)
     # mean absolute shift of b: .167, over a spread of .0816
     assert "moves b furthest, by .167 on average, 2.0 times its spread" in text
@@ -499,13 +501,12 @@ def test_the_section_says_what_moves_and_what_is_not_explained(tiny: AttackedCon
 
 def test_ratings_that_do_not_repair_are_called_so(tiny: AttackedConcepts) -> None:
     calm = dataclasses.replace(tiny, adversarial=tiny.clean + 1e-6, rated=tiny.rated + 0.5)
-    assert (
-        "ratings do not repair this system" in concept_section({"A2M2E": [calm]}, {}, ["calm"]).paragraphs[0]
-    )
+    section = concepts_section(Contents(explained={"A2M2E": [calm]}, emotions=["calm"]))
+    assert "ratings do not repair this system" in section.paragraphs[0]
 
 
 def test_a_section_of_reasons_alone_has_no_figures() -> None:
-    section = concept_section({}, {"A2E": reason_without("A2E")}, ["tension"])
+    section = concepts_section(Contents(unexplained={"A2E": reason_without("A2E")}))
     assert len(section.paragraphs) == 1
     assert not section.tables
     assert not section.figures

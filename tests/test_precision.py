@@ -20,9 +20,16 @@ from rmer.attacks.threat import Threat
 from rmer.evaluation.budgets import Point, sweep
 from rmer.evaluation.checks.measurements import Damage, Evidence, NotMeasuredError, Searches
 from rmer.evaluation.checks.sanity import CHECKS
-from rmer.evaluation.gradient_precision import COMPARED, compare_searches, comparison_cost, precision_table
+from rmer.evaluation.gradient_precision import (
+    COMPARED,
+    PrecisionCheck,
+    compare_searches,
+    comparison_cost,
+    precision_table,
+)
 from rmer.evaluation.metrics import clip_errors
 from rmer.evaluation.suite import TIERS
+from rmer.report.contents import Contents
 from rmer.report.sections import gradient_precision_section as report
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
@@ -195,12 +202,15 @@ def test_the_table_of_a_run() -> None:
     assert searches(0.0, 0.0).loss("mae") == 0.0
 
 
-def runs(*losses: Sequence[float], norm: str = "linf") -> list[report.SearchedTwice]:
-    return [report.SearchedTwice(f"A2E s{seed}", norm, table(*of_run)) for seed, of_run in enumerate(losses)]
+CHECKED = {"A2E s0": pd.DataFrame()}
+
+
+def runs(*losses: Sequence[float], norm: str = "linf") -> list[PrecisionCheck]:
+    return [PrecisionCheck(f"A2E s{seed}", norm, table(*of_run)) for seed, of_run in enumerate(losses)]
 
 
 def test_the_report_has_a_row_a_norm_and_budget() -> None:
-    rows = report.precision_table([*runs([0.01], norm="l2"), *runs([0.0, 0.03], [0.01, -0.01])])
+    rows = report.precision_over_runs([*runs([0.01], norm="l2"), *runs([0.0, 0.03], [0.01, -0.01])])
     assert rows[["norm", "epsilon", "models"]].to_numpy().tolist() == [
         ["linf", 0.002, 2],
         ["linf", 0.01, 2],
@@ -219,15 +229,16 @@ def test_the_report_has_a_row_a_norm_and_budget() -> None:
 @pytest.mark.parametrize(
     ("losses", "sentence"),
     [
-        ([0.0, 0.03], "missed 3.00 % of the MAE (A2E s1, L∞ ε .01): beyond the limit of 2 %."),
-        ([0.0, 0.004], "missed .40 % of the MAE (A2E s1, L∞ ε .01): within the limit of 2 %."),
+        ([0.0, 0.03], "missed 3.00 % of the raw MAE (A2E s1, L∞ ε .01): beyond the limit of 2 %."),
+        ([0.0, 0.004], "missed .40 % of the raw MAE (A2E s1, L∞ ε .01): within the limit of 2 %."),
         ([-0.1, -0.2], "missed nothing of the clipped MAE (A2E s1, L∞ ε .002): within"),
         ([0.0, np.nan], "missed - % of the clipped MAE (A2E s1, L∞ ε .01): beyond the limit"),
     ],
 )
 def test_the_section_names_the_largest_loss(losses: list[float], sentence: str) -> None:
     found = runs([-0.3, -0.3], losses)
-    section = report.precision_section(found, report.precision_table(found), reduced=3)
+    contents = Contents(precision_checks=found, reduced=3, checks=CHECKED)
+    section = report.gradient_precision_section(contents)
     assert sentence in section.paragraphs[1]
     assert "gradients of 3 runs were computed in bfloat16. In 2 runs" in section.paragraphs[0]
     assert "the first 5 clips. In 1 run of an older version it was not." in section.paragraphs[0]
@@ -236,7 +247,7 @@ def test_the_section_names_the_largest_loss(losses: list[float], sentence: str) 
 
 @pytest.mark.parametrize(("reduced", "reason"), [(0, "in float32, so"), (2, "no run was searched again")])
 def test_without_comparison_one_line_says_why(reduced: int, reason: str) -> None:
-    section = report.precision_section([], report.precision_table([]), reduced=reduced)
+    section = report.gradient_precision_section(Contents(reduced=reduced, checks=CHECKED))
     (line,) = section.paragraphs
     assert reason in line
     assert section.tables == ()

@@ -12,13 +12,9 @@ import pytest
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.comparison import PRIMARY, SECONDARY, Comparison
 from rmer.report import answers
+from rmer.report.comparing import compare_models, system_samples
 from rmer.report.robustness import robustness_table
-from rmer.report.sections.comparison_section import (
-    compare_models,
-    comparisons_table,
-    differences_figure,
-    system_samples,
-)
+from rmer.report.sections.comparison_section import comparisons_table, differences_figure
 
 TARGETS = ("tension", "tender")
 

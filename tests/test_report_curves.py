@@ -8,8 +8,9 @@ import pytest
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
+from rmer.report.contents import Contents
 from rmer.report.robustness import readable_areas, readable_robustness, robustness_table
-from rmer.report.sections.checks_section import sanity_section, sanity_sentence, sanity_table
+from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
 from rmer.report.sections.curves_section import curves_figure, curves_table
 
 EPSILONS = (0.0, 0.001, 0.01)
@@ -147,9 +148,9 @@ def test_sanity_checks_are_counted_and_failing_runs_named() -> None:
 
 
 def test_sanity_checks_that_all_pass_make_no_headline() -> None:
-    table = sanity_table({"A2E s1": checks(("grows", 0.01, 0.05, True), ("transfer", np.nan, np.nan, None))})
-    assert sanity_sentence(table) == ""
-    section = sanity_section(table)
+    runs = {"A2E s1": checks(("grows", 0.01, 0.05, True), ("transfer", np.nan, np.nan, None))}
+    assert sanity_sentence(sanity_table(runs)) == ""
+    section = checks_section(Contents(checks=runs))
     assert section.paragraphs[0] == "All 1 checks that could be judged passed."
     assert "Never judged, as no run has what they need: transfer." in section.paragraphs
 

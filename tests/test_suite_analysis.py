@@ -1,4 +1,4 @@
-"""Analysis of suites of attacks: what belongs together, which adversaries scores are of, the ladder."""
+"""Analysis of suites of attacks: what belongs together, which adversaries scores are of, protocol steps."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import pytest
 from attack_runs import PASSED, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.report.sections.protocol_steps_section import STEPS, Step, best, ladder_figure, ladder_section
+from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
+from rmer.report.contents import Contents
+from rmer.report.sections.protocol_steps_section import (
+    best,
+    budget_held,
+    protocol_steps_figure,
+    protocol_steps_section,
+)
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.analysis.protocol_steps import find_ladder
-from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.protocol_steps import find_protocol_steps
+from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.tracking import Store, connect
 
@@ -54,9 +61,9 @@ def select(store: Store, study: str, **params: str) -> list[Selected]:
 def test_both_norms_of_a_suite_are_one_evaluation(store: Store) -> None:
     selected = select(store, "main")
     assert len(selected) == 9
-    evidence = read_evidence(store, selected)
-    assert {norm: len(models) for norm, models in evidence.groups.items()} == {"linf": 8, "l2": 1}
-    assert evidence.norm == "linf"
+    runs = read_runs(store, selected)
+    assert {norm: len(models) for norm, models in runs.groups.items()} == {"linf": 8, "l2": 1}
+    assert runs.norm == "linf"
     assert len(select(store, "main", norm="l2")) == 1
 
 
@@ -126,7 +133,12 @@ def test_what_the_analysis_of_a_suite_logs(store: Store, analysis: Analysis) -> 
     robustness = robustness[robustness["norm"] == "linf"].set_index(["system", "metric"])
     for key in robustness.index:
         assert at.loc[key, "mean"] == pytest.approx(robustness.loc[key, "adv"], abs=1e-9)
-    for path in ("tables/sanity.csv", "tables/ladder.csv", "figures/curves.svg", "figures/differences.png"):
+    for path in (
+        "tables/sanity.csv",
+        "tables/protocol_steps.csv",
+        "figures/curves.svg",
+        "figures/differences.png",
+    ):
         assert store.download(run_id, path).stat().st_size > 100
     page = store.download(run_id, "report.html").read_text()
     assert "Gradients were computed in float32, so there is nothing to compare." in page
@@ -147,12 +159,12 @@ def test_margins_and_reference_make_another_analysis(store: Store, analysis: Ana
     assert bool(rows.loc[("delta/mae_clipped", "A2M2E"), "equivalent"])
 
 
-def ladder(store: Store, study: str, **params: str) -> list[Step]:
-    evidence = read_evidence(store, select(store, study, **params))
-    return find_ladder(store, evidence, study=study, further=[f"{study} more"], systems=[])[0]
+def steps_of(store: Store, study: str, **params: str) -> list[ProtocolStep]:
+    runs = read_runs(store, select(store, study, **params))
+    return find_protocol_steps(store, runs, study=study, further=[f"{study} more"], systems=[])[0]
 
 
-def test_ladder_finds_its_steps_in_all_studies_that_are_named(store: Store, study: str) -> None:
+def test_steps_are_found_in_all_studies_that_are_named(store: Store, study: str) -> None:
     published = {"train_protocol": "published", "epsilon": "0.001", "split_scheme": "published"}
     for system in ("A2E", "A2M2E"):
         attack_run(store, f"{study} more", system, attack_protocol="bridge", attack="bridge", **published)
@@ -167,7 +179,7 @@ def test_ladder_finds_its_steps_in_all_studies_that_are_named(store: Store, stud
         )
         attack_run(store, study, system, train_protocol="published", split_scheme="published")
         suite_run(store, study, system, 1, damage=DAMAGE[system])
-    steps = ladder(store, study, train_protocol="corrected")
+    steps = steps_of(store, study, train_protocol="corrected")
     assert [(step.title, step.attack, step.missing) for step in steps] == [
         ("as published", "", True),
         ("bridge", "bridge", False),
@@ -180,7 +192,7 @@ def test_ladder_finds_its_steps_in_all_studies_that_are_named(store: Store, stud
     assert steps[3].changes == ["ε .001 to .01"]
     assert "other clips or ratings" in steps[2].changes
     assert "split scheme published to album" in steps[4].changes
-    assert [step.budget for step in steps] == ["-", "held", "held", "held", "held"]
+    assert [budget_held(step) for step in steps] == ["-", "held", "held", "held", "held"]
     at = steps[2].scores.set_index(["system", "metric"])
     assert (
         at.loc[("A2E", "mae"), "adv"]
@@ -194,8 +206,8 @@ def test_ladder_finds_its_steps_in_all_studies_that_are_named(store: Store, stud
 
 def test_missing_steps_are_said_to_be_missing(store: Store, study: str) -> None:
     suite_run(store, study, "A2E", 1)
-    steps = ladder(store, study)
-    section = ladder_section(steps)
+    steps = steps_of(store, study)
+    section = protocol_steps_section(Contents(steps=steps))
     assert "Without runs: as published; bridge; corrected attack." in section.paragraphs[0]
     assert section.tables[0].frame["Budget"].tolist() == ["no runs", "no runs", "no runs", "held"]
     assert section.figures == {}
@@ -211,24 +223,26 @@ def scores(**attacked: float) -> pd.DataFrame:
 
 
 def test_best_system_by_the_direction_of_each_metric() -> None:
-    step = Step(
+    step = ProtocolStep(
         "bridge", "published", "bridge", scores=scores(A2E=0.3, A2M2E=0.2, aA2E=0.1, placebo=float("nan"))
     )
     assert best(step, "mae") == "A2M2E .20 (all: aA2E .10)"
     assert best(step, "corr") == "A2E .30"
-    assert best(Step("bridge", "published", "bridge"), "mae") == "-"
+    assert best(ProtocolStep("bridge", "published", "bridge"), "mae") == "-"
 
 
 def test_a_broken_budget_is_said_in_words() -> None:
-    found = Step(
+    found = ProtocolStep(
         "as published", "published", "published", "published", 0.001, violations=1790, perturbations=1800,
         scores=scores(A2E=0.3),
     )  # fmt: skip
-    missing = [Step(title, *protocols) for protocols, title in STEPS.items() if title != "as published"]
-    section = ladder_section([found, *missing])
+    missing = [
+        ProtocolStep(title, *protocols) for protocols, title in STEPS.items() if title != "as published"
+    ]
+    section = protocol_steps_section(Contents(steps=[found, *missing]))
     assert section.paragraphs[0].startswith("No budget held in: as published")
     assert section.tables[0].frame["Budget"].iloc[0] == "did not hold: 1790 of 1800 exceed it"
-    texts = [text.get_text() for text in ladder_figure([found, *missing]).axes[0].texts]
+    texts = [text.get_text() for text in protocol_steps_figure([found, *missing]).axes[0].texts]
     assert texts == ["no runs"] * 3
 
 

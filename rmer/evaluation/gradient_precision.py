@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,15 @@ from rmer.systems.frozen import FrozenNetwork
 # Clips that are searched twice. On networks of the study the two searches differ by 1.2 % of a clip's MAE at
 # most; five of 36 clips keep the comparison below a tenth of a suite.
 COMPARED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class PrecisionCheck:
+    """The check of one run: its name in words, its norm, and ``tables/precision.csv``."""
+
+    name: str
+    norm: str
+    table: pd.DataFrame
 
 
 def compare_searches(

@@ -9,8 +9,8 @@ import pandas as pd
 
 from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
 from rmer.evaluation.metrics import METRICS
+from rmer.report.comparing import endpoint_phrase
 from rmer.report.readable import interval, number, p_value
-from rmer.report.sections.comparison_section import endpoint_phrase
 from rmer.report.system_tables import is_adversarial, is_control, is_interpretable
 
 # Those that the question is answered by; what else is compared is in the tables.

@@ -33,12 +33,22 @@ class ReportTable:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One part of a report: sentences, then figures (artifact name -> figure), then tables."""
+    """One part of a report: sentences, then figures (artifact name -> figure), then tables.
+
+    ``data`` are the tables behind it in full precision, by the name of their artifact, also where there is
+    nothing to be shown.
+    """
 
     title: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[ReportTable] = ()
     figures: Mapping[str, ReportFigure] = field(default_factory=dict)
+    data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to be shown."""
+        return not (self.paragraphs or self.tables or self.figures)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Report:
     """What the report says.
 
     ``selection`` maps parameters to values; ``systems`` is the table that stands first, text as it is to be
-    read.
+    read; ``tables`` are all tables in full precision, by the name of their artifact.
     """
 
     title: str
@@ -69,6 +79,7 @@ class Report:
     sections: Sequence[Section]
     caveats: Sequence[str]
     runs: Sequence[UsedRun]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def figures(self) -> dict[str, ReportFigure]:

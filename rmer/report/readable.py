@@ -22,6 +22,7 @@ READABLE_COLUMNS = {
     "Adv. MAE, clipped": "adv_mae_clipped",
 }
 NO_VALUE = "-"
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 
 
 def readable_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> pd.DataFrame:

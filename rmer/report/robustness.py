@@ -13,6 +13,11 @@ from rmer.evaluation.metrics import METRICS, under_attack
 from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.system_tables import in_order
 
+ROBUSTNESS_CAPTION = (
+    "Mean ± population standard deviation over seeds. MAE: over clips and emotions; clipped: predictions "
+    "limited to the rating scale, 0-1. Correlation: Pearson over clips, averaged over emotions. Δ: attacked "
+    "minus clean."
+)
 # The metric whose curve breaks even.
 BREAKS = "mae_clipped"
 KINDS = {"clean": "clean", "adv": "attacked", "delta": "Δ"}

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from rmer.report.contents import Contents
 from rmer.report.html import ReportTable, Section
 from rmer.report.readable import NO_VALUE, tick
 
+TITLE = "Sanity checks"
 PAGE = "docs/sanity-checks.md"
 COLUMNS = ("check", "passed", "failed", "not_judged", "worst", "limit", "failing")
 CAPTION = (
@@ -61,8 +63,11 @@ def sanity_sentence(table: pd.DataFrame) -> str:
     )
 
 
-def sanity_section(table: pd.DataFrame) -> Section:
-    """Return the section of the report."""
+def checks_section(contents: Contents) -> Section:
+    """Return the section, with ``tables/sanity.csv``; without checks the table alone."""
+    table = sanity_table(contents.checks)
+    if table.empty:
+        return Section(TITLE, data={"sanity": table})
     judged = int(table["passed"].sum() + table["failed"].sum())
     sentence = sanity_sentence(table) or f"All {judged} checks that could be judged passed."
     unjudged = table.loc[(table["passed"] + table["failed"]) == 0, "check"].tolist()
@@ -70,7 +75,8 @@ def sanity_section(table: pd.DataFrame) -> Section:
     if unjudged:
         paragraphs.append(f"Never judged, as no run has what they need: {', '.join(unjudged)}.")
     paragraphs.append(f"What each check means, and what to do when it fails: {PAGE}, under its name.")
-    return Section("Sanity checks", paragraphs, [ReportTable(CAPTION, readable_sanity(table))])
+    tables = [ReportTable(CAPTION, readable_sanity(table))]
+    return Section(TITLE, paragraphs, tables, data={"sanity": table})
 
 
 def readable_sanity(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,70 +4,56 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.bootstrap import SEED
-from rmer.evaluation.comparison import (
-    Comparison,
-    SystemSample,
-    compare_systems,
-)
-from rmer.evaluation.metrics import METRICS, aims
+from rmer.evaluation.comparison import Comparison
+from rmer.report.comparing import endpoint_phrase
+from rmer.report.contents import Contents
+from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, interval, number, p_value
 from rmer.report.style import DIAGONAL, GREY, HIGHLIGHT, styled
-from rmer.report.system_tables import in_order
 
+TITLE = "Corrected comparison"
+COMPARISON_PAGE = "docs/statistics.md"
 COLUMNS = tuple(field.name for field in dataclasses.fields(Comparison))
 
 
-def system_samples(models: Sequence[AttackedModel]) -> list[SystemSample]:
-    """Return the models of each system as one sample, in the order of the tables.
-
-    Empty where they were not all attacked on the same clips with the same ratings: there is nothing to
-    compare then.
-    """
-    first = models[0]
-    alike = all(
-        model.clips == first.clips
-        and model.albums == first.albums
-        and np.allclose(model.labels, first.labels, rtol=0, atol=1e-6)
-        for model in models
+def comparison_section(contents: Contents) -> Section:
+    """Return what is tested, the table and the intervals as a figure, with ``tables/comparisons.csv``."""
+    rows = contents.comparisons
+    data = {"comparisons": comparisons_table(rows)}
+    if not rows:
+        return Section(TITLE, data=data)
+    caption = (
+        "Difference, a less b, of what the attack adds to clipped MAE, or takes from correlation (attacked "
+        "minus clean; where positive for MAE, or negative for correlation, b is the more robust). Interval "
+        "and p: t test over seeds and albums; bootstrap: percentile interval, too narrow with few seeds or "
+        f"albums. Holm: corrected for the {len(rows)} rows. TOST: test for equivalence within the margin."
     )
-    if not alike:
-        return []
-    return [
-        SystemSample(
-            name=name,
-            clips=first.clips,
-            albums=first.albums,
-            labels=first.labels,
-            clean=np.stack([model.clean for model in members]),
-            adversarial={aim: np.stack([model.worst(aim) for model in members]) for aim in aims()},
-        )
-        for name, members in in_order(models).items()
+    albums = f"{rows[0].albums} albums with {rows[0].clips} clips"
+    if rows[0].albums == rows[0].clips:
+        albums = f"{rows[0].clips} clips, each an album of its own, or of one that is not known"
+    paragraphs = [
+        "A claim about systems is about training them again and about other music of the kind: seeds and "
+        f"albums are the units ({albums}). All rows are one family. A large p does not show that systems are "
+        f"alike; equivalence is tested for itself. See {COMPARISON_PAGE}."
     ]
-
-
-def compare_models(
-    models: Sequence[AttackedModel],
-    reference: str,
-    *,
-    margins: Mapping[str, float] | None = None,
-    seed: int = SEED,
-) -> list[Comparison]:
-    """Return the corrected comparison on every endpoint; empty for one system, or for different clips."""
-    samples = system_samples(models)
-    return compare_systems(samples, reference, margins=margins, seed=seed) if len(samples) > 1 else []
-
-
-def endpoint_phrase(endpoint: str) -> str:
-    """Return the endpoint's metric as in a sentence: ``clipped MAE``."""
-    return METRICS[endpoint.split("/")[1]].phrase
+    figure = ReportFigure(
+        "Differences between systems",
+        "Difference with 95 % interval over seeds and albums. Shaded: margin of equivalence. Blue: clear "
+        "after correction for the number of tests.",
+        differences_figure(rows),
+    )
+    return Section(
+        TITLE,
+        paragraphs,
+        [ReportTable(caption, readable_comparisons(rows))],
+        {"differences": figure},
+        data,
+    )
 
 
 def comparisons_table(rows: Sequence[Comparison]) -> pd.DataFrame:

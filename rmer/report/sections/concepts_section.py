@@ -20,6 +20,7 @@ from rmer.report.concept_figures import (
     concept_shift,
     concept_weights,
 )
+from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import mean_and_std, number
 from rmer.systems.catalogue import known_system
@@ -50,27 +51,18 @@ def reason_without(system: str) -> str:
     return "no explanation in the attack runs: only the suite logs one, and only where concepts are rated"
 
 
-def concept_section(systems: Systems, without: Mapping[str, str], emotions: Sequence[str]) -> Section:
-    """Return the report's section on concepts.
-
-    Parameters
-    ----------
-    systems
-        Row name -> its explained models, one a seed; all with the same concepts and emotions.
-    without
-        Row name -> why it is not among them (:func:`reason_without`).
-    emotions
-        Those that the figure of effects shows.
-    """
-    reasons: dict[str, list[str]] = {}
-    for name, reason in without.items():
+def concepts_section(contents: Contents) -> Section:
+    """Return the section, with ``tables/concept_*.csv`` of systems that are explained."""
+    systems, reasons = contents.explained, dict[str, list[str]]()
+    for name, reason in contents.unexplained.items():
         reasons.setdefault(reason, []).append(name)
     paragraphs = [" ".join(findings(name, models)) for name, models in systems.items()]
     paragraphs += [LIMITS] if systems else []
     paragraphs += [f"Not explained: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
     if not systems:
         return Section("Concepts", paragraphs)
-    return Section("Concepts", paragraphs, _readable(systems), _figures(systems, emotions))
+    figures = _figures(systems, contents.emotions)
+    return Section("Concepts", paragraphs, _readable(systems), figures, concept_tables(systems))
 
 
 def findings(name: str, models: Sequence[AttackedConcepts]) -> list[str]:

@@ -13,14 +13,55 @@ from matplotlib.figure import Figure
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, estimate
 from rmer.evaluation.metrics import METRICS, under_attack
-from rmer.report.readable import tick
+from rmer.report.contents import Contents
+from rmer.report.html import ReportFigure, ReportTable, Section
+from rmer.report.readable import NORM_NAMES, tick
+from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_areas, readable_robustness
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import in_order
 
 COLUMNS = ("norm", "system", "metric", "epsilon", "seeds", "mean", "low", "high")
-NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 # Percentiles of fewer draws are as smooth as a line can show; the tests take more.
 DRAWS = 2000
+
+
+def curves_section(contents: Contents) -> Section | None:
+    """Return curves over epsilon, area and break-even of each norm, with ``tables/curves.csv``.
+
+    None where a model was not attacked at several budgets.
+    """
+    if not all(model.curve for model in contents.models):
+        return None
+    table, robustness = curves_table(contents.groups, seed=contents.bootstrap_seed), contents.robustness
+    constant = next(iter(robustness.values()))["constant"].mean()
+    largest = float(table["epsilon"].max())
+    tables = [
+        ReportTable(
+            f"{NORM_NAMES.get(norm, norm)}: mean of the curve over log ε (0 left out), mean ± population "
+            "standard deviation over seeds; break-even: the ε at which attacked clipped MAE passes the "
+            "constant predictor's, median over seeds (smallest to largest).",
+            readable_areas(of_norm, largest),
+        )
+        for norm, of_norm in robustness.items()
+    ]
+    others = list(robustness)[1:]
+    tables += [
+        ReportTable(
+            f"Scores under {NORM_NAMES.get(norm, norm)} at the reported ε a cell. " + ROBUSTNESS_CAPTION,
+            readable_robustness(robustness[norm]),
+        )
+        for norm in others
+    ]
+    radius = "The L2 ball of a budget has radius ε x root of the number of cells and contains the L∞ ball."
+    figure = ReportFigure(
+        "Scores over the budget",
+        "Mean over seeds and clips, each metric attacked for itself; 0: clean. Bars: 95 % percentile "
+        f"interval of the bootstrap over seeds and albums ({DRAWS} draws), too narrow with few seeds. "
+        "Dotted: the constant predictor. Grey: the budget of the endpoints.",
+        curves_figure(table, constant, contents.reported_epsilon),
+    )
+    notes = [radius] if others else []
+    return Section("Over the budget", notes, tables, {"curves": figure}, {"curves": table})
 
 
 def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = SEED) -> pd.DataFrame:

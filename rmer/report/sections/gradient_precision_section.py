@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.checks.attack_checks import REDUCED_SEARCH
+from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.evaluation.metrics import METRICS
+from rmer.report.contents import Contents
 from rmer.report.html import ReportTable, Section
-from rmer.report.readable import number, tick
-from rmer.report.sections.curves_section import NORM_NAMES
+from rmer.report.readable import NORM_NAMES, number, tick
 
 TITLE = "Precision of gradients"
 ERRORS = ("mae_clipped", "mae")
@@ -32,18 +33,9 @@ CAPTION = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class SearchedTwice:
-    """A run whose search was repeated with float32 gradients: its name in words, ``tables/precision.csv``."""
-
-    name: str
-    norm: str
-    table: pd.DataFrame
-
-
 @dataclass(frozen=True)
 class Loss:
-    """A loss as a share of MAE, and where it occurred; ``clips`` were searched twice."""
+    """A loss as a share of MAE, and where it occurred; ``clips`` were compared."""
 
     value: float
     run: str
@@ -53,7 +45,7 @@ class Loss:
     clips: int
 
 
-def precision_table(runs: Sequence[SearchedTwice]) -> pd.DataFrame:
+def precision_over_runs(runs: Sequence[PrecisionCheck]) -> pd.DataFrame:
     """Return one row a norm and budget (:data:`COLUMNS`), in full precision; losses are shares.
 
     Of each error: means over models of both searches and of the loss, the largest loss of a model, and the
@@ -83,7 +75,7 @@ def precision_table(runs: Sequence[SearchedTwice]) -> pd.DataFrame:
     return table.sort_values("norm", ascending=False, kind="stable", ignore_index=True)
 
 
-def largest_loss(runs: Sequence[SearchedTwice]) -> Loss | None:
+def largest_loss(runs: Sequence[PrecisionCheck]) -> Loss | None:
     """Return the largest loss of any run, error and budget (one that is no number counts as such)."""
     losses = [
         Loss(row[f"{metric}_loss"], run.name, metric, run.norm, row["epsilon"], int(row["clips"]))
@@ -94,9 +86,12 @@ def largest_loss(runs: Sequence[SearchedTwice]) -> Loss | None:
     return max(losses, key=lambda loss: math.inf if math.isnan(loss.value) else loss.value, default=None)
 
 
-def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, reduced: int) -> Section:
-    """Return the section of the report; ``reduced`` counts the runs whose gradients were not in float32."""
-    worst = largest_loss(runs)
+def gradient_precision_section(contents: Contents) -> Section:
+    """Return the section, with ``tables/precision.csv``; for runs without checks the table alone."""
+    runs, reduced = contents.precision_checks, contents.reduced
+    table, worst = precision_over_runs(runs), largest_loss(runs)
+    if not contents.checks:
+        return Section(TITLE, data={"precision": table})
     if worst is None:
         nothing = (
             "Gradients were computed in float32, so there is nothing to compare."
@@ -104,7 +99,7 @@ def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, red
             else "Gradients were computed in bfloat16, and no run was searched again with float32 ones: "
             "attack again to compare."
         )
-        return Section(TITLE, [nothing])
+        return Section(TITLE, [nothing], data={"precision": table})
     older = reduced - len(runs)
     others = f" In {_runs(older)} of an older version it was not." if older else ""
     paragraphs = [
@@ -113,7 +108,8 @@ def precision_section(runs: Sequence[SearchedTwice], table: pd.DataFrame, *, red
         f"repeated with float32 gradients on the first {worst.clips} clips.{others}",
         _answer(worst),
     ]
-    return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_precision(table))])
+    tables = [ReportTable(CAPTION, readable_precision(table))]
+    return Section(TITLE, paragraphs, tables, data={"precision": table})
 
 
 def readable_precision(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.evaluation.metrics import METRICS, under_attack
+from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
+from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, number, tick
 from rmer.report.robustness import score_cells
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import is_adversarial
 
-# Training protocol, attack protocol -> what the step is, in the order of the ladder.
-STEPS = {
-    ("published", "published"): "as published",
-    ("published", "bridge"): "bridge",
-    ("published", "corrected"): "corrected attack",
-    ("corrected", "corrected"): "corrected training and attack",
-}
 TICKS = dict(
     zip(STEPS.values(), ("published", "bridge", "corrected\nattack", "corrected\ntraining"), strict=True)
 )
@@ -33,77 +27,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One step of the ladder; without runs it is missing.
-
-    Attributes
-    ----------
-    title, train_protocol, attack_protocol
-        Which step.
-    attack
-        Name of the attack.
-    epsilon
-        Budget in standardised units.
-    violations, perturbations
-        How many perturbations exceed the budget, of how many; NaN where runs do not say.
-    constant
-        MAE of the constant predictor.
-    scores
-        One row for each system and metric: ``system``, ``seeds``, ``metric``, ``clean``, ``adv``, ``delta``
-        and their population standard deviations over seeds (``clean_std``, ...).
-    changes
-        What differs from the step before, apart from what the step is about.
-    """
-
-    title: str
-    train_protocol: str
-    attack_protocol: str
-    attack: str = ""
-    epsilon: float = math.nan
-    violations: float = math.nan
-    perturbations: float = math.nan
-    constant: float = math.nan
-    scores: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["system", "metric"]))
-    changes: Sequence[str] = ()
-
-    @property
-    def missing(self) -> bool:
-        """Whether no run belongs to the step."""
-        return self.scores.empty
-
-    @property
-    def budget(self) -> str:
-        """Whether the budget held, in words."""
-        if self.missing:
-            return NO_VALUE
-        if self.violations == 0:
-            return "held"
-        if math.isnan(self.violations):
-            return "not known"
-        of = "" if math.isnan(self.perturbations) else f" of {self.perturbations:.0f}"
-        return f"did not hold: {self.violations:.0f}{of} exceed it"
-
-
-def ladder_table(steps: Sequence[Step]) -> pd.DataFrame:
-    """Return ``tables/ladder.csv``, in full precision; missing steps have a row without values."""
-    rows: list[dict[Hashable, object]] = []
-    for step in steps:
-        known: dict[Hashable, object] = {
-            "step": step.title,
-            "train_protocol": step.train_protocol,
-            "attack_protocol": step.attack_protocol,
-            "attack": step.attack,
-            "epsilon": step.epsilon,
-            "budget_held": step.budget,
-        }
-        rows += [known | row for row in step.scores.to_dict("records")] or [known]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def ladder_section(steps: Sequence[Step]) -> Section:
-    """Return the section of the report; the figure needs two steps with runs."""
+def protocol_steps_section(contents: Contents) -> Section:
+    """Return the section, with ``tables/protocol_steps.csv``; the figure needs two steps with runs."""
+    steps = contents.steps
     drawn = [step for step in steps if not step.missing]
+    data = {"protocol_steps": protocol_steps_table(steps)}
     tables = [
         ReportTable(
             "Bridge: the published attack with its budget enforced and the saved adversaries scored. Best: "
@@ -115,23 +43,51 @@ def ladder_section(steps: Sequence[Step]) -> Section:
     figures = {}
     if len(drawn) > 1:
         tables.append(ReportTable("Mean ± population standard deviation over seeds.", readable_scores(drawn)))
-        figures["ladder"] = ReportFigure(
+        figures["protocol_steps"] = ReportFigure(
             "From published to corrected",
             "Attacked scores, mean over seeds, step by step; short dashes: clean scores. Dotted: the "
             "constant predictor.",
-            ladder_figure(steps),
+            protocol_steps_figure(steps),
         )
-    return Section("From the published study to the corrected one", _sentences(steps), tables, figures)
+    return Section("From the published study to the corrected one", _sentences(steps), tables, figures, data)
 
 
-def readable_steps(steps: Sequence[Step]) -> pd.DataFrame:
+def protocol_steps_table(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
+    """Return ``tables/protocol_steps.csv``, in full precision; missing steps have a row without values."""
+    rows: list[dict[Hashable, object]] = []
+    for step in steps:
+        known: dict[Hashable, object] = {
+            "step": step.title,
+            "train_protocol": step.train_protocol,
+            "attack_protocol": step.attack_protocol,
+            "attack": step.attack,
+            "epsilon": step.epsilon,
+            "budget_held": budget_held(step),
+        }
+        rows += [known | row for row in step.scores.to_dict("records")] or [known]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def budget_held(step: ProtocolStep) -> str:
+    """Return whether the budget held, in words."""
+    if step.missing:
+        return NO_VALUE
+    if step.violations == 0:
+        return "held"
+    if math.isnan(step.violations):
+        return "not known"
+    of = "" if math.isnan(step.perturbations) else f" of {step.perturbations:.0f}"
+    return f"did not hold: {step.violations:.0f}{of} exceed it"
+
+
+def readable_steps(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
     """Return one row a step as text: what it is, whether the budget held, and who looks best."""
     return pd.DataFrame(
         {
             "Step": [step.title for step in steps],
             "Attack": [step.attack or NO_VALUE for step in steps],
             "ε": [_epsilon(step) for step in steps],
-            "Budget": ["no runs" if step.missing else step.budget for step in steps],
+            "Budget": ["no runs" if step.missing else budget_held(step) for step in steps],
             **{
                 f"Best by: {_lower(metric.title)}": [best(step, name) for step in steps]
                 for name, metric in under_attack().items()
@@ -141,7 +97,7 @@ def readable_steps(steps: Sequence[Step]) -> pd.DataFrame:
     )
 
 
-def readable_scores(steps: Sequence[Step]) -> pd.DataFrame:
+def readable_scores(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
     """Return one row for each step and system as text."""
     rows = []
     for step in steps:
@@ -150,7 +106,7 @@ def readable_scores(steps: Sequence[Step]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(NO_VALUE)
 
 
-def best(step: Step, metric: str) -> str:
+def best(step: ProtocolStep, metric: str) -> str:
     """Return which system has the best attacked score of a step: ``A2M2E 1.16 (all: aA2E 1.08)``."""
     scores = step.scores[step.scores["metric"] == metric]
     scores = scores[scores["adv"].notna()] if len(scores) else scores
@@ -166,7 +122,7 @@ def best(step: Step, metric: str) -> str:
 
 
 @styled
-def ladder_figure(steps: Sequence[Step]) -> Figure:
+def protocol_steps_figure(steps: Sequence[ProtocolStep]) -> Figure:
     """Return attacked scores over the steps, a column a metric, a line a system; missing steps are named."""
     systems = list(dict.fromkeys(name for step in steps for name in step.scores["system"]))
     lines = lines_of(systems)
@@ -200,7 +156,7 @@ def ladder_figure(steps: Sequence[Step]) -> Figure:
     return figure
 
 
-def _sentences(steps: Sequence[Step]) -> list[str]:
+def _sentences(steps: Sequence[ProtocolStep]) -> list[str]:
     sentences = []
     broken = [_name(step) for step in steps if not step.missing and step.violations > 0]
     if broken:
@@ -222,7 +178,7 @@ def _sentences(steps: Sequence[Step]) -> list[str]:
     return sentences
 
 
-def _along(steps: Sequence[Step], system: str, metric: str, kind: str) -> list[float]:
+def _along(steps: Sequence[ProtocolStep], system: str, metric: str, kind: str) -> list[float]:
     values = []
     for step in steps:
         found = step.scores[(step.scores["system"] == system) & (step.scores["metric"] == metric)]
@@ -230,15 +186,15 @@ def _along(steps: Sequence[Step], system: str, metric: str, kind: str) -> list[f
     return values
 
 
-def _name(step: Step) -> str:
+def _name(step: ProtocolStep) -> str:
     return f"{step.title}, ε\N{NO-BREAK SPACE}{_epsilon(step)}"
 
 
-def _tick(step: Step) -> str:
+def _tick(step: ProtocolStep) -> str:
     return TICKS[step.title] if step.missing else f"{TICKS[step.title]}\nε {_epsilon(step)}"
 
 
-def _epsilon(step: Step) -> str:
+def _epsilon(step: ProtocolStep) -> str:
     return NO_VALUE if math.isnan(step.epsilon) else tick(step.epsilon)
 
 

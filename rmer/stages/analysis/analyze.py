@@ -18,14 +18,14 @@ from rmer.parameters import listed
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
 from rmer.report.readable import markdown
+from rmer.report.whole_report import report_of
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
-from rmer.stages.analysis.contents import Findings, assemble
+from rmer.stages.analysis.contents import contents_of
 from rmer.stages.analysis.distinct import require_distinct
-from rmer.stages.analysis.protocol_steps import find_ladder
-from rmer.stages.analysis.reading import read_evidence
-from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
+from rmer.stages.analysis.protocol_steps import find_protocol_steps
+from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
@@ -35,14 +35,15 @@ BUNDLE = PurePosixPath("bundle")
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What an analysis gives back: tables in full precision, the report, and the run that holds them.
-
-    ``tables`` maps names (``systems``, ``comparisons``, ``curves``, ...) to what is logged under ``tables/``.
-    """
+    """What an analysis gives back: the report, and the run that holds it."""
 
     outcome: Outcome
-    tables: Mapping[str, pd.DataFrame]
     report: Report
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Name (``systems``, ``comparisons``, ``curves``, ...) -> what is logged under ``tables/``."""
+        return self.report.tables
 
     @property
     def systems(self) -> pd.DataFrame:
@@ -73,47 +74,36 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         allow_mixed=params.allow_mixed,
     )
     _check_named(store, params, selected)
-    evidence = read_evidence(store, selected)
-    require_distinct(store, evidence)
-    shown = scatter_models(evidence.models, params.scatter_systems, params.scatter_seed)
-    emotions = scatter_emotions(evidence.models, params.emotions)
-    steps, records = find_ladder(
-        store, evidence, study=params.study, further=listed(params.ladder), systems=systems
+    runs = read_runs(store, selected)
+    require_distinct(store, runs)
+    steps, step_records = find_protocol_steps(
+        store, runs, study=params.study, further=listed(params.ladder), systems=systems
     )
     shared = shared_tags(selected)
     selection = {"study": params.study} if params.study else {}
     selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | params.settings()
-    findings = assemble(
-        store,
-        evidence,
-        reference=params.reference,
-        margins=params.margins,
-        seed=params.bootstrap_seed,
-        selection=selection,
-        steps=steps,
-        shown=shown,
-        emotions=emotions,
-    )
+    contents = contents_of(store, params, runs, steps, selection)
+    report = report_of(contents)
     spec = RunSpec(
         stage=Stage.ANALYZE,
         name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
         config={
-            **_config(params, [item.record for item in selected], records, [item.name for item in selected]),
-            "emotions": list(emotions),
-            "scatter": [f"{name} s{model.seed}" for name, model in shown.items()],
+            **_config(params, selected, step_records),
+            "emotions": list(contents.emotions),
+            "scatter": [f"{name} s{model.seed}" for name, model in contents.scatter.items()],
         },
         tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
         study=params.study or None,
     )
-    files = write_bundle(store, params, evidence, findings, records) if params.bundle else []
+    files = write_bundle(store, params, runs, report, step_records) if params.bundle else []
 
     def body(run: Run) -> None:
-        _log(run, findings)
+        _log(run, report)
         for file in files:
             run.file(Path(params.bundle).expanduser() / file, str(BUNDLE / file.parent))
 
     outcome = store.perform(spec, body)
-    return Analysis(outcome, findings.tables, findings.report)
+    return Analysis(outcome, report)
 
 
 def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selected]) -> None:
@@ -131,20 +121,15 @@ def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selecte
 
 
 def _config(
-    params: AnalyzeParams, runs: Sequence[RunRecord], ladder: Sequence[RunRecord], names: Sequence[str]
+    params: AnalyzeParams, selected: Sequence[Selected], steps: Sequence[RunRecord]
 ) -> dict[str, Any]:
     # Digests, because the ids of a large study are longer than a parameter may be.
-    rows = sorted(
-        f"{name} {record.tags.get(Tag.SEED, '')} {record.run_id}"
-        for name, record in zip(names, runs, strict=True)
-    )
+    rows = sorted(f"{item.name} {item.seed} {item.record.run_id}" for item in selected)
     return {
         "version": rmer.__version__,
-        "runs": hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16],
-        "number_of_runs": len(runs),
-        "ladder_runs": hashlib.sha256("\n".join(sorted({r.run_id for r in ladder})).encode()).hexdigest()[
-            :16
-        ],
+        "runs": _digest(rows),
+        "number_of_runs": len(rows),
+        "ladder_runs": _digest(sorted({record.run_id for record in steps})),  # as digests have it
         "reference": params.reference,
         "margin_mae": params.margin_mae,
         "margin_corr": params.margin_corr,
@@ -153,16 +138,19 @@ def _config(
     }
 
 
-def _log(run: Run, findings: Findings) -> None:
-    report = findings.report
-    for name, table in findings.tables.items():
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _log(run: Run, report: Report) -> None:
+    for name, table in report.tables.items():
         run.table(table, f"tables/{name}.csv")
     run.text(markdown(report.systems), "tables/systems.md")
     run.text(latex_table(report.systems, report.systems_caption), "tables/systems.tex")
     for name, drawing in report.figures.items():
         run.figure(drawing.figure, f"figures/{name}")
     run.text(render(report), Artifact.REPORT)
-    run.metrics(_metrics(findings.tables))
+    run.metrics(_metrics(report.tables))
     run.note(_note(report))
 
 

@@ -17,15 +17,14 @@ import rmer
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
-from rmer.report.html import ReportTable
+from rmer.report.html import Report, ReportTable
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
 from rmer.report.readable import number
 from rmer.report.sections.gradient_precision_section import largest_loss
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.analysis.contents import Findings
 from rmer.stages.analysis.parallel import named_runs
-from rmer.stages.analysis.reading import Evidence
+from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.stages.analysis.reproduce import reproduce_script
 from rmer.tracking import RunRecord, Store, Tag
 
@@ -51,19 +50,19 @@ TRAINING = (
 def write_bundle(
     store: Store,
     params: AnalyzeParams,
-    evidence: Evidence,
-    findings: Findings,
-    ladder: Sequence[RunRecord],
+    runs: AnalysedRuns,
+    report: Report,
+    steps: Sequence[RunRecord],
 ) -> list[Path]:
     """Write the bundle to the folder that the parameters name; return its files, relative to it.
 
-    ``ladder`` are the runs of the ladder's steps, which the commands make anew, too.
+    ``steps`` are the runs of the steps from the published study to the corrected one.
 
     Raises UserError where the folder cannot be written.
     """
     folder = Path(params.bundle).expanduser()
     try:
-        files = _write(store, params, evidence, findings, ladder, folder)
+        files = _write(store, params, runs, report, steps, folder)
     except OSError as error:
         raise UserError(f"cannot be written ({error})", where=str(folder), mend="Check bundle") from error
     return [file.relative_to(folder) for file in files]
@@ -72,17 +71,17 @@ def write_bundle(
 def _write(
     store: Store,
     params: AnalyzeParams,
-    evidence: Evidence,
-    findings: Findings,
-    ladder: Sequence[RunRecord],
+    runs: AnalysedRuns,
+    report: Report,
+    steps: Sequence[RunRecord],
     folder: Path,
 ) -> list[Path]:
-    tables = dict(named_tables(findings))
-    records = [item.record for item in evidence.selected]
+    tables = dict(named_tables(report))
+    records = [item.record for item in runs.selected]
     trained = named_runs(store, records, Tag.TRAIN_RUN_ID)
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
-    methods = methods_sentences(_methods(params, evidence, findings, trained, datasets))
-    every = list({record.run_id: record for record in [*records, *ladder]}.values())
+    methods = methods_sentences(_methods(params, runs, report, trained, datasets))
+    every = list({record.run_id: record for record in [*records, *steps]}.values())
     script = reproduce_script(
         named_runs(store, every, Tag.DATASET_RUN_ID),
         named_runs(store, every, Tag.TRAIN_RUN_ID),
@@ -92,7 +91,7 @@ def _write(
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
-        "paper.tex": latex_document(findings.report.title, list(tables), list(findings.report.figures)),
+        "paper.tex": latex_document(report.title, list(tables), list(report.figures)),
         "runs.csv": table_text(_runs_table(records, trained)),
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
         "reproduce.sh": script,
@@ -100,7 +99,7 @@ def _write(
     texts |= {
         f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
     }
-    texts |= {f"tables/{name}.csv": table_text(table) for name, table in findings.tables.items()}
+    texts |= {f"tables/{name}.csv": table_text(table) for name, table in report.tables.items()}
     written = []
     for name, text in texts.items():
         file = folder / name
@@ -108,7 +107,7 @@ def _write(
         file.write_text(text, encoding="utf-8")
         written.append(file)
     (folder / "figures").mkdir(exist_ok=True)
-    for name, drawn in findings.report.figures.items():
+    for name, drawn in report.figures.items():
         for suffix, date in (("pdf", "CreationDate"), ("svg", "Date")):
             file = folder / "figures" / f"{name}.{suffix}"
             drawn.figure.savefig(file, bbox_inches="tight", metadata={date: None})
@@ -116,9 +115,8 @@ def _write(
     return written
 
 
-def named_tables(findings: Findings) -> Iterator[tuple[str, ReportTable]]:
+def named_tables(report: Report) -> Iterator[tuple[str, ReportTable]]:
     """Yield the report's tables under names for files: their section's, numbered where it has several."""
-    report = findings.report
     yield "systems", ReportTable(report.systems_caption, report.systems)
     for section in report.sections:
         name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
@@ -128,14 +126,14 @@ def named_tables(findings: Findings) -> Iterator[tuple[str, ReportTable]]:
 
 def _methods(
     params: AnalyzeParams,
-    evidence: Evidence,
-    findings: Findings,
+    runs: AnalysedRuns,
+    report: Report,
     trained: Sequence[RunRecord],
     datasets: Sequence[RunRecord],
 ) -> Methods:
-    first, model = evidence.chosen[0].record, evidence.models[0]
+    first, model = runs.chosen[0].record, runs.models[0]
     systems: dict[str, list[str]] = {}
-    for used in findings.report.runs:
+    for used in report.runs:
         if used.seed not in systems.setdefault(used.system, []):
             systems[used.system].append(used.seed)
     return Methods(
@@ -144,21 +142,21 @@ def _methods(
         split=first.tags.get(Tag.SPLIT, ""),
         split_scheme=first.tags.get(Tag.SPLIT_SCHEME, ""),
         systems=systems,
-        train_protocol=_tag(evidence, Tag.TRAIN_PROTOCOL),
-        attack_protocol=_tag(evidence, Tag.ATTACK_PROTOCOL),
+        train_protocol=_tag(runs, Tag.TRAIN_PROTOCOL),
+        attack_protocol=_tag(runs, Tag.ATTACK_PROTOCOL),
         reference=params.reference,
         bootstrap_seed=params.bootstrap_seed,
-        comparisons=len(findings.comparisons),
-        budget_held=bool(findings.tables["attacks"]["violations"].sum(skipna=False) == 0),
+        comparisons=len(report.tables["comparisons"]),
+        budget_held=bool(report.tables["attacks"]["violations"].sum(skipna=False) == 0),
         margins=params.margins,
         data=_facts(datasets, DATA),
         training=_facts(trained, TRAINING),
-        attack=_attack(evidence),
+        attack=_attack(runs),
     )
 
 
-def _tag(evidence: Evidence, tag: str) -> str:
-    return ", ".join(sorted({item.record.tags.get(tag, "") for item in evidence.selected}))
+def _tag(runs: AnalysedRuns, tag: str) -> str:
+    return ", ".join(sorted({item.record.tags.get(tag, "") for item in runs.selected}))
 
 
 def _facts(records: Sequence[RunRecord], names: Sequence[str]) -> dict[str, str]:
@@ -173,18 +171,18 @@ def _facts(records: Sequence[RunRecord], names: Sequence[str]) -> dict[str, str]
     return facts
 
 
-def _attack(evidence: Evidence) -> dict[str, str]:
-    first = evidence.chosen[0].record
-    facts = _facts([item.record for item in evidence.selected], ("epsilons", "precision", "attack"))
-    facts |= {"norms": ",".join(evidence.groups), "epsilon": first.tags.get(Tag.EPSILON, "")}
-    tier = TIERS.get(first.tags.get(Tag.TIER, "")) if evidence.is_suite else None
+def _attack(runs: AnalysedRuns) -> dict[str, str]:
+    first = runs.chosen[0].record
+    facts = _facts([item.record for item in runs.selected], ("epsilons", "precision", "attack"))
+    facts |= {"norms": ",".join(runs.groups), "epsilon": first.tags.get(Tag.EPSILON, "")}
+    tier = TIERS.get(first.tags.get(Tag.TIER, "")) if runs.is_suite else None
     if tier is not None:
         facts |= {"tier": first.tags[Tag.TIER], "steps": str(tier.steps), "restarts": str(tier.restarts)}
         facts["joint_restarts"] = str(tier.joint_restarts)
-    worst = largest_loss(evidence.searched_twice)
+    worst = largest_loss(runs.precision_checks)
     if worst is not None:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
-        facts["search_runs"] = f"{len(evidence.searched_twice)} of {len(evidence.selected)}"
+        facts["search_runs"] = f"{len(runs.precision_checks)} of {len(runs.selected)}"
     return facts
 
 

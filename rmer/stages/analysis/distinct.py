@@ -6,26 +6,26 @@ from collections.abc import Iterator, Sequence
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
-from rmer.stages.analysis.reading import Evidence, run_in_words
+from rmer.stages.analysis.reading import AnalysedRuns, run_in_words
 from rmer.stages.analysis.selection import Selected
 from rmer.tracking import Store
 
 
-def require_distinct(store: Store, evidence: Evidence) -> None:
+def require_distinct(store: Store, runs: AnalysedRuns) -> None:
     """Raise UserError where two systems, or two seeds, have equal weights or equal clean predictions.
 
     Compared as two they would lend each other weight. One model under several attacks is no such case.
     """
-    runs = {item.record.run_id: item for item in evidence.selected}
+    items = {item.record.run_id: item for item in runs.selected}
     found = [
         pair
-        for models in evidence.groups.values()
-        for pair in _equal([(runs[model.run_id], model) for model in models])
+        for models in runs.groups.values()
+        for pair in _equal([(items[model.run_id], model) for model in models])
     ]
     if not found:
         return
     first, second, what = found[0]
-    a, b = (f"{run_in_words(item, evidence.selected)} (run {item.record.run_id})" for item in (first, second))
+    a, b = (f"{run_in_words(item, runs.selected)} (run {item.record.run_id})" for item in (first, second))
     others = len(found) - 1
     more = f" (and {others} more such pair{'s' if others > 1 else ''})" if others else ""
     raise UserError(

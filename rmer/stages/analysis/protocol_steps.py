@@ -1,4 +1,4 @@
-"""Finds the runs of every step of the ladder from the published study to the corrected one."""
+"""Finds the runs of every step from the published study to the corrected one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.metrics import under_attack
-from rmer.report.sections.protocol_steps_section import STEPS, Step
+from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
 from rmer.report.system_tables import system_rank
 from rmer.stages.analysis.agreement import checked_model, read_curve
 from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.stages.analysis.parallel import in_parallel
-from rmer.stages.analysis.reading import Evidence
+from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
 # Attacks that a step may be judged by, the most thorough first; controls and weaker attacks are none.
@@ -27,42 +27,42 @@ SAME_RATING = 2e-3
 
 
 @dataclass(frozen=True, eq=False)
-class _Rung:
+class _Found:
     """One step with the records that it rests on."""
 
-    step: Step
+    step: ProtocolStep
     records: Sequence[RunRecord]
 
 
-def find_ladder(
-    store: Store, evidence: Evidence, *, study: str, further: Sequence[str], systems: Sequence[str]
-) -> tuple[list[Step], list[RunRecord]]:
+def find_protocol_steps(
+    store: Store, runs: AnalysedRuns, *, study: str, further: Sequence[str], systems: Sequence[str]
+) -> tuple[list[ProtocolStep], list[RunRecord]]:
     """Return the steps in order, missing ones included, and the records that they rest on.
 
     Runs are those of the analysis, of its ``study`` and of ``further`` studies. Of several kinds of attack
     runs that would do for a step, those of the analysis are taken, else the kind that is most like it and
     most thorough.
     """
-    chosen = [item.record for item in evidence.chosen]
-    found = {record.run_id: record for record in chosen}
+    chosen = [item.record for item in runs.chosen]
+    known = {record.run_id: record for record in chosen}
     for name in filter(None, dict.fromkeys([study, *further])):
-        found |= {record.run_id: record for record in store.find(Stage.ATTACK, study=name)}
+        known |= {record.run_id: record for record in store.find(Stage.ATTACK, study=name)}
     wanted = [
         record
-        for record in found.values()
+        for record in known.values()
         if record.tags.get(Tag.ATTACK) in ATTACKS and (not systems or record.tags.get(Tag.SYSTEM) in systems)
     ]
-    rungs: list[_Rung] = []
+    found: list[_Found] = []
     for (train, attack), title in STEPS.items():
-        step = Step(title, train, attack)
+        step = ProtocolStep(title, train, attack)
         members = [record for record in wanted if _protocols(record) == (train, attack)]
         records = _most_alike(members, chosen)
         if not records:
-            rungs.append(_Rung(step, ()))
+            found.append(_Found(step, ()))
             continue
-        before = next((rung.step.epsilon for rung in reversed(rungs) if rung.records), math.nan)
-        rungs += _rungs(store, step, records, before)
-    return _with_changes(store, rungs), [record for rung in rungs for record in rung.records]
+        before = next((one.step.epsilon for one in reversed(found) if one.records), math.nan)
+        found += _at_budgets(store, step, records, before)
+    return _with_changes(store, found), [record for one in found for record in one.records]
 
 
 def _protocols(record: RunRecord) -> tuple[str, str]:
@@ -95,7 +95,9 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
     return list(newest.values())
 
 
-def _rungs(store: Store, step: Step, records: Sequence[RunRecord], before: float) -> list[_Rung]:
+def _at_budgets(
+    store: Store, step: ProtocolStep, records: Sequence[RunRecord], before: float
+) -> list[_Found]:
     """Return the step at the reported budget; first, where its curves hold it, at that of the step before."""
     tags = records[0].tags
     epsilon = float(tags.get(Tag.EPSILON) or math.nan)
@@ -108,14 +110,14 @@ def _rungs(store: Store, step: Step, records: Sequence[RunRecord], before: float
         constant=float(np.mean([record.metrics.get("constant/mae", math.nan) for record in records])),
         scores=_scores([(record, record.metrics) for record in records]),
     )
-    rungs = [_Rung(reported, records)]
+    found = [_Found(reported, records)]
     if tags.get(Tag.ATTACK) == SUITE and math.isfinite(before) and before != epsilon:
         curves = in_parallel(lambda record: read_curve(store, record), records)
         points = [(record, _point(curve, before)) for record, curve in zip(records, curves, strict=True)]
         if all(point for _, point in points):
             scores = _scores([(record, point) for record, point in points if point])
-            rungs.insert(0, _Rung(dataclasses.replace(reported, epsilon=before, scores=scores), records))
-    return rungs
+            found.insert(0, _Found(dataclasses.replace(reported, epsilon=before, scores=scores), records))
+    return found
 
 
 def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
@@ -149,29 +151,29 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def _with_changes(store: Store, rungs: Sequence[_Rung]) -> list[Step]:
+def _with_changes(store: Store, found: Sequence[_Found]) -> list[ProtocolStep]:
     """Say of every step what else differs from the one before it that has runs."""
-    clips = [_ratings(store, rung.records[0]) if rung.records else None for rung in rungs]
-    steps: list[Step] = []
+    clips = [_ratings(store, one.records[0]) if one.records else None for one in found]
+    steps: list[ProtocolStep] = []
     last: int | None = None
-    for place, rung in enumerate(rungs):
+    for place, one in enumerate(found):
         changes: list[str] = []
-        if rung.records and last is not None:
-            changes = _changes(rungs[last], rung, settings_of(store, rung.records))
+        if one.records and last is not None:
+            changes = _changes(found[last], one, settings_of(store, one.records))
             if not _same_ratings(clips[last], clips[place]):
                 changes.insert(0, "other clips or ratings")
-        if rung.records:
+        if one.records:
             last = place
-        steps.append(dataclasses.replace(rung.step, changes=changes))
+        steps.append(dataclasses.replace(one.step, changes=changes))
     return steps
 
 
-def _changes(before: _Rung, after: _Rung, settings: Settings) -> list[str]:
+def _changes(before: _Found, after: _Found, settings: Settings) -> list[str]:
     changes = []
     if before.step.epsilon != after.step.epsilon:
         changes.append(f"ε {before.step.epsilon:g} to {after.step.epsilon:g}".replace(" 0.", " ."))
     for tag in (Tag.ORIGIN, Tag.NORM, Tag.SPLIT, Tag.SPLIT_SCHEME):
-        values = [_values(rung.records, tag) for rung in (before, after)]
+        values = [_values(one.records, tag) for one in (before, after)]
         if values[0] != values[1]:
             changes.append(f"{DIMENSIONS[tag].replace('_', ' ')} {values[0]} to {values[1]}")
     for tag, name in ((Tag.SYSTEM, "systems"), (Tag.SEED, "seeds")):

@@ -9,21 +9,21 @@ import pandas as pd
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.report.html import UsedRun
-from rmer.report.sections.gradient_precision_section import SearchedTwice
 from rmer.report.system_tables import in_order
 from rmer.stages.analysis.agreement import checked_model, read_checks, read_searches, require_same_clips
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.selection import Selected
-from rmer.tracking import Artifact, Store, Tag
+from rmer.tracking import Artifact, RunRecord, Store, Tag
 
 # The norm whose runs the endpoints are taken from, where there are several.
 FIRST_NORM = "linf"
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """The attacked models of an analysis.
+class AnalysedRuns:
+    """The attack runs of an analysis, and their attacked models.
 
     Attributes
     ----------
@@ -33,17 +33,17 @@ class Evidence:
         Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one group.
     first_clips
         The per-clip table of the first run.
-    sanity
-        Run in words -> its checks.
-    searched_twice
+    checks
+        Run in words -> its sanity checks.
+    precision_checks
         The runs whose search with reduced gradients was compared with one of float32 gradients.
     """
 
     selected: Sequence[Selected]
     groups: Mapping[str, Sequence[AttackedModel]]
     first_clips: pd.DataFrame
-    sanity: Mapping[str, pd.DataFrame]
-    searched_twice: Sequence[SearchedTwice]
+    checks: Mapping[str, pd.DataFrame]
+    precision_checks: Sequence[PrecisionCheck]
 
     @property
     def models(self) -> Sequence[AttackedModel]:
@@ -67,6 +67,12 @@ class Evidence:
         return [item for item in self.selected if item.record.run_id in runs]
 
     @property
+    def reported_epsilon(self) -> float | None:
+        """The budget of the endpoints, where all runs name the same."""
+        found = {item.record.params.get("cfg.epsilon_report", "") for item in self.selected}
+        return float(found.pop()) if len(found) == 1 and "" not in found else None
+
+    @property
     def corrected(self) -> bool:
         """Whether every run was attacked under the corrected protocol."""
         return all(item.record.tags.get(Tag.ATTACK_PROTOCOL) == "corrected" for item in self.selected)
@@ -77,7 +83,7 @@ class Evidence:
         return all(item.is_suite for item in self.selected)
 
 
-def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
+def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
     """Read the tables of the runs.
 
     Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
@@ -98,20 +104,20 @@ def read_evidence(store: Store, selected: Sequence[Selected]) -> Evidence:
                 mend="Narrow with dataset",
             )
     require_same_clips([item.record for item in selected], models)
-    return Evidence(
+    return AnalysedRuns(
         selected=selected,
         groups=_by_norm(selected, models),
         first_clips=clips[0],
-        sanity={
+        checks={
             run_in_words(item, selected): table
             for item, table in zip(selected, checks, strict=True)
             if table is not None
         },
-        searched_twice=in_parallel(
-            lambda item: SearchedTwice(
+        precision_checks=in_parallel(
+            lambda item: PrecisionCheck(
                 run_in_words(item, selected), item.norm, read_searches(store, item.record)
             ),
-            [item for item in selected if item.searched_twice],
+            [item for item in selected if item.has_precision_check],
         ),
     )
 
@@ -122,28 +128,27 @@ def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
     return f"{item.name} s{item.seed}{norm}" if item.seed else f"{item.name}{norm}"
 
 
-def used_runs(store: Store, evidence: Evidence) -> list[UsedRun]:
+def used_runs(store: Store, runs: AnalysedRuns) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
-    records = {item.record.run_id: item.record for item in evidence.selected}
-    runs = []
-    for model in (
-        model for models in evidence.groups.values() for row in in_order(models).values() for model in row
-    ):
-        record = records[model.run_id]
-        trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
-        # Any experiment in the address will do: the page of a run finds the right one.
-        pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
-        runs.append(
-            UsedRun(
-                system=model.name,
-                seed=model.seed,
-                run_id=model.run_id,
-                train_run_id=trained,
-                url=f"{pages}{model.run_id}" if store.web else "",
-                train_url=f"{pages}{trained}" if store.web and trained else "",
-            )
-        )
-    return runs
+    records = {item.record.run_id: item.record for item in runs.selected}
+    models = [
+        model for group in runs.groups.values() for members in in_order(group).values() for model in members
+    ]
+    return [_used_run(store, model, records[model.run_id]) for model in models]
+
+
+def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
+    trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
+    # Any experiment in the address will do: the page of a run finds the right one.
+    pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
+    return UsedRun(
+        system=model.name,
+        seed=model.seed,
+        run_id=model.run_id,
+        train_run_id=trained,
+        url=f"{pages}{model.run_id}" if store.web else "",
+        train_url=f"{pages}{trained}" if store.web and trained else "",
+    )
 
 
 def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:

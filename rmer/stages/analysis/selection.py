@@ -52,7 +52,7 @@ class Selected:
         return "curve/mae" in self.record.metrics
 
     @property
-    def searched_twice(self) -> bool:
+    def has_precision_check(self) -> bool:
         """Whether the search with reduced gradients was compared with one of float32 gradients."""
         return "precision/mae_loss" in self.record.metrics
 

@@ -1,4 +1,4 @@
-"""The explanation of an attacked bottleneck by its concepts: logged with the attack, read by the analysis."""
+"""The explanation of an attacked bottleneck by its concepts: logged with the attack."""
 
 from __future__ import annotations
 
@@ -28,12 +28,9 @@ from rmer.report.concept_figures import (
     concept_weights,
 )
 from rmer.report.sections.concepts_section import reason_without
-from rmer.stages.analysis.agreement import require_scores
-from rmer.stages.analysis.selection import Selected
 from rmer.stages.attack.victims import Victim
 from rmer.systems.network import BottleneckNetwork
-from rmer.tracking import Artifact, Run, RunRecord, Store
-from rmer.tracking.integrity import altered
+from rmer.tracking import Run
 
 WEIGHTS_TABLE = "tables/concept_weights.csv"
 REASON = "tables/concepts.txt"
@@ -105,47 +102,6 @@ def concept_layer(
     return None
 
 
-def read_explanations(
-    store: Store, selected: Sequence[Selected], rows: Sequence[str]
-) -> tuple[dict[str, list[AttackedConcepts]], dict[str, str]]:
-    """Return the explained models of attack runs by row name, and for the other rows why there are none.
-
-    ``rows`` gives the order of the rows. Models with other concepts or emotions than the first are left out,
-    with this as the reason. Raises UserError where tables of a run are not what it logged.
-    """
-    explained: dict[str, list[AttackedConcepts]] = {}
-    without: dict[str, str] = {}
-    names: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-    for item in sorted(selected, key=lambda item: rows.index(item.name)):
-        if IDENTITY not in item.record.metrics:
-            without[item.name] = reason_without(item.system)
-            continue
-        model = _read_model(store, item.record)
-        names = names or (model.layer.emotions, model.layer.concepts)
-        if (model.layer.emotions, model.layer.concepts) != names:
-            without[item.name] = "other concepts or emotions"
-            continue
-        explained.setdefault(item.name, []).append(model)
-    return explained, without
-
-
-def _read_model(store: Store, record: RunRecord) -> AttackedConcepts:
-    """Read layer and concepts of a run; raises UserError where they are not what it logged."""
-    weights = store.read_table(record.run_id, WEIGHTS_TABLE)
-    clips = store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS)
-    try:
-        layer = ConceptLayer.from_table(weights)
-        model, error = AttackedConcepts.from_table(clips, layer), identity_error(clips, layer)
-    except (KeyError, ValueError) as problem:
-        what = (
-            f"{WEIGHTS_TABLE} does not turn the concepts of {Artifact.ADVERSARY_CLIPS} into its predictions"
-        )
-        raise altered(record.run_id, record.name, what) from problem
-    require_scores(record, WEIGHTS_TABLE, {IDENTITY: error})
-    require_scores(record, Artifact.ADVERSARY_CLIPS, _concept_scores(model))
-    return model
-
-
 def _array(values: torch.Tensor) -> Floats:
     array: Floats = values.detach().cpu().double().numpy()
     return array
@@ -163,7 +119,7 @@ def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[s
         for row in shift.to_dict("records")
         for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
     }
-    metrics |= _concept_scores(model)
+    metrics |= concept_scores(model)
     attacked = repair["input"] == "adversarial"
     rated, undone = (repair["mae"][attacked & (repair["replaced_by"] == by)] for by in ("rated", "clean"))
     return metrics | {
@@ -173,7 +129,7 @@ def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[s
     }
 
 
-def _concept_scores(model: AttackedConcepts) -> dict[str, float]:
+def concept_scores(model: AttackedConcepts) -> dict[str, float]:
     """Return how well the concepts are predicted before and under the attack."""
     found: dict[str, float] = {}
     for kind, predicted in (("clean", model.clean), ("adv", model.adversarial)):

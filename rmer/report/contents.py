@@ -1,0 +1,112 @@
+"""What an analysis found, before any of it is worded or drawn: every section of a report is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.bootstrap import SEED
+from rmer.evaluation.comparison import Comparison
+from rmer.evaluation.concepts import AttackedConcepts
+from rmer.evaluation.gradient_precision import PrecisionCheck
+from rmer.evaluation.protocol_steps import ProtocolStep
+from rmer.report.comparing import compare_models
+from rmer.report.html import UsedRun
+from rmer.report.robustness import robustness_table
+from rmer.report.system_tables import attacks_table, systems_table, tests_table
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """The attacked models of an analysis, and what their runs say of them.
+
+    Attributes
+    ----------
+    groups
+        Norm -> models, the norm of the endpoints first.
+    logged
+        Run id -> logged metrics.
+    runs
+        Every run with its address.
+    selection
+        Parameter -> value, several joined by commas: which runs were chosen.
+    reference
+        The row that all others are compared with.
+    margins, bootstrap_seed
+        Endpoint -> margin of equivalence, where it is not the metric's own, and the seed of the draws.
+    corrected, is_suite
+        Whether every run was attacked under the corrected protocol, and by the suite of attacks.
+    reported
+        System -> clean correlation of 2019, where the ratings are those that it was reported for.
+    reported_epsilon
+        The budget of the endpoints, where all runs agree on it.
+    checks
+        Run in words -> its sanity checks (``tables/sanity.csv``).
+    precision_checks, reduced
+        Runs whose search was repeated with float32 gradients, and how many had reduced ones.
+    steps
+        From the published protocol to the corrected one.
+    explained, unexplained
+        Row -> its models explained by concepts, and for other rows why there are none.
+    scatter, emotions
+        Row -> the model that the scatter plot shows, and its emotions.
+    """
+
+    groups: Mapping[str, Sequence[AttackedModel]] = field(default_factory=dict)
+    logged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    runs: Sequence[UsedRun] = ()
+    selection: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    bootstrap_seed: int = SEED
+    corrected: bool = False
+    is_suite: bool = False
+    reported: Mapping[str, float] = field(default_factory=dict)
+    reported_epsilon: float | None = None
+    checks: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    precision_checks: Sequence[PrecisionCheck] = ()
+    reduced: int = 0
+    steps: Sequence[ProtocolStep] = ()
+    explained: Mapping[str, Sequence[AttackedConcepts]] = field(default_factory=dict)
+    unexplained: Mapping[str, str] = field(default_factory=dict)
+    scatter: Mapping[str, AttackedModel] = field(default_factory=dict)
+    emotions: Sequence[str] = ()
+
+    @property
+    def norm(self) -> str:
+        """The norm of the endpoints."""
+        return next(iter(self.groups))
+
+    @property
+    def models(self) -> Sequence[AttackedModel]:
+        """The models of the norm of the endpoints."""
+        return self.groups[self.norm]
+
+    @cached_property
+    def systems(self) -> pd.DataFrame:
+        """Scores of every system (:func:`rmer.report.system_tables.systems_table`)."""
+        return systems_table(self.models)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """The published test and its variants (:func:`rmer.report.system_tables.tests_table`)."""
+        return tests_table(self.models, self.reference)
+
+    @cached_property
+    def attacks(self) -> pd.DataFrame:
+        """What was done to each system (:func:`rmer.report.system_tables.attacks_table`)."""
+        return attacks_table(self.models, self.logged)
+
+    @cached_property
+    def robustness(self) -> dict[str, pd.DataFrame]:
+        """Norm -> scores before and under attack (:func:`rmer.report.robustness.robustness_table`)."""
+        return {norm: robustness_table(models, self.logged) for norm, models in self.groups.items()}
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """The corrected comparison; empty for one system, or for different clips."""
+        return compare_models(self.models, self.reference, margins=self.margins, seed=self.bootstrap_seed)

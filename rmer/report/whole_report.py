@@ -1,0 +1,125 @@
+"""The whole report of an analysis: its head, its sections in their order, and what limits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from rmer.registry import Registry
+from rmer.report.answers import (
+    answers,
+    budget_in_words,
+    comparison_caveats,
+    is_conclusive,
+    reservations,
+    without_answer,
+)
+from rmer.report.contents import Contents
+from rmer.report.findings import TESTS_CAVEAT, caveats, headline
+from rmer.report.html import Report, Section
+from rmer.report.readable import readable_table
+from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
+from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
+from rmer.report.sections.comparison_section import comparison_section
+from rmer.report.sections.concepts_section import concepts_section
+from rmer.report.sections.curves_section import curves_section
+from rmer.report.sections.gradient_precision_section import gradient_precision_section
+from rmer.report.sections.paper_section import paper_section
+from rmer.report.sections.perturbations_section import perturbations_section
+from rmer.report.sections.protocol_steps_section import protocol_steps_section
+from rmer.report.sections.scores_section import scores_section
+from rmer.report.sections.tests_section import tests_section
+
+OWN: dict[str, Callable[[Contents], Section | None]] = {
+    "scores": scores_section,
+    "comparison": comparison_section,
+    "curves": curves_section,
+    "checks": checks_section,
+    "gradient_precision": gradient_precision_section,
+    "concepts": concepts_section,
+    "protocol_steps": protocol_steps_section,
+    "paper": paper_section,
+    "perturbations": perturbations_section,
+    "tests": tests_section,
+}
+# In the order of the report; those of other packages are the last.
+SECTIONS = Registry("section of the report", "rmer.sections", OWN)
+
+OWN_ADVERSARIES = " Each metric is attacked for itself."
+SYSTEMS_CAPTION = (
+    "Mean ± population standard deviation over seeds. Correlation: Pearson over clips, averaged over "
+    "emotions. MAE: over clips and emotions; clipped: predictions limited to the rating scale, 0-1. ΔMAE: "
+    "adversarial minus clean."
+)
+REPORTED_CAPTION = " Values of 2019 are those that Chowdhury et al. report for Soundtracks."
+ONE_ADVERSARY = (
+    "One adversary a clip, chosen by raw MAE, is scored by every metric: clipped MAE and correlation were "
+    "not attacked for themselves, so that both endpoints may look better than they are. The suite of "
+    "attacks (attack=suite) attacks each."
+)
+
+
+def report_of(contents: Contents) -> Report:
+    """Return the report with all sections that have something to say, and the tables behind it."""
+    sections = [section for make in SECTIONS.values() if (section := make(contents)) is not None]
+    robustness = [table.assign(norm=norm) for norm, table in contents.robustness.items()]
+    runs = [(used.system, used.seed, used.run_id, used.train_run_id) for used in contents.runs]
+    tables = {
+        "systems": contents.systems,
+        "robustness": pd.concat(robustness, ignore_index=True),
+        "runs": pd.DataFrame(runs, columns=["system", "seed", "run_id", "train_run_id"]),
+    }
+    systems, caption = _systems(contents)
+    return Report(
+        title=_title(contents),
+        headline=_headline(contents),
+        selection=contents.selection,
+        systems=systems,
+        systems_caption=caption,
+        sections=[section for section in sections if not section.is_empty],
+        caveats=_caveats(contents),
+        runs=contents.runs,
+        tables=tables | {name: table for section in sections for name, table in section.data.items()},
+    )
+
+
+def _title(contents: Contents) -> str:
+    count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
+    attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
+    return f"{count} system{'s' if count > 1 else ''} under the {attack}"
+
+
+def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
+    """Return the table that stands first, as text, and its caption."""
+    reported = REPORTED_CAPTION if contents.reported else ""
+    if not contents.corrected:
+        return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + reported
+    table = readable_robustness(contents.robustness[contents.norm], contents.reported)
+    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + reported
+
+
+def _headline(contents: Contents) -> list[str]:
+    systems, rows, reference = contents.systems, contents.comparisons, contents.reference
+    if not contents.corrected:
+        return headline(systems, contents.tests)
+    robustness = contents.robustness[contents.norm]
+    budget = budget_in_words(contents.norm, contents.selection.get("epsilon", ""))
+    seeds, conclusive = int(systems["seeds"].min()), is_conclusive(robustness, rows)
+    sentences = answers(rows, reference, budget, seeds, conclusive=conclusive)
+    if sentences:
+        sentences[1:1] = reservations(robustness, rows, reference)
+    else:
+        sentences = without_answer(rows, systems["system"].tolist(), reference)
+        sentences += headline(systems, contents.tests)
+    failed = sanity_sentence(sanity_table(contents.checks))
+    return [*sentences, failed] if failed else sentences
+
+
+def _caveats(contents: Contents) -> list[str]:
+    notes = caveats(contents.systems, contents.attacks, contents.selection)
+    if not contents.corrected:
+        return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
+    robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()
+    notes = comparison_caveats(robustness, contents.comparisons, contents.reference, systems) + notes
+    return notes if contents.is_suite else [*notes, ONE_ADVERSARY]
