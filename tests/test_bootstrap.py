@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rmer.evaluation.bootstrap import correlation_endpoint, estimate, mean_endpoint
+from rmer.evaluation.bootstrap import estimate
+from rmer.evaluation.endpoints import correlation_endpoint, mean_endpoint
 from rmer.evaluation.metrics import correlations, regression_scores
 from rmer.evaluation.statistics import paired_t
 

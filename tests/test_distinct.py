@@ -10,7 +10,7 @@ from attack_runs import attack_run
 
 from rmer.errors import UserError
 from rmer.stages.analysis.distinct import require_distinct
-from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import select_attack_runs
 from rmer.tracking import Store, connect
 
@@ -31,7 +31,7 @@ def study(request: pytest.FixtureRequest) -> str:
 
 def check(store: Store, study: str, *, allow_mixed: bool = False) -> None:
     selected = select_attack_runs(store, {}, study=study, systems=[], where={}, allow_mixed=allow_mixed)
-    require_distinct(store, read_evidence(store, selected))
+    require_distinct(store, read_runs(store, selected))
 
 
 def message(store: Store, study: str, **choice: Any) -> str:

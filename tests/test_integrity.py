@@ -18,7 +18,7 @@ from rmer.evaluation.checks.measurements import Damage, Searches
 from rmer.stages.analysis.agreement import read_curve
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.analysis.reading import read_evidence
+from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import select_attack_runs
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.integrity import as_tags, logged
@@ -67,7 +67,7 @@ def read(store: Store, path: str, run_id: str) -> None:
     if path == CURVE:
         read_curve(store, store.get(run_id))
     else:
-        read_evidence(store, selected)
+        read_runs(store, selected)
 
 
 def place(store: Store, run_id: str, path: str) -> Path:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rmer.errors import UserError
-from rmer.evaluation.bootstrap import DRAWS, SEED, Endpoint, estimate
+from rmer.evaluation.bootstrap import DRAWS, SEED, estimate
+from rmer.evaluation.endpoints import Endpoint
 from rmer.evaluation.metrics import METRICS, Metric, under_attack
 from rmer.evaluation.statistics import (
     cliffs_delta,

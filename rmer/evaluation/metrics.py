@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.evaluation.bootstrap import Endpoint, correlation_endpoint, error_endpoint
+from rmer.evaluation.endpoints import Endpoint, correlation_endpoint, error_endpoint
 from rmer.registry import Registry
 
 RATING_SCALE = (0.0, 1.0)
@@ -48,7 +48,7 @@ class Metric:
         Labels and predictions, ``[clips, targets]`` -> values ``[targets]``.
     over_albums
         Labels ``[clips, targets]``, predictions ``[seeds, clips, targets]`` and albums ``[clips]`` -> the
-        average over targets as a function of how much each album counts (:mod:`rmer.evaluation.bootstrap`).
+        average over targets as a function of how much each album counts (:mod:`rmer.evaluation.endpoints`).
     larger_is_better
         Its direction.
     clipped

@@ -73,9 +73,8 @@ def is_control(name: str) -> bool:
 
 def twin(name: str) -> str:
     """Return the row of the system that this one is the adversarially trained twin of, else its own name."""
-    base, blank, varied = name.partition(" ")
-    system = CATALOGUE.get(base)
-    return name if system is None or not system.parent else f"{system.parent}{blank}{varied}"
+    system = known_system(name)
+    return name if system is None or not system.parent else name.replace(system.name, system.parent, 1)
 
 
 def systems_table(models: Sequence[AttackedModel]) -> pd.DataFrame:
