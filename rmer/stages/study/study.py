@@ -62,8 +62,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     """
     params, engine = plan.params, EngineParams.of(plan.params)
     data = plan.preprocess_params(str(folder))
-    check_concepts(plan, data)
-    surveyed = survey_of(data)
+    collected = data.collect()
+    check_concepts(plan, collected)
+    surveyed = survey_of(data, collected)
     config = _config(plan, preprocess_spec(data, surveyed).digest)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
