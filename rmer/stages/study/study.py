@@ -115,8 +115,10 @@ def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Ca
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]
-    analyses = {name: _analyze(store, plan, name) for name in attacks}
-    raise_failures(run, jobs, done, failures)
+    try:
+        analyses = {name: _analyze(store, plan, name) for name in attacks}
+    finally:  # what failed is told, too, where the rest cannot be analysed
+        raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
     lineage |= {f"analysis | {name}": analysis.outcome.run_id for name, analysis in analyses.items()}
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
