@@ -4,8 +4,8 @@ Units
 -----
 Seeds and albums are drawn; clips come with their album. An endpoint (:mod:`rmer.evaluation.endpoints`) is one
 system's score in each of its seeds as a function of how much each album counts, so that drawing albums again,
-leaving one out, or taking all is the same call with other weights. Systems are attacked on the same clips: the
-weights of albums are shared, those of seeds are each system's own.
+leaving one out, or taking all is the same call with other weights. Systems are attacked on the same clips:
+the weights of albums are shared, those of seeds are each system's own.
 
 Two answers
 -----------
