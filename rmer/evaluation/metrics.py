@@ -264,13 +264,12 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-# In the order of tables: that of the primary endpoint first.
 OWN = (
+    error_metric("mae", "MAE", "raw MAE", np.abs, adversaries="mae", against_constant=True),
     error_metric(
         "mae_clipped", "MAE, clipped", "clipped MAE", np.abs, clipped=True,
         adversaries="mae_clipped", columns="adv_clipped", margin=0.02, against_constant=True,
     ),
-    error_metric("mae", "MAE", "raw MAE", np.abs, adversaries="mae", against_constant=True),
     Metric(
         "corr", "Correlation", "correlation", correlations, correlation_endpoint, larger_is_better=True,
         rated_alone=True, adversaries="corr", columns="adv_joint", margin=0.05,
@@ -282,7 +281,7 @@ METRICS: Registry[Metric] = Registry("metric", "rmer.metrics", {metric.name: met
 
 
 def under_attack() -> dict[str, Metric]:
-    """Return the metrics by which attacked models are judged, by name, in the order of tables."""
+    """Return the metrics by which attacked models are judged, by name."""
     return {name: metric for name, metric in METRICS.items() if metric.adversaries}
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rmer.evaluation.metrics import under_attack
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, GREY, styled
 
-COLOURS = (CLEAN, ADVERSARIAL, GREY)
+COLOURS = (ADVERSARIAL, CLEAN, GREY)
 
 
 @styled

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.metrics import METRICS, under_attack
+from rmer.evaluation.comparison import PRIMARY
+from rmer.evaluation.metrics import METRICS, Metric, under_attack
 from rmer.report.readable import NO_VALUE, number, over_seeds, tick
 from rmer.report.system_tables import in_order
 
@@ -18,8 +19,8 @@ ROBUSTNESS_CAPTION = (
     "limited to the rating scale, 0-1. Correlation: Pearson over clips, averaged over emotions. Δ: attacked "
     "minus clean."
 )
-# The metric whose curve breaks even.
-BREAKS = "mae_clipped"
+# The metric that stands first, and whose curve breaks even.
+FIRST = PRIMARY.removeprefix("delta/")
 KINDS = {"clean": "clean", "adv": "attacked", "delta": "Δ"}
 COLUMNS = (
     "system", "seeds", "metric",
@@ -27,6 +28,12 @@ COLUMNS = (
     "constant", "auc", "auc_std",
     "breakeven", "breakeven_low", "breakeven_high",
 )  # fmt: skip
+
+
+def shown_metrics() -> dict[str, Metric]:
+    """Return the metrics by which attacked models are judged, in the order of tables and figures."""
+    metrics = under_attack()
+    return {FIRST: metrics[FIRST], **metrics}
 
 
 def robustness_table(
@@ -43,7 +50,7 @@ def robustness_table(
     rows = []
     for name, members in in_order(models).items():
         logged = pd.DataFrame([metrics[model.run_id] for model in members])
-        for metric in under_attack():
+        for metric in shown_metrics():
             row: dict[str, object] = {"system": name, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
                 values = np.array([model.scores[f"{kind}/{metric}"] for model in members])
@@ -52,7 +59,7 @@ def robustness_table(
             row |= {"auc": area.mean(), "auc_std": area.std()}
             if METRICS[metric].against_constant:
                 row["constant"] = _logged(logged, "constant/mae").mean()
-            if metric == BREAKS:
+            if metric == FIRST:
                 row |= _break_even(logged)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -68,7 +75,7 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
     if math.isfinite(constant):
         cells = {
             f"{metric.title}: {kind}": number(constant, 3)
-            for metric in under_attack().values()
+            for metric in shown_metrics().values()
             if metric.against_constant
             for kind in ("clean", "attacked")
         }
@@ -78,7 +85,7 @@ def readable_robustness(table: pd.DataFrame, reported: Mapping[str, float] | Non
     for name, group in table.groupby("system", sort=False):
         rows.append({"System": str(name), **score_cells(group, 3)})
     columns = ["System", "Seeds"]
-    columns += [f"{metric.title}: {kind}" for metric in under_attack().values() for kind in KINDS.values()]
+    columns += [f"{metric.title}: {kind}" for metric in shown_metrics().values() for kind in KINDS.values()]
     return pd.DataFrame(rows, columns=columns).fillna(NO_VALUE)
 
 
@@ -100,7 +107,7 @@ def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:
         for row in group.to_dict("records"):
             title = METRICS[row["metric"]].title
             cells[f"Mean over log ε: {title}"] = over_seeds(row["auc"], row["auc_std"], row["seeds"], 3)
-            if row["metric"] == BREAKS:
+            if row["metric"] == FIRST:
                 ends = [_epsilon(row[f"breakeven{end}"], largest) for end in ("", "_low", "_high")]
         cells["Break-even ε"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
         rows.append(cells)

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, estimate
-from rmer.evaluation.metrics import METRICS, under_attack
+from rmer.evaluation.metrics import METRICS
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NORM_NAMES, tick
-from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_areas, readable_robustness
+from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_areas, readable_robustness, shown_metrics
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import in_order
 
@@ -75,7 +75,7 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
         for name, members in in_order([model for model in models if model.curve]).items():
             first = members[0]
             alike = [model for model in members if model.clips == first.clips]
-            for metric, scored in under_attack().items():
+            for metric, scored in shown_metrics().items():
                 predictions = np.stack([model.curve.worst(metric) for model in alike])  # type: ignore[union-attr]
                 for index, epsilon in enumerate(first.curve.epsilons):  # type: ignore[union-attr]
                     endpoint = scored.endpoint(first.labels, predictions[:, index], first.albums)
@@ -94,7 +94,7 @@ def curves_figure(table: pd.DataFrame, constant: float, reported: float | None =
     Bars are intervals; systems stand side by side at each budget.
     """
     norms = [norm for norm in NORM_NAMES if norm in set(table["norm"])]
-    metrics = under_attack()
+    metrics = shown_metrics()
     figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 0.6 + 2.7 * len(norms)), layout="constrained")
     grid = figure.subplots(len(norms), len(metrics), squeeze=False)
     systems = list(dict.fromkeys(table["system"]))

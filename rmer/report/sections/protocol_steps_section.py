@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rmer.evaluation.metrics import METRICS, under_attack
+from rmer.evaluation.metrics import METRICS
 from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, number, tick
-from rmer.report.robustness import score_cells
+from rmer.report.robustness import score_cells, shown_metrics
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import is_adversarial
 
@@ -90,7 +90,7 @@ def readable_steps(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
             "Budget": ["no runs" if step.missing else budget_held(step) for step in steps],
             **{
                 f"Best by: {_lower(metric.title)}": [best(step, name) for step in steps]
-                for name, metric in under_attack().items()
+                for name, metric in shown_metrics().items()
             },
             "Also changes": ["; ".join(step.changes) or NO_VALUE for step in steps],
         }
@@ -126,7 +126,7 @@ def protocol_steps_figure(steps: Sequence[ProtocolStep]) -> Figure:
     """Return attacked scores over the steps, a column a metric, a line a system; missing steps are named."""
     systems = list(dict.fromkeys(name for step in steps for name in step.scores["system"]))
     lines = lines_of(systems)
-    metrics = under_attack()
+    metrics = shown_metrics()
     figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 3.4), layout="constrained")
     for axes, (name, metric) in zip(figure.subplots(1, len(metrics)), metrics.items(), strict=True):
         for system, line in lines.items():

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmer.evaluation.metrics import under_attack
 from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
+from rmer.report.robustness import shown_metrics
 from rmer.report.system_tables import system_rank
 from rmer.stages.analysis.agreement import checked_model, read_curve
 from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
@@ -127,7 +127,7 @@ def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
     if clean.empty or attacked.empty:
         return None
     values: dict[str, float] = {}
-    for metric in under_attack():
+    for metric in shown_metrics():
         if metric not in curve:  # one that was added after the run
             continue
         before, after = float(clean[metric].iloc[0]), float(attacked[metric].iloc[0])
@@ -142,7 +142,7 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
     rows = []
     for system in sorted(by_system, key=system_rank):
         members = by_system[system]
-        for metric in under_attack():
+        for metric in shown_metrics():
             row: dict[str, object] = {"system": system, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
                 values = np.array([member.get(f"{kind}/{metric}", math.nan) for member in members])
