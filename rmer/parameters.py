@@ -19,6 +19,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from rmer.errors import LONGEST_VALUE, UserError, shortened, shown
+from rmer.old_names import told_new_name, told_new_value
 
 P = TypeVar("P", bound="Parameters")
 
@@ -69,6 +70,7 @@ class Parameters:
 
         Empty text stands for the default. Unknown names are an error that names the nearest known ones.
         """
+        values = {told_new_name(name): told_new_value(name, value) for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

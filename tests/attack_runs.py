@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import ADVERSARIES, attack_metrics
-from rmer.evaluation.checks.measurements import Searches
+from rmer.evaluation.checks.measurements import PrecisionPair
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import regression_scores
@@ -87,7 +87,7 @@ def suite_run(
     emotions: Sequence[str] = EMOTIONS,
     epsilons: Sequence[float] = EPSILONS,
     sanity: pd.DataFrame = PASSED,
-    searches: Mapping[float, Searches] | None = None,
+    searches: Mapping[float, PrecisionPair] | None = None,
     **changes: Any,
 ) -> str:
     """Log a suite of attacks on one model.

@@ -16,10 +16,11 @@ import pytest
 import yaml
 from published_clone import write_clone
 
+from rmer.attacks.registry import ATTACKS
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.splits import part_column, published_split
 from rmer.stages.attack.attack import attack
-from rmer.stages.attack.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import ARCHITECTURES
@@ -185,7 +186,7 @@ def test_every_documented_tag_exists() -> None:
 
 def test_every_attack_and_system_is_documented() -> None:
     page = (ROOT / "docs" / "protocols.md").read_text()
-    assert not [name for name in PROTOCOLS if f"**`{name}`**" not in page]
+    assert not [name for name in ATTACKS if f"**`{name}`**" not in page]
     texts = "".join(page.read_text() for page in PAGES)
     assert not [name for name in CATALOGUE if name not in texts]
 

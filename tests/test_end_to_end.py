@@ -21,17 +21,18 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from servers import mlflow_server
 
+from rmer.attacks.method import Aim
+from rmer.attacks.suite import TIERS, Tier, white_box
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.evaluation.attacked import ADVERSARIES
 from rmer.evaluation.gradient_precision import COMPARED
 from rmer.evaluation.metrics import regression_scores
-from rmer.evaluation.suite import TIERS, Tier
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
@@ -185,18 +186,18 @@ def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tup
     store, _ = study
     (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "suite"})
     assert run.tags[Tag.TIER] == "quick"
-    assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon_report"]) == ("0.01", "0.01")
+    assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon"]) == ("0.01", "0.01")
     assert [step for step, _ in store.metric_history(run.run_id, "curve/mae")] == [0, 20, 100, 500]
     checks = store.read_table(run.run_id, Artifact.SANITY)
     assert run.metrics["sanity/failed"] == (checks["passed"].astype(str) == "False").sum()
     assert run.params["cfg.source_system"] == "A2E"
     params = AttackParams(attack="suite", train_run_id=run.tags[Tag.TRAIN_RUN_ID], device="cpu")
     (victim,) = victims_of(store, params)
-    attacks = build_attacks(params, EMOTIONS, victim.concepts, None)
+    attacks = white_box(TIERS["quick"])
     planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.budgets)
     assert run.metrics["cost/gradients"] == planned * len(victim.data.test)
     price = gradients_of_run(
-        params, attacks, len(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True
+        params, Aim(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True
     )
     assert f"{price:,} attack gradients" in describe_attack(store, params)
 
@@ -400,8 +401,7 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     assert (twins["value"], str(twins["passed"]), twins["detail"]) == (1, "False", "aA2E s6")
     # Two starts on the error and one on the correlation, of three steps; controls are no part of it.
     assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3)
-    attacks = build_attacks(params, EMOTIONS, (), None)
-    gradients = gradients_of_run(params, attacks, len(EMOTIONS), clips=clips, precision="bf16", transfer=True)
+    gradients = gradients_of_run(params, Aim(EMOTIONS), clips=clips, precision="bf16", transfer=True)
     assert f"{gradients:,} attack gradients" in price
 
 

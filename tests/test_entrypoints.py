@@ -17,7 +17,7 @@ from conftest import ROOT
 from entrypoints.cli import COMMANDS, main
 from rmer.parameters import Parameters
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.import_published import ImportParams
@@ -176,11 +176,6 @@ def test_sizes_fill_in_what_is_not_given() -> None:
 )
 def test_free_parameters_change_what_they_name_and_nothing_else(given: dict[str, str], name: str) -> None:
     assert TrainParams.from_mapping(given).resolve_system().name == name
-
-
-def test_every_setting_of_an_attack_is_a_parameter() -> None:
-    fields = {field.name for field in dataclasses.fields(AttackParams)}
-    assert {name for names in SETTINGS.values() for name in names} <= fields
 
 
 def test_parameters_go_to_stages_under_their_own_names() -> None:

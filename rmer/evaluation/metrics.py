@@ -30,8 +30,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rmer.data.dataset import RATING_SCALE
+
 METRICS = ("corr", "mae", "mae_clipped", "rmse", "r2")
-RATING_SCALE = (0.0, 1.0)
 
 Floats = npt.NDArray[np.float64]
 

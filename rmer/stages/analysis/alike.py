@@ -27,7 +27,7 @@ DIMENSIONS = {
 # all others are settings of the attack.
 NOT_OF_ATTACK = frozenset(
     ("model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log", "device",
-     "threads", "clips", "source_model", "epsilon_report", "training", "adversarial_training",
+     "threads", "clips", "source_model", "training", "adversarial_training",
      *DIMENSIONS.values())
 )  # fmt: skip
 # Parameters of a train run in which repetitions may differ, that belong to the machine, that came out of it,

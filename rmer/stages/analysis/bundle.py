@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.attacks.suite import TIERS
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
-from rmer.evaluation.suite import TIERS
 from rmer.report.html import ReportTable
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences

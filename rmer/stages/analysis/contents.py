@@ -143,7 +143,7 @@ def _sections(
         )
     if all(model.curve for model in evidence.models):
         tables["curves"] = curves_table(evidence.groups, seed=seed)
-        epsilon = {item.record.params.get("cfg.epsilon_report", "") for item in evidence.selected}
+        epsilon = {item.record.params.get("cfg.epsilon", "") for item in evidence.selected}
         reported = float(epsilon.pop()) if len(epsilon) == 1 and "" not in epsilon else None
         sections.append(curves_section(tables["curves"], robustness, reported))
     if evidence.sanity:

@@ -8,8 +8,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmer.attacks.registry import ATTACKS
 from rmer.parameters import Parameters
-from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
 from rmer.systems.catalogue import CATALOGUE
@@ -74,7 +75,7 @@ def _train(record: RunRecord) -> str:
 
 def _attack(record: RunRecord) -> str:
     attack = record.tags.get(Tag.ATTACK, "")
-    known = {"attack", "split", "precision", *SETTINGS.get(attack, {})}
+    known = {"attack", "split", "precision", *(defaults_of(attack) if attack in ATTACKS else ())}
     values = {name: value for name, value in logged(AttackParams, record).items() if name in known}
     if Tag.TRAIN_RUN_ID in record.tags:
         named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rmer.attacks.method import Aim
 from rmer.data.frontend import BANDS
 from rmer.data.splits import published_split
 from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.data.preprocess import collect_of
 from rmer.stages.study.plan import Plan, check_concepts
 from rmer.systems.arithmetic import resolve_precision
@@ -155,8 +156,7 @@ def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: in
 def _gradients(params: AttackParams, targets: int, *, clips: int, transfer: bool) -> int:
     names = tuple(f"target{index}" for index in range(targets))
     precision = resolve_precision(params.precision, resolve_device(params.device))
-    attacks = build_attacks(params, names, (), None)
-    return gradients_of_run(params, attacks, targets, clips=clips, precision=precision, transfer=transfer)
+    return gradients_of_run(params, Aim(names), clips=clips, precision=precision, transfer=transfer)
 
 
 def _config(plan: Plan, system: System, seed: int) -> FitConfig:

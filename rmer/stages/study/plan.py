@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from rmer.attacks.registry import ATTACKS
+from rmer.attacks.suite import TIERS
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundness import MIN_SECONDS
 from rmer.data.soundtracks import SCALE_MAX, check_targets
 from rmer.errors import UserError
-from rmer.evaluation.suite import TIERS
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, listed, param
-from rmer.stages.attack.attack_params import PROTOCOLS, SETTINGS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams, collect_of
 from rmer.stages.train import TrainParams
@@ -167,9 +168,9 @@ class Plan:
         """Return the parameters of stage attack for one model and one of :attr:`assaults`."""
         chosen = self.assaults[name]
         attack = chosen["attack"]
-        of_others = {name for names in SETTINGS.values() for name in names} - set(SETTINGS[attack])
+        of_others = {name for known in ATTACKS for name in defaults_of(known)} - set(defaults_of(attack))
         shared = {k: v for k, v in _shared(self.params, AttackParams).items() if k not in of_others}
-        epsilon = self.params.epsilon if PROTOCOLS[attack] == "corrected" else None
+        epsilon = self.params.epsilon if ATTACKS[attack].protocol == "corrected" else None
         changed = {**chosen, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
         return AttackParams(**{**shared, **changed})
 
@@ -183,7 +184,7 @@ def make_plan(params: StudyParams) -> Plan:
     given, params = params, params.sized()
     check_device_name(params.device)
     attacks = listed(params.attacks)
-    unknown = [name for name in attacks if name not in PROTOCOLS]
+    unknown = [name for name in attacks if name not in ATTACKS]
     if params.soundtracks_dir and given.clips is not None:
         mend = "Leave it out: all clips of soundtracks_dir are used"
         raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
@@ -191,7 +192,7 @@ def make_plan(params: StudyParams) -> Plan:
         raise UserError(
             f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named",
             where="parameter attacks",
-            mend=f"Known are {', '.join(PROTOCOLS)}",
+            mend=f"Known are {', '.join(ATTACKS)}",
         )
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
     _check_stages(plan)

@@ -17,7 +17,7 @@ from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import SETTINGS
+from rmer.stages.attack.attack_params import defaults_of
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.study.plan import Plan, check_concepts
@@ -145,7 +145,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
 def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
-    transfers = "source_run_id" in SETTINGS[plan.assaults[attack]["attack"]]
+    transfers = "source_run_id" in defaults_of(plan.assaults[attack]["attack"])
     return f"{source.name} s{seed}" if source and transfers else ""
 
 
