@@ -52,9 +52,10 @@ class ModelParams(Parameters):
 
 
 @dataclass(frozen=True)
-class TrainingParams(AdversarialParams, FitParams):
-    """How any model is trained, in a stage or a whole study."""
+class ProtocolParams(Parameters):
+    """By which rules models are trained."""
 
+    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
     split_scheme: str = param(
         "auto",
         "split: published, album, or auto (album where corrected and known)",
@@ -63,10 +64,16 @@ class TrainingParams(AdversarialParams, FitParams):
 
 
 @dataclass(frozen=True)
+class TrainingParams(AdversarialParams, FitParams, ProtocolParams):
+    """How any model is trained, by itself or in a study."""
+
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
+
+
+@dataclass(frozen=True)
 class TrainParams(TrainingParams, ModelParams):
     """Parameters of ``train``."""
 
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
     dataset_run_id: str = param(
         "", "preprocess run; default: the newest of the study", kind="name", role="choice"
     )
@@ -80,9 +87,8 @@ class TrainParams(TrainingParams, ModelParams):
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
         """Return what a fit depends on; ``precision`` is that of this device."""
         given = {name: getattr(self, name) for name in (*FitParams.names(), *AdversarialParams.names())}
-        protocol = given.pop("train_protocol")
         given |= {"seed": self.seed, "has_concepts": has_concepts, "precision": precision}
-        return resolve_fit(self.resolve_system(), protocol, **given)
+        return resolve_fit(self.resolve_system(), self.train_protocol, **given)  # type: ignore[arg-type]
 
     def _check_adversarial(self) -> None:
         """Raise UserError where a number of adversarial training is given and would be ignored."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
@@ -18,14 +18,11 @@ TrainProtocol = Literal["published", "corrected"]
 class FitParams(Parameters):
     """How any system is fitted; a field that is added here is part of every :class:`FitConfig`."""
 
-    train_protocol: str = param("published", "training protocol", choices=get_args(TrainProtocol))
+    epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
     lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
     batch_size: int = param(8, "clips a step", low=1, high=4096)
-    epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
     patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
-    precision: str = param(
-        "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
-    )
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,13 @@ class AdversarialParams(Parameters):
     adversarial_iterations: int | None = param(
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
-    adversarial_epsilon: float = param(
-        0.02, "budget a cell of corrected adversarial training, standardised units", low=1e-6, high=100.0
-    )
     adversarial_norm: str = param(
-        "linf", "norm of that budget (l2: epsilon times the root of the number of cells)", choices=NORMS
+        "linf",
+        "norm of its budget (corrected; l2: epsilon times the root of the number of cells)",
+        choices=NORMS,
+    )
+    adversarial_epsilon: float = param(
+        0.02, "that budget a cell (corrected), standardised units", low=1e-6, high=100.0
     )
     adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=1e-6, high=1.0)
 
@@ -57,8 +56,8 @@ class AdversarialTraining:
 
     iterations: int
     every: int = 1
-    epsilon: float | None = None
     norm: Norm | None = None
+    epsilon: float | None = None
     share: float | None = None
 
 
