@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar
@@ -30,8 +31,8 @@ WANTED = {int: "a whole number", float: "a number", str: "text"}
 Kind = Literal["text", "path", "name", "document"]
 LONGEST: dict[Kind, int] = {"text": 4000, "path": 4000, "name": 200, "document": 100_000}
 # What a parameter does: it determines the result (and is digested and compared), says where files are,
-# belongs to the machine, chooses runs or their group, or only guards against what would be refused.
-Role = Literal["result", "place", "machine", "choice", "guard"]
+# belongs to the machine, names a model, chooses other runs or their group, or only says what is refused.
+Role = Literal["result", "place", "machine", "model", "choice", "guard"]
 LONGEST_FILE_NAME = 255  # bytes, of Linux file systems
 # Control characters but tab and line ends, and bytes of a command line that are not UTF-8.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -88,6 +89,44 @@ class Parameters:
     def as_dict(self, *roles: Role) -> dict[str, Any]:
         """Return the parameters of some roles (all, if none is given) as plain values, as declared."""
         return {name: getattr(self, name) for name in self.names(*roles)}
+
+
+def taking(names: Iterable[str], source: type[Parameters]) -> Callable[[type[P]], type[P]]:
+    """Give a class, before it is made a dataclass, parameters of another one under their names."""
+    declared, hints = source.__dataclass_fields__, typing.get_type_hints(source)
+
+    def extend(kind: type[P]) -> type[P]:
+        for name in names:
+            field = declared[name]
+            _declare(kind, name, hints[name], field.default, field.metadata)
+        return kind
+
+    return extend
+
+
+def preset(presets: Mapping[str, Mapping[str, Any]]) -> Callable[[type[P]], type[P]]:
+    """Let inherited parameters be None where they are not given; a preset fills them in, as their help says.
+
+    ``presets`` maps each preset's name to parameter -> value.
+    """
+
+    def extend(kind: type[P]) -> type[P]:
+        hints = typing.get_type_hints(kind)
+        for name in dict.fromkeys(itertools.chain(*presets.values())):
+            bases: Iterable[type[Parameters]] = kind.__bases__
+            field = next(base.__dataclass_fields__[name] for base in bases if name in base.names())
+            values = {preset: given[name] for preset, given in presets.items() if given[name] is not None}
+            told = ", ".join(f"{preset} {value}" for preset, value in values.items())
+            rules = {**field.metadata, "help": f"{field.metadata['help']} ({told})"}
+            _declare(kind, name, hints[name] | None, None, rules)
+        return kind
+
+    return extend
+
+
+def _declare(kind: type[Any], name: str, hint: Any, default: Any, rules: Mapping[str, Any]) -> None:
+    kind.__annotations__[name] = hint
+    setattr(kind, name, dataclasses.field(default=default, metadata=dict(rules)))
 
 
 def listed(text: str) -> list[str]:

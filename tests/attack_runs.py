@@ -41,7 +41,7 @@ def train_run(store: Store, study: str, system: str, seed: int, **changes: Any) 
     fit = resolve_fit(CATALOGUE[system], "corrected", seed=seed)
     config = {"system": system, "dataset": "d1", "split_scheme": "album", "normalised_on": "train"}
     spec = RunSpec(
-        Stage.TRAIN, f"{system} s{seed}", {"model": study, **config, **fit.as_dict(), **changes}, study=study
+        Stage.TRAIN, f"{system} s{seed}", {"model": study, **config, **fit.values(), **changes}, study=study
     )
     return store.perform(spec, lambda run: run.params({"device": "cpu", "mean": seed / 100})).run_id
 

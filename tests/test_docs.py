@@ -121,13 +121,14 @@ def test_the_page_of_parameters_is_current(generator: ModuleType) -> None:
     assert generator.PAGE.read_text() == generator.render(), "run: python docs/parameters.py"
 
 
-def test_the_readme_names_entry_points_and_parameters_that_exist() -> None:
+def test_the_readme_names_entry_points_and_parameters_that_exist(generator: ModuleType) -> None:
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
     section = (ROOT / "README.md").read_text().split("## Entry points")[1].split("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
     named = {row[0].strip(" `"): re.findall(r"`(\w+)`", row[-1]) for row in rows}
     assert set(named) == set(entry_points)
-    assert not [(n, p) for n, names in named.items() for p in names if p not in entry_points[n]["parameters"]]
+    known = {name: kind.names() for name, kind in generator.STAGES.items()}
+    assert not [(name, p) for name, parameters in named.items() for p in parameters if p not in known[name]]
 
 
 def options(text: str) -> list[tuple[str, str]]:

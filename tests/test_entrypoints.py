@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import subprocess
 import sys
@@ -46,14 +45,11 @@ def test_mlproject_has_these_entry_points() -> None:
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
-def test_mlproject_parameters_are_those_of_the_stage(name: str) -> None:
-    entry, declared = mlproject()["entry_points"][name], ENTRY_POINTS[name]
-    fields = dataclasses.fields(declared)
-    assert list(entry["parameters"]) == [field.name for field in fields]
-    defaults = {key: rules["default"] for key, rules in entry["parameters"].items()}
-    assert declared.from_mapping(defaults) == declared(), "defaults agree"
-    options = " ".join(f"--{field.name} {{{field.name}}}" for field in fields)
+def test_mlproject_hands_on_what_it_declares_under_its_own_name(name: str) -> None:
+    entry = mlproject()["entry_points"][name]
+    options = " ".join(f"--{parameter} {{{parameter}}}" for parameter in entry["parameters"])
     assert entry["command"].strip() == f"python -m entrypoints.{name} {options}"
+    assert set(entry["parameters"]) <= set(ENTRY_POINTS[name].names())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

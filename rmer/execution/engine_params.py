@@ -49,6 +49,7 @@ class EngineParams(Parameters):
     retries: int = param(
         2, "how often a job whose worker died is tried again", low=0, high=1000, role="machine"
     )
+    dry_run: bool = param(False, "say what would be done, and stop", role="machine")
 
     def __post_init__(self) -> None:
         super().__post_init__()

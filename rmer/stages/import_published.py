@@ -134,7 +134,7 @@ def _train_spec(log: PublishedLog, study: str | None) -> RunSpec:
             "dataset": tags[Tag.DATASET],
             "split_scheme": PUBLISHED,
             "normalised_on": "all",
-            **fit.as_dict(),
+            **fit.values(),
             "source_run": log.run,
             "source_log": log.digest,
         },

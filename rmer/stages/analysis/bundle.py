@@ -27,6 +27,8 @@ from rmer.stages.analysis.contents import Findings
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.analysis.reading import Evidence
 from rmer.stages.analysis.reproduce import reproduce_script
+from rmer.stages.data.data_params import DataParams
+from rmer.stages.train import TrainingParams
 from rmer.tracking import RunRecord, Store, Tag
 
 README = """\
@@ -40,12 +42,6 @@ runs.csv          every run: training, attack, data, code
 environment.json  packages and machine of the analysis, code of the runs
 reproduce.sh      the commands that make the runs and this folder anew
 """
-# Facts of runs that the methods paragraph uses, by stage.
-DATA = ("clips", "frames", "targets", "frontend")
-TRAINING = (
-    "epochs", "lr", "batch_size", "patience",
-    "adversarial_norm", "adversarial_epsilon", "adversarial_iterations", "adversarial_share",
-)  # fmt: skip
 
 
 def write_bundle(
@@ -151,8 +147,8 @@ def _methods(
         comparisons=len(findings.comparisons),
         budget_held=bool(findings.tables["attacks"]["violations"].sum(skipna=False) == 0),
         margins=params.margins,
-        data=_facts(datasets, DATA),
-        training=_facts(trained, TRAINING),
+        data=_facts(datasets, ("clips", *DataParams.names("result"))),
+        training=_facts(trained, TrainingParams.names("result")),
         attack=_attack(evidence),
     )
 

@@ -98,13 +98,13 @@ class AttackParams(Parameters):
     """Parameters of ``attack``: these, and all settings of attacks."""
 
     attack: str = param("published", "which attack", choices=tuple(ATTACKS))
-    system: str = param("", "attack models of this system", kind="name", role="choice")
-    seed: str = param("", "attack models of this training seed", kind="name", role="choice")
+    system: str = param("", "attack models of this system", kind="name", role="model")
+    seed: str = param("", "attack models of this training seed", kind="name", role="model")
     train_protocol: str = param(
-        "", "attack models of this protocol", choices=("", "published", "corrected"), role="choice"
+        "", "attack models of this protocol", choices=("", "published", "corrected"), role="model"
     )
-    train_run_id: str = param("", "attack the model of this run", kind="name", role="choice")
-    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path", role="choice")
+    train_run_id: str = param("", "attack the model of this run", kind="name", role="model")
+    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path", role="model")
     dataset_run_id: str = param(
         "", "preprocess run; default: the one that the model was trained on", kind="name", role="choice"
     )

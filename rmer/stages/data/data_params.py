@@ -22,7 +22,12 @@ from rmer.tracking.locations import home
 class DataParams(Parameters):
     """Parameters of the files of a data set and of what is made of them."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)", kind="path", role="place")
+    soundtracks_dir: str = param(
+        "",
+        "folder with the clips (Set1/001.mp3 ...) and ratings; main makes demo data without it",
+        kind="path",
+        role="place",
+    )
     ratings: str = param(
         "", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path", role="place"
     )
@@ -50,7 +55,7 @@ class DataParams(Parameters):
     cache_dir: str = param(
         "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path", role="place"
     )
-    workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024, role="machine")
+    workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024, role="machine")
 
     def collect(self) -> Collected:
         """Return clips, labels and files with every problem that they have.

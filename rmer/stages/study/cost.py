@@ -19,12 +19,11 @@ from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.data.preprocess import collect_of
 from rmer.stages.study.plan import Plan, check_concepts
 from rmer.systems.arithmetic import resolve_precision
-from rmer.systems.catalogue import System
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 from rmer.tracking import Store
-from rmer.training.protocol import FitConfig, resolve_fit
+from rmer.training.protocol import FitConfig
 
 BATCH = 8
 # One network's weights. A train run stores them six times over: the best ones as checkpoint and as exported
@@ -78,7 +77,7 @@ def describe(plan: Plan) -> str:
             f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.assaults)} attacks: {', '.join(plan.assaults)}"
-            + (f" ({params.tier} tier)" if "suite" in plan.attacks else ""),
+            + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
             f"- {estimate(plan, _clips(plan))}",
             "Nothing was run. Leave out dry_run to do it.",
         ]
@@ -100,7 +99,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
     frames, targets = plan.params.frames or 0, len(listed(plan.params.targets))
     training = attack = 0
     for system, seed in plan.models:
-        config = _config(plan, system, seed)
+        config = plan.train_params(system, seed, "").resolve_fit()
         training += config.epochs * parts["train"]
         attack += _adversarial_gradients(config, parts)
     for name in plan.assaults:
@@ -157,16 +156,6 @@ def _gradients(params: AttackParams, targets: int, *, clips: int, transfer: bool
     names = tuple(f"target{index}" for index in range(targets))
     precision = resolve_precision(params.precision, resolve_device(params.device))
     return gradients_of_run(params, Aim(names), clips=clips, precision=precision, transfer=transfer)
-
-
-def _config(plan: Plan, system: System, seed: int) -> FitConfig:
-    return resolve_fit(
-        system,
-        plan.params.train_protocol,  # type: ignore[arg-type]
-        seed=seed,
-        epochs=plan.params.epochs or 0,
-        adversarial_iterations=plan.params.adversarial_iterations,
-    )
 
 
 def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
