@@ -52,6 +52,8 @@ class AttackMethod(ABC):
     protocol: ClassVar[str] = "corrected"
     # The budget a cell where users name none, in standardised units.
     epsilon: ClassVar[float] = REPORTED
+    # Whether a budget of 0 makes no sense, as a curve or the least budget is looked for.
+    needs_budget: ClassVar[bool] = False
     # Whether adversaries are crafted on another model where there is one, and whether there has to be one.
     takes_surrogate: ClassVar[bool] = False
     needs_surrogate: ClassVar[bool] = False

@@ -43,6 +43,7 @@ class MinimumNorm(Attack):
 
     name: ClassVar[str] = "minimum_norm"
     epsilon: ClassVar[float] = 0.1
+    needs_budget: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

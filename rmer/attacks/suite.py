@@ -48,6 +48,7 @@ class Suite(AttackMethod):
     tier: str = param("quick", "size of the suite", choices=tuple(TIERS))
 
     name: ClassVar[str] = "suite"
+    needs_budget: ClassVar[bool] = True
     takes_surrogate: ClassVar[bool] = True
     starts_warm: ClassVar[bool] = True
 

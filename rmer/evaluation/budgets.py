@@ -62,7 +62,7 @@ def sweep(
             subject.attacked(
                 attack,
                 threat,
-                f"batches/{epsilon:g}-{place}-{attack.name}",
+                f"batches/{epsilon}-{place}-{attack.name}",
                 warm_start=None if before is None else before[place],
             )
             for place, attack in enumerate(attacks)

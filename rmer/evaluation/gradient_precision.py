@@ -44,7 +44,7 @@ def compare_precisions(
     for place, point in enumerate(points):
         reduced = point.results[0]
         warm = points[place - 1].results[0].adversaries[:clips] if "warm_won" in reduced.columns else None
-        threat, folder = point.threat.of(slice(clips)), f"controls/fp32-{point.epsilon:g}"
+        threat, folder = point.threat.of(slice(clips)), f"controls/fp32-{point.epsilon}"
         again = exact.attacked(attack, threat, folder, warm_start=warm)
         scores = (_scored(few, result) for result in (again, reduced))
         found[point.epsilon] = PrecisionPair(len(few.inputs), clean, *scores)
