@@ -39,8 +39,8 @@ def told_new_value(parameter: str, value: Any) -> Any:
 def told_new_option(argument: str) -> str:
     """Return an argument of a command line, with the option's name of now where it is one by an old name."""
     name, equals, value = argument.partition("=")
-    new = PARAMETERS.get(name.removeprefix("--").replace("-", "_")) if name.startswith("--") else None
-    return f"--{_told(name, new)}{equals}{value}" if new else argument
+    old = name.removeprefix("--")
+    return f"--{told_new_name(old)}{equals}{value}" if name.startswith("--") else argument
 
 
 def attack_as_read(name: str) -> str:

@@ -101,7 +101,7 @@ def suite_run(
     settings = {
         "tier": "quick",
         "epsilons": listed,
-        "epsilon_report": 0.01,
+        "epsilon": 0.01,
         "clips": clips,
         "precision": "fp32",
     }

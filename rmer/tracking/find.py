@@ -76,9 +76,10 @@ def newest_per_config(records: list[RunRecord]) -> list[RunRecord]:
 def as_record(run: MlflowRun) -> RunRecord:
     """Return MLflow's run entity as a :class:`RunRecord`."""
     info, data = run.info, run.data
-    tags = dict(data.tags)
-    if Tag.ATTACK in tags:
-        tags[Tag.ATTACK] = attack_as_read(tags[Tag.ATTACK])
+    tags, params = dict(data.tags), {_param_as_read(name): text for name, text in data.params.items()}
+    for values, name in ((tags, Tag.ATTACK), (params, f"{PREFIX}attack")):
+        if name in values:
+            values[name] = attack_as_read(values[name])
     return RunRecord(
         run_id=info.run_id,
         name=info.run_name or "",
@@ -87,7 +88,7 @@ def as_record(run: MlflowRun) -> RunRecord:
         start_time=info.start_time,
         end_time=info.end_time,
         tags=tags,
-        params={_param_as_read(name): text for name, text in data.params.items()},
+        params=params,
         metrics={metric_as_read(name): value for name, value in data.metrics.items()},
     )
 

@@ -56,7 +56,7 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
     setup = AttackSetup(victim, params, surrogate, device, other_norm, _twins(store, victim))
-    spec = _spec(setup)
+    spec = spec_of(setup)
 
     def body(run: Run) -> None:
         if victim.run is not None:
@@ -114,7 +114,8 @@ def _twins(store: Store, victim: Victim) -> list[str]:
     return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
 
 
-def _spec(setup: AttackSetup) -> RunSpec:
+def spec_of(setup: AttackSetup) -> RunSpec:
+    """Return what the run of an attack is."""
     victim, params, surrogate = setup.victim, setup.params, setup.surrogate
     protocol = params.method.protocol
     settings = params.settings | {"epsilons": params.budgets}
