@@ -1,8 +1,8 @@
 """Parameters of a stage: declared once, used by MLproject, the command line, MLflow and Python alike.
 
-A stage declares a frozen dataclass whose fields are made with :func:`param`. The command line is generated
-from it (``entrypoints/cli.py``), a test compares ``MLproject`` with it, and its resolved values are what a
-run logs under ``cfg.*``.
+A stage declares a frozen dataclass whose fields are made with :func:`param`, or is composed of such classes.
+The command line is generated from it (``entrypoints/options.py``), roles say what is digested and compared,
+and resolved values are what a run logs under ``cfg.*``.
 """
 
 from __future__ import annotations

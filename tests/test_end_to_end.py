@@ -251,16 +251,24 @@ def test_analysis_of_own_runs(study: tuple[Store, str]) -> None:
         assert store.download(run.run_id, Artifact.REPORT).read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
-def test_bad_parameters_end_the_run_of_mlflow_run(tmp_path: Path) -> None:
+def test_mlproject_hands_on_what_it_does_not_declare(tmp_path: Path) -> None:
+    """Spaces, empty values and negative numbers arrive as typed; a name that there is not ends the run."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = mlflow_run("train", {"lr": "-1"}, uri, check=False)
-    assert done.returncode != 0
-    assert "rmer: parameter lr: -1.0 is out of range" in done.stderr
+    given = {"out_dir": str(tmp_path / "a b"), "clips": "11", "seconds": "1.5", "seed": "", "noise": "0"}
+    mlflow_run("demo_data", given, uri)
+    assert make_demo_data(DemoParams(out_dir=given["out_dir"], clips=11, seconds=1.5, noise=0))
+    refused = {
+        "parameter lr: -1.0 is out of range": {"lr": "-1", "study": "a b"},
+        "unknown parameter sed. Did you mean seed?": {"sed": "-1"},
+    }
     client = MlflowClient(uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert run.info.status == "FAILED"
-    assert "out of range" in run.data.tags[Tag.ERROR]
+    for message, parameters in refused.items():
+        done = mlflow_run("train", parameters, uri, check=False)
+        assert done.returncode != 0
+        assert message in done.stderr
+        run = client.search_runs(["0"], max_results=1)[0]
+        assert run.info.status == "FAILED"
+        assert message.split(". ")[0] in run.data.tags[Tag.ERROR]
 
 
 def test_training_killed_at_any_moment_goes_on_to_the_same_weights(

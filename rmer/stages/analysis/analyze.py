@@ -145,10 +145,7 @@ def _config(
         "ladder_runs": hashlib.sha256("\n".join(sorted({r.run_id for r in ladder})).encode()).hexdigest()[
             :16
         ],
-        "reference": params.reference,
-        "margin_mae": params.margin_mae,
-        "margin_corr": params.margin_corr,
-        "bootstrap_seed": params.bootstrap_seed,
+        **params.as_dict("result"),
         "bundle": bool(params.bundle),
     }
 

@@ -68,9 +68,11 @@ class AnalyzeParams(Parameters):
     bundle: str = param(
         "", "folder to write tables, figures and text for a paper to", kind="path", role="place"
     )
-    emotions: str = param("", "emotions of the scatter plot; default: tension,tender")
-    scatter_systems: str = param("", "systems of the scatter plot; default: A2B2E,A2M2E,aA2B2E")
-    scatter_seed: str = param("", "seed of the scatter plot; default: 21 where present")
+    emotions: str = param("", "emotions of the scatter plot; default: tension,tender", role="choice")
+    scatter_systems: str = param(
+        "", "systems of the scatter plot; default: A2B2E,A2M2E,aA2B2E", role="choice"
+    )
+    scatter_seed: str = param("", "seed of the scatter plot; default: 21 where present", role="choice")
     allow_mixed: bool = param(
         False, "compare runs that differ in more than their system, side by side", role="guard"
     )
