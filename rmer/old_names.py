@@ -29,7 +29,10 @@ def told_new_name(name: str) -> str:
 
 
 def told_new_value(parameter: str, value: Any) -> Any:
-    """Return the value of a parameter with attacks as they are called now; the user is told."""
+    """Return the value of a parameter with attacks and settings as they are called now; the user is told."""
+    if parameter == "where" and isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        return ",".join(f"{told_new_name(name.strip())}{equals}{text}" for name, equals, text in pairs)
     parts = value.split(",") if parameter in ("attack", "attacks") and isinstance(value, str) else []
     if not ATTACKS.keys() & set(map(str.strip, parts)):
         return value

@@ -184,7 +184,7 @@ def test_parameters_go_to_stages_under_their_own_names() -> None:
 
 def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control() -> None:
     plan = make_plan(StudyParams(systems="placebo,A2M2E,A2E", attacks="suite,pgd", tier="paper", steps=7))
-    assert list(plan.assaults) == ["suite", "suite l2", "pgd"]
+    assert list(plan.attack_variants) == ["suite", "suite l2", "pgd"]
     suite, pgd = (plan.attack_params(name, "run") for name in ("suite l2", "pgd"))
     assert (suite.norm, suite.settings["tier"], suite.steps) == ("l2", "paper", None)
     assert (pgd.steps, pgd.tier) == (7, "")

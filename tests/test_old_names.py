@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from entrypoints.cli import main
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.selection import select_attack_runs
 from rmer.stages.attack.attack import spec_of
 from rmer.stages.attack.attack_params import AttackParams
@@ -64,6 +65,11 @@ def test_old_names_are_taken_and_told(by: str, tmp_path: Path, monkeypatch: pyte
     told, refused = sorted(result.stderr.splitlines()[:2]), result.stderr.splitlines()[2]
     assert told == ["rmer: minimal is called minimum_norm now", "rmer: warm is called warm_start now"]
     assert refused.startswith("rmer: parameter warm_start: the minimum_norm attack does not use it.")
+
+
+def test_runs_are_narrowed_by_a_setting_under_its_old_name() -> None:
+    params = AnalyzeParams.from_mapping({"where": "warm=true,loss=l1,mse"})
+    assert params.settings() == {"warm_start": "true", "loss": "l1,mse"}
 
 
 def test_runs_of_before_are_found_and_read_under_the_names_of_now(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def describe(plan: Plan) -> str:
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
             f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
             f"at most {params.epochs} epochs",
-            f"- {len(plan.models) * len(plan.assaults)} attacks: {', '.join(plan.assaults)}"
+            f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
             + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
             f"- {estimate(plan, _clips(plan))}",
             "Nothing was run. Leave out dry_run to do it.",
@@ -102,15 +102,15 @@ def estimate(plan: Plan, clips: int) -> Estimate:
         config = plan.train_params(system, seed, "").resolve_fit()
         training += config.epochs * parts["train"]
         attack += _adversarial_gradients(config, parts)
-    for name in plan.assaults:
+    for name in plan.attack_variants:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(system) is not None
             gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
             attack += len(plan.seeds) * gradients
     unit = _time_one(frames, plan.params.device, plan.params.precision)
-    models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
-    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.assaults.values())
+    models, attacks = len(plan.models), len(plan.models) * len(plan.attack_variants)
+    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.attack_variants.values())
     return Estimate(
         runs=2 + models + attacks + len(plan.attacks),
         training_gradients=training,

@@ -124,7 +124,7 @@ class Plan:
         return {name: getattr(self.params, name) for name in (*OF_ATTACKS, "precision", "device", "study")}
 
     @property
-    def assaults(self) -> dict[str, dict[str, str]]:
+    def attack_variants(self) -> dict[str, dict[str, str]]:
         """What is done to every model: name -> parameters; a suite is one run for each norm of its tier."""
         found: dict[str, dict[str, str]] = {}
         for attack in self.attacks:
@@ -162,8 +162,8 @@ class Plan:
         )
 
     def attack_params(self, name: str, train_run_id: str) -> AttackParams:
-        """Return the parameters of stage attack for one model and one of :attr:`assaults`."""
-        chosen = self.assaults[name]
+        """Return the parameters of stage attack for one model and one of :attr:`attack_variants`."""
+        chosen = self.attack_variants[name]
         attack = chosen["attack"]
         of_others = _settings(ATTACKS) - set(defaults_of(attack))
         if ATTACKS[attack].protocol != "corrected":
@@ -208,7 +208,7 @@ def _check_stages(plan: Plan) -> None:
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
         plan.train_params(system, plan.seeds[0], "")
-    for name in plan.assaults:
+    for name in plan.attack_variants:
         plan.attack_params(name, "")
     if unused := _unused(plan):
         mend = "Leave it out, or add an attack that does"

@@ -154,7 +154,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
     attacks = [
         attack_job(f"{model} | {name}", plan.attack_params(name, ""), model, _source(plan, name, *of))
         for model, of in models.items()
-        for name in plan.assaults
+        for name in plan.attack_variants
     ]
     return training + attacks
 
@@ -162,7 +162,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
 def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
-    transfers = "source_run_id" in defaults_of(plan.assaults[attack]["attack"])
+    transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
     return f"{source.name} s{seed}" if source and transfers else ""
 
 
