@@ -17,11 +17,12 @@ from rmer.attacks.base import AttackResult
 from rmer.attacks.losses import absolute_error
 from rmer.attacks.published import BridgeAttack
 from rmer.attacks.search import MSE
+from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat
+from rmer.evaluation import subject as evaluation
 from rmer.evaluation.budgets import sweep
 from rmer.evaluation.checks.measurements import ERRORS
-from rmer.evaluation.gradient_precision import compare_searches, precision_table
-from rmer.evaluation.suite import TIERS, white_box
+from rmer.evaluation.gradient_precision import compare_precisions, precision_table
 from rmer.systems.arithmetic import Precision
 from rmer.systems.frozen import FrozenNetwork
 
@@ -88,11 +89,10 @@ def search_strength(settings: Settings) -> Result:
     victim, clips = subject(settings), 4 if settings.quick else 16
     tier, attack = TIERS["quick"], white_box(TIERS["quick"])[0]
     epsilons = TIERS["quick" if settings.quick else "paper"].epsilons
-    inputs, labels = victim.inputs[:clips], victim.labels[:clips]
     network = FrozenNetwork(victim.network, precision="bf16")
-    points = sweep(network, inputs, labels, [attack], epsilons, victim.threat, seed=1)
-    searches = compare_searches(network, inputs, labels, attack, points, clips=clips, seed=1)
-    table = precision_table(searches)
+    attacked = evaluation.Subject(network, victim.inputs, victim.labels, victim.threat, seed=1).first(clips)
+    points = sweep(attacked, [attack], epsilons)
+    table = precision_table(compare_precisions(attacked, attack, points, clips=clips))
     rows = [
         Row(
             "adversaries of the bf16 search",

@@ -10,10 +10,11 @@ from benchmarks.data import SMALL, noise
 from benchmarks.measuring import Result, Row, Settings, Target
 from benchmarks.processes import in_new_process
 from benchmarks.reference import Published
+from rmer.attacks.suite import TIERS, Tier, white_box
 from rmer.attacks.threat import Threat
 from rmer.data.frontend import FRAMES
 from rmer.evaluation.budgets import sweep
-from rmer.evaluation.suite import TIERS, Tier, white_box
+from rmer.evaluation.subject import Subject
 from rmer.systems.arithmetic import resolve_precision
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
@@ -43,14 +44,11 @@ def evaluate(clips: int, frames: int, epsilons: int) -> None:
     tier = Tier(("linf",), TIERS["paper"].epsilons[:epsilons], STEPS, 2, 1, 0)
     precision = resolve_precision("auto", torch.device("cpu"))
     network = FrozenNetwork(build_network("bottleneck"), precision=precision)
-    sweep(
-        network,
-        data.test.inputs,
-        data.test.labels,
-        white_box(tier),
-        tier.epsilons,
-        lambda epsilon: Threat("linf", epsilon, data.floor, data.ceiling),
-    )
+
+    def threat_at(epsilon: float) -> Threat:
+        return Threat("linf", epsilon, data.floor, data.ceiling)
+
+    sweep(Subject(network, data.test.inputs, data.test.labels, threat_at), white_box(tier), tier.epsilons)
 
 
 def attack_as_published(clone: Path, frames: int) -> None:

@@ -227,7 +227,7 @@ def _parts(store: Store, plan: Plan) -> list[Part]:
         for record in store.search({Tag.STUDY: STUDY, Tag.STAGE: stage})
     ]
     kinds = {f"train {system.name}": len(plan.seeds) for system in plan.systems}
-    kinds |= {f"attack {name}": len(plan.models) for name in plan.assaults}
+    kinds |= {f"attack {name}": len(plan.models) for name in plan.attack_variants}
     parts = []
     for name, jobs in kinds.items():
         own = [record for record in records if _kind(record) == name]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rmer.errors import UserError, shortened
+from rmer.old_names import told_new_option
 from rmer.parameters import Parameters, unknown_parameters
 from rmer.redaction import redacted
 
@@ -59,7 +60,7 @@ class Command(click.Command):
     def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
         """Return what is left of the arguments, none; exits with code 2 where they cannot be understood."""
         try:
-            return super().parse_args(context, arguments)
+            return super().parse_args(context, [told_new_option(argument) for argument in arguments])
         except click.UsageError as error:
             sys.exit(run(partial(refuse, error, self)))
 

@@ -1,24 +1,26 @@
 """Parameters of a stage: declared once, used by MLproject, the command line, MLflow and Python alike.
 
-A stage declares a frozen dataclass whose fields are made with :func:`param`. The command line is generated
-from it (``entrypoints/cli.py``), a test compares ``MLproject`` with it, and its resolved values are what a
-run logs under ``cfg.*``.
+A stage declares a frozen dataclass whose fields are made with :func:`param`, or is composed of such classes.
+The command line is generated from it (``entrypoints/options.py``), roles say what is digested and compared,
+and resolved values are what a run logs under ``cfg.*``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from rmer.errors import LONGEST_VALUE, UserError, shortened, shown
+from rmer.old_names import told_new_name, told_new_value
 
 P = TypeVar("P", bound="Parameters")
 
@@ -28,6 +30,9 @@ WANTED = {int: "a whole number", float: "a number", str: "text"}
 # or a whole document; and how many characters it may have (MLflow cuts those of more than 6000 in silence).
 Kind = Literal["text", "path", "name", "document"]
 LONGEST: dict[Kind, int] = {"text": 4000, "path": 4000, "name": 200, "document": 100_000}
+# What a parameter does: it determines the result (and is digested and compared), says where files are,
+# belongs to the machine, names a model, chooses other runs or their group, or only says what is refused.
+Role = Literal["result", "place", "machine", "model", "choice", "guard"]
 LONGEST_FILE_NAME = 255  # bytes, of Linux file systems
 # Control characters but tab and line ends, and bytes of a command line that are not UTF-8.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -41,12 +46,14 @@ def param(
     low: float | None = None,
     high: float | None = None,
     kind: Kind = "text",
+    role: Role = "result",
 ) -> Any:
     """Declare one parameter: default, help text, and the values it may take (``low <= value <= high``).
 
-    ``kind`` says what a text is.
+    ``kind`` says what a text is, ``role`` what the parameter does; one that does not say so determines the
+    result.
     """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind}
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -64,6 +71,7 @@ class Parameters:
 
         Empty text stands for the default. Unknown names are an error that names the nearest known ones.
         """
+        values = {told_new_name(name): told_new_value(name, value) for name, value in values.items()}
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -72,9 +80,53 @@ class Parameters:
         given = {name: value for name, value in values.items() if value != ""}
         return cls(**{name: _typed(name, types[name], value) for name, value in given.items()})
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, in order of declaration."""
-        return dataclasses.asdict(self)
+    @classmethod
+    def names(cls, *roles: Role) -> tuple[str, ...]:
+        """Return the names of the parameters that have one of the roles (all, if none is given)."""
+        fields = dataclasses.fields(cls)
+        return tuple(field.name for field in fields if not roles or field.metadata.get("role") in roles)
+
+    def as_dict(self, *roles: Role) -> dict[str, Any]:
+        """Return the parameters of some roles (all, if none is given) as plain values, as declared."""
+        return {name: getattr(self, name) for name in self.names(*roles)}
+
+
+def taking(names: Iterable[str], source: type[Parameters]) -> Callable[[type[P]], type[P]]:
+    """Give a class, before it is made a dataclass, parameters of another one under their names."""
+    declared, hints = source.__dataclass_fields__, typing.get_type_hints(source)
+
+    def extend(kind: type[P]) -> type[P]:
+        for name in names:
+            field = declared[name]
+            _declare(kind, name, hints[name], field.default, field.metadata)
+        return kind
+
+    return extend
+
+
+def preset(presets: Mapping[str, Mapping[str, Any]]) -> Callable[[type[P]], type[P]]:
+    """Let inherited parameters be None where they are not given; a preset fills them in, as their help says.
+
+    ``presets`` maps each preset's name to parameter -> value.
+    """
+
+    def extend(kind: type[P]) -> type[P]:
+        hints = typing.get_type_hints(kind)
+        for name in dict.fromkeys(itertools.chain(*presets.values())):
+            bases: Iterable[type[Parameters]] = kind.__bases__
+            field = next(base.__dataclass_fields__[name] for base in bases if name in base.names())
+            values = {preset: given[name] for preset, given in presets.items() if given[name] is not None}
+            told = ", ".join(f"{preset} {value}" for preset, value in values.items())
+            rules = {**field.metadata, "help": f"{field.metadata['help']} ({told})"}
+            _declare(kind, name, hints[name] | None, None, rules)
+        return kind
+
+    return extend
+
+
+def _declare(kind: type[Any], name: str, hint: Any, default: Any, rules: Mapping[str, Any]) -> None:
+    kind.__annotations__[name] = hint
+    setattr(kind, name, dataclasses.field(default=default, metadata=dict(rules)))
 
 
 def listed(text: str) -> list[str]:

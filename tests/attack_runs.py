@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.attacked import attack_metrics
-from rmer.evaluation.checks.measurements import Searches
+from rmer.evaluation.checks.measurements import PrecisionPair
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import own_columns, regression_scores
@@ -41,7 +41,7 @@ def train_run(store: Store, study: str, system: str, seed: int, **changes: Any) 
     fit = resolve_fit(CATALOGUE[system], "corrected", seed=seed)
     config = {"system": system, "dataset": "d1", "split_scheme": "album", "normalised_on": "train"}
     spec = RunSpec(
-        Stage.TRAIN, f"{system} s{seed}", {"model": study, **config, **fit.as_dict(), **changes}, study=study
+        Stage.TRAIN, f"{system} s{seed}", {"model": study, **config, **fit.values(), **changes}, study=study
     )
     return store.perform(spec, lambda run: run.params({"device": "cpu", "mean": seed / 100})).run_id
 
@@ -87,7 +87,7 @@ def suite_run(
     emotions: Sequence[str] = EMOTIONS,
     epsilons: Sequence[float] = EPSILONS,
     sanity: pd.DataFrame = PASSED,
-    searches: Mapping[float, Searches] | None = None,
+    searches: Mapping[float, PrecisionPair] | None = None,
     **changes: Any,
 ) -> str:
     """Log a suite of attacks on one model.
@@ -101,7 +101,7 @@ def suite_run(
     settings = {
         "tier": "quick",
         "epsilons": listed,
-        "epsilon_report": 0.01,
+        "epsilon": 0.01,
         "clips": clips,
         "precision": "fp32",
     }

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from rmer.attacks.base import Attack
+from rmer.attacks.suite import Tier, white_box
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import EMOTIONS, Normalisation
-from rmer.evaluation.budgets import Point, predict, sweep
-from rmer.evaluation.checks.controls import Subject, gather
-from rmer.evaluation.checks.measurements import Check, Damage
+from rmer.evaluation.budgets import Point, sweep
+from rmer.evaluation.checks.controls import Background, gather
+from rmer.evaluation.checks.measurements import AttackedScores, Check
 from rmer.evaluation.checks.sanity import judge
 from rmer.evaluation.metrics import constant_mae, regression_scores
-from rmer.evaluation.suite import Tier, white_box
+from rmer.evaluation.subject import Subject
 from rmer.systems.arithmetic import Precision
 from rmer.systems.frozen import FrozenNetwork
 
@@ -101,7 +102,8 @@ def trained(seed: int = 0) -> SmallNetwork:
 def scores(model: nn.Module) -> dict[str, float]:
     """Return what the training would have logged about the clips to attack."""
     _, attacked, normalisation = music()
-    found = predict(FrozenNetwork(model), attacked.inputs(normalisation))
+    inputs = attacked.inputs(normalisation)
+    found = Subject(FrozenNetwork(model), inputs, attacked.labels, threat_at).predicted(inputs)
     return dict(regression_scores(attacked.labels.numpy(), found, TARGETS).mean)
 
 
@@ -134,7 +136,7 @@ class Evaluation:
     after_sweep: Callable[[list[Point]], list[Point]] = list
     saved: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
     surrogate: nn.Module | None = None
-    other_norm: Mapping[str, Mapping[float, Damage]] | None = None
+    other_norm: Mapping[str, Mapping[float, AttackedScores]] | None = None
     twins: tuple[str, ...] = ()
 
     @classmethod
@@ -153,13 +155,14 @@ class Evaluation:
     def network(self) -> FrozenNetwork:
         return FrozenNetwork(self.model, precision=self.precision, batch_size=CLIPS)
 
+    def subject(self) -> Subject:
+        return Subject(self.network, self.inputs, self.labels, self.threat_at, seed=3, batch_size=CLIPS)
+
     def points(self) -> list[Point]:
         """Attack within all budgets."""
         labels = self.labels if self.attacked_labels is None else self.attacked_labels
         within = self.attacked_within or self.threat_at
-        return sweep(
-            self.network, self.inputs, labels, self.attacks, TIER.epsilons, within, seed=3, batch_size=CLIPS
-        )
+        return sweep(replace(self.subject(), labels=labels, threat_at=within), self.attacks, TIER.epsilons)
 
     def checks(self) -> dict[str, Check]:
         """Attack, save, read back and judge; return the checks by name."""
@@ -167,28 +170,17 @@ class Evaluation:
         reported = next(point for point in points if point.epsilon == REPORTED)
         saved = self.saved(self._read_back(reported))
         train, _, _ = music()
-        subject = Subject(
-            network=self.network,
-            inputs=self.inputs,
-            labels=self.labels,
+        background = Background(
             targets=TARGETS,
-            threat_at=self.threat_at,
-            seed=3,
-            batch_size=CLIPS,
             trained=self.logged_by_training,
             constant_mae=constant_mae(train.labels.numpy(), self.labels.numpy()),
             twins=self.twins,
-        )
-        evidence = gather(
-            subject,
-            TIER,
-            points,
-            replace(reported, threat=self.threat_at(REPORTED)),
-            saved,
             surrogate=None if self.surrogate is None else FrozenNetwork(self.surrogate, batch_size=CLIPS),
-            other_norm=self.other_norm,
+            other_norm=self.other_norm or {},
         )
-        return {check.name: check for check in judge(evidence)}
+        reported = replace(reported, threat=self.threat_at(REPORTED))
+        measurements = gather(self.subject(), background, TIER, points, reported, saved)
+        return {check.name: check for check in judge(measurements)}
 
     def _read_back(self, point: Point) -> dict[str, Tensor]:
         found = {}

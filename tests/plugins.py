@@ -24,13 +24,13 @@ def install(folder: Path, code: str, points: Mapping[str, Mapping[str, str]], na
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def run_beside(folder: Path, *commands: str) -> subprocess.CompletedProcess[str]:
+def run_beside(folder: Path, *commands: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Run ``rmer <command>``, one after the other, in an interpreter that finds the packages of a folder.
 
     They run in that folder, with a store of its own; the first one that fails ends it.
     """
     program = (
-        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(folder)!r}]\n"
+        f"import sys; sys.path[:0] = [{str(root)!r}, {str(folder)!r}]\n"
         "from entrypoints.cli import main\n"
         f"for command in {[command.split() for command in commands]!r}:\n"
         "    try: main(command)\n"

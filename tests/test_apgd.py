@@ -188,7 +188,7 @@ def test_a_warm_start_is_one_more_search() -> None:
     frozen, threat = FrozenNetwork(network), Threat("linf", 0.2)
     warm = PGD(60, losses=L1)(frozen, inputs, labels, Threat("linf", 0.15)).adversaries
     cold = APGD(2, L1, restarts=1)(frozen, inputs, labels, threat, seed=1)
-    both = APGD(2, L1, restarts=1)(frozen, inputs, labels, threat, seed=1, warm=warm)
+    both = APGD(2, L1, restarts=1)(frozen, inputs, labels, threat, seed=1, warm_start=warm)
     reached, before, given = (
         absolute_error(frozen.predict(found)["output"], labels)
         for found in (both.adversaries, cold.adversaries, warm)

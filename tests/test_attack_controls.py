@@ -9,10 +9,11 @@ from regressors import BANDS, CELLS, spectrograms, trained
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
+from rmer.attacks.fgsm import FGSM
 from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.noise import KINDS, Noise, NoiseKind
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.published import PublishedAttack
 from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
@@ -95,9 +96,9 @@ class Silent(nn.Module):
         raise AssertionError("a transfer attack asked its victim")
 
 
-@pytest.mark.parametrize("inner", [SingleStep(), PGD(6), APGD(6, restarts=2)], ids=lambda inner: inner.name)
+@pytest.mark.parametrize("inner", [FGSM(), PGD(6), APGD(6, restarts=2)], ids=lambda inner: inner.name)
 @pytest.mark.parametrize("batch_size", [5, 32])
-def test_transfer_is_the_attack_on_the_surrogate(inner: SingleStep | PGD | APGD, batch_size: int) -> None:
+def test_transfer_is_the_attack_on_the_surrogate(inner: FGSM | PGD | APGD, batch_size: int) -> None:
     network, inputs, labels = trained(0)
     threat = Threat("linf", 0.1, torch.full((BANDS,), -3.0), torch.full((BANDS,), 3.0))
     direct = inner(network, inputs, labels, threat, seed=9)

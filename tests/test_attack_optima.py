@@ -14,8 +14,9 @@ from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
+from rmer.attacks.fgsm import FGSM
 from rmer.attacks.losses import absolute_error, correlation_over_clips
-from rmer.attacks.minimum_norm import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.objectives import (
     CorrelationObjective,
     ErrorObjective,
@@ -24,12 +25,12 @@ from rmer.attacks.objectives import (
     SignsObjective,
     SteeringObjective,
 )
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.threat import Threat, steepest
 from rmer.errors import UserError
 
 # Each attack with steps enough to forget its random start.
-ATTACKS = [SingleStep(), PGD(steps=90), APGD(steps=60, restarts=1)]
+ATTACKS = [FGSM(), PGD(steps=90), APGD(steps=60, restarts=1)]
 LOSSES: list[Objective] = [ErrorObjective("l1"), ErrorObjective("mse"), OutputObjective(), SignsObjective()]
 NORMS = [("linf", 1), ("l2", 2)]
 EPSILON = 0.01
@@ -199,17 +200,17 @@ def test_joint_correlation_of_one_output(attack: Attack, norm: str, dual: int) -
     assert reached == pytest.approx(optimum, abs=1e-6 if attack.name == "apgd" else 1e-3)
 
 
-@pytest.mark.parametrize("inner", [PGD(steps=40), APGD(steps=20, restarts=1), SingleStep()], ids=named)
+@pytest.mark.parametrize("inner", [PGD(steps=40), APGD(steps=20, restarts=1), FGSM()], ids=named)
 @pytest.mark.parametrize(("norm", "dual"), NORMS)
-def test_minimal_perturbation(inner: APGD | PGD | SingleStep, norm: str, dual: int) -> None:
+def test_minimal_perturbation(inner: APGD | PGD | FGSM, norm: str, dual: int) -> None:
     model, inputs = linear_regressor(1, CELLS), spectrograms(4)
     labels = model(inputs)["output"].detach() - torch.tensor([[3.0], [-3.0], [5.0], [4.0]]).double()
     reach = float(torch.linalg.vector_norm(model.weights.detach(), dual))
     # The last clip's whole budget is too small.
     budgets = torch.tensor([0.02, 0.05, 0.02, 0.009], dtype=torch.float64)
-    attack = MinimalPerturbation(growth=0.01 * reach, inner=inner, bisections=24)
+    attack = MinimumNorm(growth=0.01 * reach, inner=inner, bisections=24)
     result = attack(model, inputs, labels, Threat(norm, budgets), batch_size=3)
-    found = result.columns["minimal_epsilon"]
+    found = result.columns["minimum_epsilon"]
     assert found[:3].tolist() == pytest.approx([0.01] * 3, abs=1e-6)
     assert bool(found[3].isnan())
     sizes = result.linf if norm == "linf" else result.l2
@@ -226,8 +227,8 @@ def test_minimal_perturbation_of_several_outputs() -> None:
     model, inputs = linear_regressor(8, CELLS), spectrograms(3)
     labels = model(inputs)["output"].detach() + 5.0
     mean = -model.weights.detach().mean(0)
-    attack = MinimalPerturbation(0.1, APGD(10, (ErrorObjective("l1"),), restarts=1), bisections=26)
-    found = attack(model, inputs, labels, Threat("linf", 0.5)).columns["minimal_epsilon"]
+    attack = MinimumNorm(0.1, APGD(10, (ErrorObjective("l1"),), restarts=1), bisections=26)
+    found = attack(model, inputs, labels, Threat("linf", 0.5)).columns["minimum_epsilon"]
     assert found.tolist() == pytest.approx([0.1 / float(mean.abs().sum())] * 3, abs=1e-6)
 
 
@@ -242,4 +243,4 @@ def test_minimal_perturbation_of_several_outputs() -> None:
 )
 def test_searches_for_nothing_are_refused(growth: float, bisections: int, losses: tuple[Objective]) -> None:
     with pytest.raises(UserError):
-        MinimalPerturbation(growth, APGD(5, losses, restarts=1), bisections)
+        MinimumNorm(growth, APGD(5, losses, restarts=1), bisections)

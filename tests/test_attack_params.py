@@ -9,17 +9,19 @@ import pytest
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.minimum_norm import MinimalPerturbation
+from rmer.attacks.fgsm import FGSM
+from rmer.attacks.method import Aim
+from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import Noise
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, SteeringObjective
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
+from rmer.attacks.registry import ATTACKS
 from rmer.attacks.square import Square
+from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.transfer import Transfer
 from rmer.errors import UserError
-from rmer.evaluation.suite import TIERS, white_box
-from rmer.stages.attack.attack_params import PROTOCOLS, SETTINGS, AttackParams, quoted
-from rmer.stages.attack.attack_setup import build_attacks
+from rmer.stages.attack.attack_params import AttackParams, defaults_of, quoted
 
 CLASSES: dict[str, tuple[Attack, ...]] = {
     "published": (PublishedAttack(),),
@@ -27,10 +29,10 @@ CLASSES: dict[str, tuple[Attack, ...]] = {
     "suite": white_box(TIERS["quick"]),
     "apgd": (APGD(),),
     "pgd": (PGD(),),
-    "single_step": (SingleStep(),),
+    "fgsm": (FGSM(),),
     "square": (Square(),),
     "transfer": (Transfer.inner,),  # its cost is told before there is a surrogate
-    "minimal": (MinimalPerturbation(),),
+    "minimum_norm": (MinimumNorm(),),
     "noise": (Noise(),),
 }
 PUBLISHED = {
@@ -46,26 +48,27 @@ CORRECTED = {"epsilon": 0.01, "epsilons": "", "norm": "linf", "attack_seed": 21}
 SOURCE = {"source_system": "", "source_run_id": ""}
 
 
-@pytest.mark.parametrize("attack", PROTOCOLS)
+@pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_of_the_command_line_is_its_class_as_it_comes(attack: str) -> None:
-    assert build_attacks(AttackParams(attack=attack), ("tension",), (), None) == CLASSES[attack]
+    params = AttackParams(attack=attack)
+    assert params.method.attacks(params.own_settings, Aim(("tension",))) == CLASSES[attack]
 
 
 def test_defaults_stay_what_finished_runs_were_made_with() -> None:
-    assert SETTINGS == {
+    assert {attack: defaults_of(attack) for attack in ATTACKS} == {
         "published": PUBLISHED,
         "bridge": PUBLISHED,
-        "suite": {**CORRECTED, "tier": "quick", "warm": False, **SOURCE},
-        "apgd": {**CORRECTED, "steps": 100, "restarts": 2, "loss": "l1,mse", "warm": False},
+        "suite": {**CORRECTED, "tier": "quick", "warm_start": False, **SOURCE},
+        "apgd": {**CORRECTED, "steps": 100, "restarts": 2, "loss": "l1,mse", "warm_start": False},
         "pgd": {**CORRECTED, "steps": 40, "restarts": 1, "loss": "mse"},
-        "single_step": {**CORRECTED, "loss": "l1"},
+        "fgsm": {**CORRECTED, "loss": "l1"},
         "square": {**CORRECTED, "queries": 1000},
         "transfer": {**CORRECTED, "steps": 100, **SOURCE},
-        "minimal": {**CORRECTED, "epsilon": 0.1, "steps": 20, "growth": 0.1, "bisections": 10},
+        "minimum_norm": {**CORRECTED, "epsilon": 0.1, "steps": 20, "growth": 0.1, "bisections": 10},
         "noise": {**CORRECTED, "noise": "uniform", "draws": 10},
     }
     # What no parameter names, and is part of no configuration.
-    assert (Transfer.inner, MinimalPerturbation.inner) == (
+    assert (Transfer.inner, MinimumNorm.inner) == (
         APGD(100, (ErrorObjective("mse"),), 1),
         APGD(20, (ErrorObjective("mse"),), 1),
     )
@@ -74,10 +77,10 @@ def test_defaults_stay_what_finished_runs_were_made_with() -> None:
 @pytest.mark.parametrize(
     ("parameter", "text"),
     [
-        ("epsilon", "published, bridge .001, minimal .1, else .01"),
-        ("steps", "apgd, transfer 100, pgd 40, minimal 20"),
+        ("epsilon", "published, bridge .001, minimum_norm .1, else .01"),
+        ("steps", "apgd, transfer 100, pgd 40, minimum_norm 20"),
         ("restarts", "apgd 2, pgd 1"),
-        ("loss", "apgd l1,mse, pgd mse, single_step l1"),
+        ("loss", "apgd l1,mse, pgd mse, fgsm l1"),
         ("sign", "published, bridge true"),
         ("alpha", "published, bridge"),
         ("source_system", "suite, transfer"),
@@ -105,7 +108,7 @@ NO_LOSS = (
         ({"attack": "apgd", "loss": "l1,corr"}, MIXED.format("l1, corr")),
         # Also where there is one start, which would follow the first loss only.
         ({"attack": "pgd", "loss": "l1,corr"}, MIXED.format("l1, corr")),
-        ({"attack": "single_step", "loss": "corr,mse"}, MIXED.format("corr, mse")),
+        ({"attack": "fgsm", "loss": "corr,mse"}, MIXED.format("corr, mse")),
         ({"attack": "apgd", "loss": "up:tension,down:tension"}, MIXED.format("up:tension, down:tension")),
         ({"attack": "apgd", "loss": ","}, MIXED.format("nothing")),
         ({"attack": "apgd", "loss": "huber"}, NO_LOSS.format("'huber'")),
@@ -130,7 +133,7 @@ NO_LOSS = (
             "Adagrad, Adadelta, NAdam, RAdam, RMSprop, Rprop, SGD, ASGD",
         ),
         (
-            {"attack": "minimal", "growth": 0.0},
+            {"attack": "minimum_norm", "growth": 0.0},
             "parameter growth: 0.0 is out of range. Give a number in [1e-12, 1000000.0]",
         ),
     ],
@@ -141,7 +144,7 @@ def test_what_no_attack_could_do_is_refused_where_it_is_read(values: Mapping[str
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("attack", [APGD, PGD, SingleStep, Square, Noise])
+@pytest.mark.parametrize("attack", [APGD, PGD, FGSM, Square, Noise])
 @pytest.mark.parametrize(
     ("losses", "named"),
     [

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem
+from rmer.attacks.fgsm import FGSM
 from rmer.attacks.losses import absolute_error, correlation, correlation_over_clips, squared_error
-from rmer.attacks.minimum_norm import MinimalPerturbation
+from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.objectives import (
     CorrelationObjective,
@@ -25,7 +26,7 @@ from rmer.attacks.objectives import (
     SignsObjective,
     objectives,
 )
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
@@ -49,13 +50,13 @@ def attacks(targets: int) -> list[Attack]:
     surrogate = trained(1, targets, torch.float64)[0]
     every = (ErrorObjective("l1"), ErrorObjective("mse"), OutputObjective(), SignsObjective())
     return [
-        SingleStep(every),
+        FGSM(every),
         PGD(steps=3, losses=every, restarts=5),
         PGD(steps=3, keep="last"),
         APGD(steps=5, losses=every, restarts=5),
         Square(queries=6),
         *(Noise(kind, draws=2) for kind in KINDS),
-        MinimalPerturbation(1e-6, APGD(3, restarts=1), bisections=3),
+        MinimumNorm(1e-6, APGD(3, restarts=1), bisections=3),
         Transfer(surrogate, APGD(3, restarts=1)),
         BridgeAttack(max_iters=6),
         PublishedAttack(max_iters=6),
@@ -147,7 +148,7 @@ def test_any_number_of_outputs(targets: int) -> None:
             attack = replace(attack, conv_method="mse")  # type: ignore[type-var]
         result = attack(frozen, inputs[:4], labels[:4], Threat("linf", 0.2))
         found = absolute_error(frozen.predict(result.adversaries)["output"], labels[:4])
-        if isinstance(attack, (SingleStep, APGD, Square)) or (attack.name == "pgd" and attack.keep == "best"):
+        if isinstance(attack, (FGSM, APGD, Square)) or (attack.name == "pgd" and attack.keep == "best"):
             assert bool((found >= clean - 1e-6).all())
 
 

@@ -16,7 +16,7 @@ import pytest
 from attack_runs import EPSILONS, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.evaluation.checks.measurements import Damage, Searches
+from rmer.evaluation.checks.measurements import AttackedScores, PrecisionPair
 from rmer.parameters import Parameters
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
@@ -51,10 +51,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Anal
         yield store, analyze(store, AnalyzeParams(study="paper", bundle=str(folder / "out"))), folder / "out"
 
 
-def searches(seed: int) -> dict[float, Searches]:
-    """Searches of both precisions, of which the reduced one misses a hundredth of ``seed`` per cent."""
-    clean, found = Damage(0.1, 0.1), 0.2 * (1 - seed / 1e4)
-    return {epsilon: Searches(5, clean, Damage(0.2, 0.2), Damage(found, found)) for epsilon in EPSILONS}
+def searches(seed: int) -> dict[float, PrecisionPair]:
+    """PrecisionPair of both precisions, of which the reduced one misses a hundredth of ``seed`` per cent."""
+    clean, found = AttackedScores(0.1, 0.1), 0.2 * (1 - seed / 1e4)
+    return {
+        epsilon: PrecisionPair(5, clean, AttackedScores(0.2, 0.2), AttackedScores(found, found))
+        for epsilon in EPSILONS
+    }
 
 
 def _train_run(store: Store, system: str, seed: int) -> str:

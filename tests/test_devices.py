@@ -15,7 +15,8 @@ from waiting import DEVICE, crossings
 from rmer.attacks import published
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Problem, clip_generator
-from rmer.attacks.minimum_norm import MinimalPerturbation
+from rmer.attacks.fgsm import FGSM
+from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.objectives import (
     CorrelationObjective,
@@ -25,12 +26,12 @@ from rmer.attacks.objectives import (
     SignsObjective,
     SteeringObjective,
 )
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
+from rmer.attacks.registry import ATTACKS
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer
-from rmer.stages.attack.attack_params import PROTOCOLS
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.devices import fixed_shapes, prepare_device
 from rmer.systems.frozen import FrozenNetwork
@@ -49,7 +50,7 @@ LOOPS: dict[str, Callable[[int], Attack]] = {
         max_iters=steps, conv_method="mse", alpha=1.0
     ),
     "bridge": lambda steps: BridgeAttack(max_iters=steps),
-    "single step": lambda steps: SingleStep(ERRORS),
+    "single step": lambda steps: FGSM(ERRORS),
     "pgd": lambda steps: PGD(steps, losses=ERRORS, restarts=3),
     "pgd, last": lambda steps: PGD(steps, keep="last"),
     "pgd, joint": lambda steps: PGD(steps, losses=JOINT),
@@ -98,7 +99,7 @@ def test_noise_is_sent_once_a_draw(kind: str, norm: Norm) -> None:
 @each_norm
 def test_no_bisection_waits_but_for_the_start_of_its_search(norm: Norm) -> None:
     def found(steps: int, bisections: int) -> int:
-        attack = MinimalPerturbation(0.1, APGD(steps, restarts=1), bisections)
+        attack = MinimumNorm(0.1, APGD(steps, restarts=1), bisections)
         frozen = network()
         posed = problem(frozen, norm)
         with crossings() as sent:
@@ -118,7 +119,7 @@ def test_a_transfer_on_one_device_waits_no_more_than_its_attack() -> None:
 
 def test_every_attack_is_held_to_it() -> None:
     looped = {attack(1).name for attack in LOOPS.values()}
-    assert looped | {Noise.name, MinimalPerturbation.name, Transfer.name} == PROTOCOLS.keys() - {"suite"}
+    assert looped | {Noise.name, MinimumNorm.name, Transfer.name} == set(ATTACKS) - {"suite"}
 
 
 @pytest.mark.parametrize("optimiser", sorted({*OPTIMISERS} - {"ASGD"}))

@@ -16,10 +16,11 @@ import pytest
 import yaml
 from published_clone import write_clone
 
+from rmer.attacks.registry import ATTACKS
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.splits import part_column, published_split
 from rmer.stages.attack.attack import attack
-from rmer.stages.attack.attack_params import PROTOCOLS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import ARCHITECTURES
@@ -120,13 +121,14 @@ def test_the_page_of_parameters_is_current(generator: ModuleType) -> None:
     assert generator.PAGE.read_text() == generator.render(), "run: python docs/parameters.py"
 
 
-def test_the_readme_names_entry_points_and_parameters_that_exist() -> None:
+def test_the_readme_names_entry_points_and_parameters_that_exist(generator: ModuleType) -> None:
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
     section = (ROOT / "README.md").read_text().split("## Entry points")[1].split("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
     named = {row[0].strip(" `"): re.findall(r"`(\w+)`", row[-1]) for row in rows}
     assert set(named) == set(entry_points)
-    assert not [(n, p) for n, names in named.items() for p in names if p not in entry_points[n]["parameters"]]
+    known = {name: kind.names() for name, kind in generator.STAGES.items()}
+    assert not [(name, p) for name, parameters in named.items() for p in parameters if p not in known[name]]
 
 
 def options(text: str) -> list[tuple[str, str]]:
@@ -185,7 +187,7 @@ def test_every_documented_tag_exists() -> None:
 
 def test_every_attack_and_system_is_documented() -> None:
     page = (ROOT / "docs" / "protocols.md").read_text()
-    assert not [name for name in PROTOCOLS if f"**`{name}`**" not in page]
+    assert not [name for name in ATTACKS if f"**`{name}`**" not in page]
     texts = "".join(page.read_text() for page in PAGES)
     assert not [name for name in CATALOGUE if name not in texts]
 

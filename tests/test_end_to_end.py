@@ -21,16 +21,17 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from servers import mlflow_server
 
+from rmer.attacks.method import Aim
+from rmer.attacks.suite import TIERS, Tier, white_box
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.evaluation.gradient_precision import COMPARED
 from rmer.evaluation.metrics import own_columns, regression_scores
-from rmer.evaluation.suite import TIERS, Tier
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
@@ -184,18 +185,18 @@ def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tup
     store, _ = study
     (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "suite"})
     assert run.tags[Tag.TIER] == "quick"
-    assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon_report"]) == ("0.01", "0.01")
+    assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon"]) == ("0.01", "0.01")
     assert [step for step, _ in store.metric_history(run.run_id, "curve/mae")] == [0, 20, 100, 500]
     checks = store.read_table(run.run_id, Artifact.SANITY)
     assert run.metrics["sanity/failed"] == (checks["passed"].astype(str) == "False").sum()
     assert run.params["cfg.source_system"] == "A2E"
     params = AttackParams(attack="suite", train_run_id=run.tags[Tag.TRAIN_RUN_ID], device="cpu")
     (victim,) = victims_of(store, params)
-    attacks = build_attacks(params, EMOTIONS, victim.concepts, None)
+    attacks = white_box(TIERS["quick"])
     planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.budgets)
     assert run.metrics["cost/gradients"] == planned * len(victim.data.test)
     price = gradients_of_run(
-        params, attacks, len(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True
+        params, Aim(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True
     )
     assert f"{price:,} attack gradients" in describe_attack(store, params)
 
@@ -249,16 +250,24 @@ def test_analysis_of_own_runs(study: tuple[Store, str]) -> None:
         assert store.download(run.run_id, Artifact.REPORT).read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
-def test_bad_parameters_end_the_run_of_mlflow_run(tmp_path: Path) -> None:
+def test_mlproject_hands_on_what_it_does_not_declare(tmp_path: Path) -> None:
+    """Spaces, empty values and negative numbers arrive as typed; a name that there is not ends the run."""
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = mlflow_run("train", {"lr": "-1"}, uri, check=False)
-    assert done.returncode != 0
-    assert "rmer: parameter lr: -1.0 is out of range" in done.stderr
+    given = {"out_dir": str(tmp_path / "a b"), "clips": "11", "seconds": "1.5", "seed": "", "noise": "0"}
+    mlflow_run("demo_data", given, uri)
+    assert make_demo_data(DemoParams(out_dir=given["out_dir"], clips=11, seconds=1.5, noise=0))
+    refused = {
+        "parameter lr: -1.0 is out of range": {"lr": "-1", "study": "a b"},
+        "unknown parameter sed. Did you mean seed?": {"sed": "-1"},
+    }
     client = MlflowClient(uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert run.info.status == "FAILED"
-    assert "out of range" in run.data.tags[Tag.ERROR]
+    for message, parameters in refused.items():
+        done = mlflow_run("train", parameters, uri, check=False)
+        assert done.returncode != 0
+        assert message in done.stderr
+        run = client.search_runs(["0"], max_results=1)[0]
+        assert run.info.status == "FAILED"
+        assert message.split(". ")[0] in run.data.tags[Tag.ERROR]
 
 
 def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
@@ -407,8 +416,7 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     assert (twins["value"], str(twins["passed"]), twins["detail"]) == (1, "False", "aA2E s6")
     # Two starts on the error and one on the correlation, of three steps; controls are no part of it.
     assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3)
-    attacks = build_attacks(params, EMOTIONS, (), None)
-    gradients = gradients_of_run(params, attacks, len(EMOTIONS), clips=clips, precision="bf16", transfer=True)
+    gradients = gradients_of_run(params, Aim(EMOTIONS), clips=clips, precision="bf16", transfer=True)
     assert f"{gradients:,} attack gradients" in price
 
 

@@ -14,7 +14,7 @@ import pytest
 from attack_runs import EMOTIONS, attack_run, suite_run
 
 from rmer.errors import UserError
-from rmer.evaluation.checks.measurements import Damage, Searches
+from rmer.evaluation.checks.measurements import AttackedScores, PrecisionPair
 from rmer.stages.analysis.agreement import read_curve
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
@@ -37,8 +37,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, li
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RMER_HOME", str(folder / "home"))
         store = connect(f"sqlite:///{folder / 'mlflow.db'}")
-        damage = [Damage(0.2, 0.2), Damage(0.5, 0.4), Damage(0.49, 0.39)]
-        searches = {0.01: Searches(3, *damage)}
+        damage = [AttackedScores(0.2, 0.2), AttackedScores(0.5, 0.4), AttackedScores(0.49, 0.39)]
+        searches = {0.01: PrecisionPair(3, *damage)}
         runs = [suite_run(store, STUDY, "A2E", seed, searches=searches) for seed in (1, 2)]
         yield store, runs
 

@@ -56,6 +56,61 @@ def test_a_system_of_another_package_is_trained_and_attacked(tmp_path: Path) -> 
     assert runs[1].data.metrics["adv/mae"] > runs[1].data.metrics["clean/mae"]
 
 
+ATTACK = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from rmer.attacks.base import Attack, Crafted, Passes
+from rmer.parameters import param
+
+
+@dataclass(frozen=True)
+class Hum(Attack):
+    bands: int = param(2, "bands that hum", low=1, high=149)
+
+    name: ClassVar[str] = "hum"
+
+    def passes(self, targets):
+        return Passes(0, 0)
+
+    def run(self, network, problem):
+        hum = torch.zeros_like(problem.inputs)
+        hum[..., : self.bands] = problem.threat.epsilon
+        return Crafted(problem.threat.project(problem.inputs, problem.inputs + hum))
+"""
+
+
+@pytest.mark.slow
+def test_an_attack_of_another_package_is_run_with_its_own_setting_and_analysed(tmp_path: Path) -> None:
+    install(tmp_path, ATTACK, {"rmer.attacks": {"hum": "Hum"}})
+    done = run_beside(
+        tmp_path,
+        "demo-data --out_dir music --clips 20",
+        "preprocess --soundtracks_dir music --frames 24",
+        "train --system A2E --epochs 1",
+        "train --system placebo --epochs 1",
+        "attack --attack hum --bands 3 --train_protocol published",
+        "attack --attack hum --bands 3 --train_protocol published",
+        "analyze --attack hum --where bands=3 --reference A2E",
+        "attack --help",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("was done before") == 2
+    assert "bands that hum (hum 2)" in " ".join(done.stdout.split())
+    runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"], "params.`cfg.bands` = '3'")
+    assert {run.info.run_name for run in runs} == {"A2E s6 | hum Linf .01", "placebo s6 | hum Linf .01"}
+    assert {run.data.metrics["budget/violations"] for run in runs} == {0.0}
+
+
+def test_a_setting_that_all_attacks_have_is_refused(tmp_path: Path) -> None:
+    install(tmp_path, ATTACK.replace("bands", "device"), {"rmer.attacks": {"hum": "Hum"}})
+    done = run_beside(tmp_path, "attack --attack hum")
+    message = "attack hum: its setting device is a parameter of all attacks. Call it otherwise"
+    assert (done.returncode, done.stderr) == (2, f"rmer: {message}\n")
+
+
 @pytest.mark.parametrize(
     ("points", "message"),
     [

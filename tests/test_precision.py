@@ -1,8 +1,9 @@
-"""Searches with bfloat16 gradients beside those with float32 ones: comparison, price and report."""
+"""PrecisionPair with bfloat16 gradients beside those with float32 ones: comparison, price and report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,24 +16,27 @@ from regressors import CELLS, spectrograms, trained
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.losses import absolute_error
+from rmer.attacks.method import Aim
 from rmer.attacks.objectives import ErrorObjective
+from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat
+from rmer.data.dataset import EMOTIONS
 from rmer.evaluation.budgets import Point, sweep
-from rmer.evaluation.checks.measurements import Damage, Evidence, NotMeasuredError, Searches
+from rmer.evaluation.checks.measurements import AttackedScores, Measurements, NotMeasuredError, PrecisionPair
 from rmer.evaluation.checks.sanity import CHECKS
 from rmer.evaluation.gradient_precision import (
     COMPARED,
     PrecisionCheck,
-    compare_searches,
+    compare_precisions,
     comparison_cost,
     precision_table,
 )
 from rmer.evaluation.metrics import clip_errors
-from rmer.evaluation.suite import TIERS
+from rmer.evaluation.subject import Subject
 from rmer.report.contents import Contents
 from rmer.report.sections import gradient_precision_section as report
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
+from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.systems.frozen import FrozenNetwork
 
 # Within the largest one predictions leave the rating scale, so that clipped MAE has adversaries of its own.
@@ -45,10 +49,10 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.rounding]
 
 
 @pytest.fixture(scope="module")
-def case() -> tuple[FrozenNetwork, torch.Tensor, torch.Tensor]:
+def case() -> Subject:
     """A trained network that takes gradients in bfloat16, with clips and labels."""
     network, inputs, labels = trained(0)
-    return FrozenNetwork(network, precision="bf16"), inputs[:12], labels[:12]
+    return Subject(FrozenNetwork(network, precision="bf16"), inputs[:12], labels[:12], linf)
 
 
 def test_searches_of_a_linear_model_end_at_its_optimum() -> None:
@@ -56,9 +60,8 @@ def test_searches_of_a_linear_model_end_at_its_optimum() -> None:
     inputs = spectrograms(8)
     # Far from the labels, so that the sign of the error, and with it the worst perturbation, is known.
     labels = model(inputs)["output"].detach() + 100.0
-    network = FrozenNetwork(model, precision="bf16")
-    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
-    found = compare_searches(network, inputs, labels, ATTACK, points)
+    subject = Subject(FrozenNetwork(model, precision="bf16"), inputs, labels, linf)
+    found = compare_precisions(subject, ATTACK, sweep(subject, (ATTACK,), EPSILONS))
     slope = float(model.weights.detach().abs().sum())
     assert list(found) == list(EPSILONS)
     for epsilon, both in found.items():
@@ -69,19 +72,19 @@ def test_searches_of_a_linear_model_end_at_its_optimum() -> None:
 
 
 def test_the_search_with_float32_gradients_is_the_one_that_a_float32_run_would_make(
-    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+    case: Subject,
 ) -> None:
-    network, inputs, labels = case
-    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf, seed=5)
-    found = compare_searches(network, inputs, labels, ATTACK, points, seed=5)
-    exact = FrozenNetwork(trained(0)[0])
-    whole = sweep(exact, inputs, labels, (ATTACK,), EPSILONS, linf, seed=5, batch_size=12)
+    seeded = replace(case, seed=5)
+    points = sweep(seeded, (ATTACK,), EPSILONS)
+    found = compare_precisions(seeded, ATTACK, points)
+    exact = replace(seeded, network=FrozenNetwork(trained(0)[0]), batch_size=12)
+    whole = sweep(exact, (ATTACK,), EPSILONS)
     for point, reduced, both in zip(whole, points, found.values(), strict=True):
         for searched, damage in ((point, both.exact), (reduced, both.reduced)):
-            assert damage.mae == pytest.approx(score(labels, searched, "mae"), abs=1e-6)
-            assert damage.mae_clipped == pytest.approx(score(labels, searched, "mae_clipped"), abs=1e-6)
+            assert damage.mae == pytest.approx(score(case.labels, searched, "mae"), abs=1e-6)
+            assert damage.mae_clipped == pytest.approx(score(case.labels, searched, "mae_clipped"), abs=1e-6)
     assert found[0.2].exact.mae != found[0.2].reduced.mae, "two searches, not one"
-    assert compare_searches(exact, inputs, labels, ATTACK, whole) == {}
+    assert compare_precisions(exact, ATTACK, whole) == {}
 
 
 def score(labels: torch.Tensor, point: Point, metric: str) -> float:
@@ -90,30 +93,27 @@ def score(labels: torch.Tensor, point: Point, metric: str) -> float:
 
 
 def test_warm_starts_are_those_of_the_reported_search(
-    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+    case: Subject,
 ) -> None:
-    network, inputs, labels = case
-    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf, warm=True)
-    found = compare_searches(network, inputs, labels, ATTACK, points)
-    few = slice(0, COMPARED)
+    points = sweep(case, (ATTACK,), EPSILONS, warm_start=True)
+    found = compare_precisions(case, ATTACK, points)
+    few, inputs, labels = slice(0, COMPARED), case.inputs, case.labels
     exact = FrozenNetwork(trained(0)[0])
     before = points[0].results[0].adversaries[few]
     warm, cold = (
-        ATTACK(exact, inputs[few], labels[few], linf(0.2), warm=start).adversaries for start in (before, None)
+        ATTACK(exact, inputs[few], labels[few], linf(0.2), warm_start=start).adversaries
+        for start in (before, None)
     )
     errors = [absolute_error(exact.predict(end)["output"], labels[few]).mean() for end in (warm, cold)]
     assert found[0.2].exact.mae == pytest.approx(float(errors[0]), abs=1e-6)
     assert float(errors[0]) > float(errors[1]) + 1e-4
 
 
-def test_what_was_searched_is_not_searched_again(
-    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], tmp_path: Path
-) -> None:
-    network, inputs, labels = case
-    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
-    alone = compare_searches(network, inputs, labels, ATTACK, points)
+def test_what_was_searched_is_not_searched_again(case: Subject, tmp_path: Path) -> None:
+    points = sweep(case, (ATTACK,), EPSILONS)
+    alone = compare_precisions(case, ATTACK, points)
     first, again, elsewhere = (
-        compare_searches(network, inputs, labels, ATTACK, points, seed=seed, resume=folder)
+        compare_precisions(replace(case, seed=seed, resume=folder), ATTACK, points)
         for seed, folder in ((0, tmp_path), (1, tmp_path), (1, tmp_path / "other"))
     )
     assert first == alone
@@ -122,35 +122,34 @@ def test_what_was_searched_is_not_searched_again(
 
 
 @pytest.mark.parametrize("clips", [3, 12])
-def test_the_price_is_that_of_the_gradients(
-    case: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], clips: int
-) -> None:
-    network, inputs, labels = (case[0], case[1][:clips], case[2][:clips])
-    points = sweep(network, inputs, labels, (ATTACK,), EPSILONS, linf)
+def test_the_price_is_that_of_the_gradients(case: Subject, clips: int) -> None:
+    subject = case.first(clips)
+    points = sweep(subject, (ATTACK,), EPSILONS)
     done: list[int] = []
-    spent = network.gradients
-    compare_searches(network, inputs, labels, ATTACK, points, progress=done.append)
-    assert network.gradients == spent, "none of them in bfloat16, or in the cost of the reported attacks"
-    price = comparison_cost(ATTACK, labels.shape[1], clips=clips, budgets=3)
+    spent = case.network.gradients
+    compare_precisions(replace(subject, progress=done.append), ATTACK, points)
+    assert case.network.gradients == spent, "none of them in bfloat16, or in the cost of the reported attacks"
+    price = comparison_cost(ATTACK, case.labels.shape[1], clips=clips, budgets=3)
     # Two starts of three steps a clip and budget; three predictions count as one gradient.
     assert sum(done) == price == 3 * min(clips, COMPARED) * (6 + 1)
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_the_comparison_costs_less_than_a_twelfth_of_a_suite(tier: str) -> None:
-    params = AttackParams(attack="suite", tier=tier)
-    attacks = build_attacks(params, (), (), None)
+    params, aim = AttackParams(attack="suite", tier=tier), Aim(EMOTIONS)
     reduced, exact = (
-        gradients_of_run(params, attacks, 8, clips=36, precision=precision, transfer=True)  # type: ignore[arg-type]
+        gradients_of_run(params, aim, clips=36, precision=precision, transfer=True)  # type: ignore[arg-type]
         for precision in ("bf16", "fp32")
     )
     budgets = len(TIERS[tier].epsilons) + (0.01 not in TIERS[tier].epsilons)
-    assert reduced - exact == comparison_cost(attacks[0], 8, clips=36, budgets=budgets)
+    assert reduced - exact == comparison_cost(white_box(TIERS[tier])[0], 8, clips=36, budgets=budgets)
     assert 0 < reduced / exact - 1 < 1 / 12
 
 
-def searches(exact: float, reduced: float, clean: float = 0.1) -> Searches:
-    return Searches(5, Damage(clean, clean), Damage(exact, exact), Damage(reduced, 2 * reduced))
+def searches(exact: float, reduced: float, clean: float = 0.1) -> PrecisionPair:
+    return PrecisionPair(
+        5, AttackedScores(clean, clean), AttackedScores(exact, exact), AttackedScores(reduced, 2 * reduced)
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def searches(exact: float, reduced: float, clean: float = 0.1) -> Searches:
 )
 def test_the_limit_is_two_per_cent_at_every_budget(reduced: float, passed: bool) -> None:
     found = {0.002: searches(0.2, 0.2), 0.05: searches(0.4, reduced)}
-    verdict = CHECK(Evidence(norm="linf", epsilon=0.01, searches=found))
+    verdict = CHECK(Measurements(norm="linf", epsilon=0.01, precisions=found))
     assert verdict.passed is passed
     assert verdict.limit == 0.02
     assert ("fails at 0.05;" in verdict.detail) is not passed
@@ -166,25 +165,25 @@ def test_the_limit_is_two_per_cent_at_every_budget(reduced: float, passed: bool)
 
 
 def test_the_detail_says_what_share_of_the_damage_is_missed() -> None:
-    verdict = CHECK(Evidence(norm="linf", epsilon=0.01, searches={0.01: searches(0.2, 0.19)}))
+    verdict = CHECK(Measurements(norm="linf", epsilon=0.01, precisions={0.01: searches(0.2, 0.19)}))
     assert verdict.value == pytest.approx(0.05)
     assert "mae at epsilon 0.01 0.1900, with float32 gradients 0.2000, 10 % of the damage" in verdict.detail
 
 
 @pytest.mark.parametrize(("found", "reason"), [({}, "gradients are float32"), (None, "was not measured")])
-def test_what_is_not_judged_says_why(found: dict[float, Searches] | None, reason: str) -> None:
+def test_what_is_not_judged_says_why(found: dict[float, PrecisionPair] | None, reason: str) -> None:
     with pytest.raises(NotMeasuredError, match=reason):
-        CHECK(Evidence(norm="linf", epsilon=0.01, searches=found))
+        CHECK(Measurements(norm="linf", epsilon=0.01, precisions=found))
 
 
 def table(*losses: float, clips: int = 5) -> pd.DataFrame:
     """``tables/precision.csv`` of a run that loses these shares at epsilon .002, .01, ..."""
     found = {
-        epsilon: Searches(
+        epsilon: PrecisionPair(
             clips,
-            Damage(0.1, 0.1),
-            Damage(0.4, 0.2),
-            Damage(0.4 * (1 - loss), 0.2 * (1 - loss / 2)),
+            AttackedScores(0.1, 0.1),
+            AttackedScores(0.4, 0.2),
+            AttackedScores(0.4 * (1 - loss), 0.2 * (1 - loss / 2)),
         )
         for epsilon, loss in zip((0.002, 0.01, 0.05), losses, strict=False)
     }

@@ -102,7 +102,7 @@ def test_refused_at_once(
 
 
 def test_a_study_of_its_own_name_may_hold_the_models_to_transfer_from() -> None:
-    assert make_plan(StudyParams(systems="A2E", attacks="transfer", study="mine")).assaults == {
+    assert make_plan(StudyParams(systems="A2E", attacks="transfer", study="mine")).attack_variants == {
         "transfer": {"attack": "transfer", "norm": ""}
     }
 

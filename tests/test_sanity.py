@@ -36,12 +36,13 @@ import rmer.attacks.apgd
 import rmer.attacks.base
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem, clip_generator
+from rmer.attacks.fgsm import FGSM
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.pgd import PGD
 from rmer.attacks.threat import Threat, steepest
 from rmer.data.dataset import Normalisation
-from rmer.evaluation.budgets import Point, predict
-from rmer.evaluation.checks.measurements import Damage, Evidence, NotMeasuredError
+from rmer.evaluation.budgets import Point
+from rmer.evaluation.checks.measurements import AttackedScores, Measurements, NotMeasuredError
 from rmer.evaluation.checks.probes import (
     Budget,
     Gradients,
@@ -129,7 +130,7 @@ def budgets_reversed(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
 def last_iterate_reported_and_best_one_saved(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
     sound = Evaluation.sound(folder)
     last = PGD(TIER.steps, keep="last")(sound.network, sound.inputs, sound.labels, threat_at(REPORTED))
-    predictions = predict(sound.network, last.adversaries)
+    predictions = sound.subject().predicted(last.adversaries)
     return Evaluation.sound(folder, after_sweep=reporting(lambda _: {"mae": predictions}))
 
 
@@ -280,7 +281,7 @@ def too_few_steps(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
 
 @caught_by("gradients_spent")
 def single_step_taken_for_an_iterated_attack(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
-    return Evaluation.sound(folder, attacks=(SingleStep(L1), CORRELATION))
+    return Evaluation.sound(folder, attacks=(FGSM(L1), CORRELATION))
 
 
 @caught_by("reduced_search_as_strong")
@@ -311,7 +312,7 @@ def test_an_attack_that_must_hold_its_budget_stops_the_evaluation(tmp_path: Path
 
 
 def test_what_was_not_measured_is_neither_passed_nor_failed() -> None:
-    checks = judge(Evidence(norm="linf", epsilon=0.01))
+    checks = judge(Measurements(norm="linf", epsilon=0.01))
     assert [check.name for check in checks] == list(CHECKS)
     assert {check.passed for check in checks} == {None}
     assert all(check.detail and math.isnan(check.value) and math.isnan(check.limit) for check in checks)
@@ -319,35 +320,43 @@ def test_what_was_not_measured_is_neither_passed_nor_failed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("evidence", "name"),
+    ("measurements", "name"),
     [
-        ({"clean": Damage(0.1, 0.1), "trained": {"mae": math.nan}}, "clean_score_matches_training"),
-        ({"huge_epsilon": Damage(1.0, math.nan), "constant_mae": 0.2}, "huge_epsilon_breaks_the_model"),
-        ({"twice_the_steps": Damage(math.nan, 0.5)}, "more_steps_change_little"),
+        ({"clean": AttackedScores(0.1, 0.1), "trained": {"mae": math.nan}}, "clean_score_matches_training"),
+        (
+            {"huge_epsilon": AttackedScores(1.0, math.nan), "constant_mae": 0.2},
+            "huge_epsilon_breaks_the_model",
+        ),
+        ({"twice_the_steps": AttackedScores(math.nan, 0.5)}, "more_steps_change_little"),
         ({"slope_errors": np.array([math.nan, 0.0])}, "gradient_matches_finite_differences"),
         ({"gradients": Gradients(np.zeros(2), np.full(2, math.nan))}, "share_of_zero_gradients"),
         ({"repeats": Repeats(math.nan, 0.0)}, "evaluation_mode"),
         ({"inputs": Inputs(math.nan, 1.0, None)}, "normalisation_matches"),
         ({"budget": Budget(0, math.nan)}, "budget_used"),
         (
-            {"cold": {"linf": {0.01: Damage(0.2, 0.2), 0.1: Damage(math.nan, 0.3)}}},
+            {"cold": {"linf": {0.01: AttackedScores(0.2, 0.2), 0.1: AttackedScores(math.nan, 0.3)}}},
             "damage_grows_with_epsilon",
         ),
-        ({"damages": {"apgd": Damage(math.nan, 0.2), "sign": Damage(0.2, 0.2)}}, "attack_beats_noise"),
+        (
+            {"attacked": {"apgd": AttackedScores(math.nan, 0.2), "sign": AttackedScores(0.2, 0.2)}},
+            "attack_beats_noise",
+        ),
         ({"reported": {"mae": 0.3}, "rescored": {"mae": {"mae": math.nan}}}, "saved_adversaries_rescore"),
         ({"reported": {"mae": 0.3}, "rescored": {"corr": {"corr": 0.1}}}, "saved_adversaries_rescore"),
     ],
 )
-def test_what_is_not_a_number_fails(evidence: dict[str, Any], name: str) -> None:
-    known = {"clean": Damage(0.1, 0.1), "damages": {"apgd": Damage(0.3, 0.3)}}
+def test_what_is_not_a_number_fails(measurements: dict[str, Any], name: str) -> None:
+    known = {"clean": AttackedScores(0.1, 0.1), "attacked": {"apgd": AttackedScores(0.3, 0.3)}}
     (check,) = [
-        c for c in judge(Evidence(norm="linf", epsilon=0.01, **{**known, **evidence})) if c.name == name
+        c
+        for c in judge(Measurements(norm="linf", epsilon=0.01, **{**known, **measurements}))
+        if c.name == name
     ]
     assert check.passed is False
 
 
 def test_the_table_has_a_line_a_check_and_counts_failures(tmp_path: Path) -> None:
-    checks = judge(Evidence(norm="linf", epsilon=0.01, budget=Budget(2, 1.5), repeats=Repeats(0.0, 1e-7)))
+    checks = judge(Measurements(norm="linf", epsilon=0.01, budget=Budget(2, 1.5), repeats=Repeats(0.0, 1e-7)))
     assert failed(checks) == 1
     table(checks).to_csv(tmp_path / "sanity.csv", index=False)
     read = pd.read_csv(tmp_path / "sanity.csv").set_index("check")
@@ -365,17 +374,23 @@ def test_the_table_has_a_line_a_check_and_counts_failures(tmp_path: Path) -> Non
 def test_order_is_judged_by_the_share_of_damage_that_is_missed(
     weak: float, strong: float, missed: float
 ) -> None:
-    damages = {"square": Damage(weak, 0.2), "apgd": Damage(strong, 0.2)}
-    evidence = Evidence(norm="linf", epsilon=0.01, clean=Damage(0.1, 0.1), damages=damages)
-    verdict = CHECKS["white_box_at_least_black_box"](evidence)
+    attacked = {"square": AttackedScores(weak, 0.2), "apgd": AttackedScores(strong, 0.2)}
+    measurements = Measurements(norm="linf", epsilon=0.01, clean=AttackedScores(0.1, 0.1), attacked=attacked)
+    verdict = CHECKS["white_box_at_least_black_box"](measurements)
     assert verdict.value == pytest.approx(missed, abs=1e-12)
     assert verdict.passed is (missed <= 0.05)
 
 
 def test_correlations_must_fall_with_epsilon() -> None:
-    curve = {0.0: Damage(0.1, 0.1, 0.7), 0.01: Damage(0.2, 0.2, -0.3), 0.1: Damage(0.3, 0.3, 0.2)}
-    evidence = Evidence(norm="linf", epsilon=0.01, clean=Damage(0.1, 0.1, 0.7), cold={"linf": curve})
-    verdict = CHECKS["damage_grows_with_epsilon"](evidence)
+    curve = {
+        0.0: AttackedScores(0.1, 0.1, 0.7),
+        0.01: AttackedScores(0.2, 0.2, -0.3),
+        0.1: AttackedScores(0.3, 0.3, 0.2),
+    }
+    measurements = Measurements(
+        norm="linf", epsilon=0.01, clean=AttackedScores(0.1, 0.1, 0.7), cold={"linf": curve}
+    )
+    verdict = CHECKS["damage_grows_with_epsilon"](measurements)
     assert verdict.value == pytest.approx(0.5)
     assert not verdict.passed
     assert "corr: 0.01 against 0.1" in verdict.detail
@@ -384,17 +399,17 @@ def test_correlations_must_fall_with_epsilon() -> None:
 def test_a_model_without_correlation_is_no_proof_of_shuffled_labels() -> None:
     rng = np.random.default_rng(0)
     labels, predictions = rng.uniform(size=(20, 8)), rng.uniform(size=(20, 8))
-    evidence = Evidence(norm="linf", epsilon=0.01, labels=labels, predictions=predictions)
+    measurements = Measurements(norm="linf", epsilon=0.01, labels=labels, predictions=predictions)
     with pytest.raises(NotMeasuredError, match="permuted labels reach"):
-        CHECKS["labels_in_order"](evidence)
-    assert not CHECKS["labels_in_order"](replace(evidence, trained={"corr": 0.6})).passed
-    assert CHECKS["labels_in_order"](replace(evidence, predictions=labels + predictions)).passed
+        CHECKS["labels_in_order"](measurements)
+    assert not CHECKS["labels_in_order"](replace(measurements, trained={"corr": 0.6})).passed
+    assert CHECKS["labels_in_order"](replace(measurements, predictions=labels + predictions)).passed
 
 
 def test_a_model_that_is_broken_already_cannot_be_broken() -> None:
-    known = {"clean": Damage(0.3, 0.3), "huge_epsilon": Damage(0.4, 0.4), "constant_mae": 0.2}
+    known = {"clean": AttackedScores(0.3, 0.3), "huge_epsilon": AttackedScores(0.4, 0.4), "constant_mae": 0.2}
     with pytest.raises(NotMeasuredError, match="already"):
-        CHECKS["huge_epsilon_breaks_the_model"](Evidence(norm="linf", epsilon=0.01, **known))
+        CHECKS["huge_epsilon_breaks_the_model"](Measurements(norm="linf", epsilon=0.01, **known))
 
 
 def test_gradients_and_slopes_of_a_linear_regressor() -> None:
@@ -425,7 +440,7 @@ def test_every_check_is_explained() -> None:
     assert re.findall(r"^## `(\w+)`", page, re.MULTILINE) == list(CHECKS)
 
 
-def curve(evaluation: Evaluation) -> dict[float, Damage]:
+def curve(evaluation: Evaluation) -> dict[float, AttackedScores]:
     """Return the damage of each budget, of the adversaries that are worst for it."""
     labels = evaluation.labels.numpy()
 
@@ -433,7 +448,7 @@ def curve(evaluation: Evaluation) -> dict[float, Damage]:
         return regression_scores(labels, point.predictions[metric], TARGETS).mean[metric]
 
     return {
-        point.epsilon: Damage(score(point, "mae"), score(point, "mae_clipped"), score(point, "corr"))
+        point.epsilon: AttackedScores(score(point, "mae"), score(point, "mae_clipped"), score(point, "corr"))
         for point in evaluation.points()
     }
 

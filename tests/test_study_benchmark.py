@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_the_whole_study_is_six_systems_ten_seeds_and_three_attacks() -> None:
     plan = study_plan("cpu")
-    assert plan.assaults.keys() == {"published", "suite", "suite l2"}
+    assert plan.attack_variants.keys() == {"published", "suite", "suite l2"}
     assert (len(plan.systems), len(plan.seeds)) == (6, 10)
     assert (plan.params.clips, plan.params.frames, plan.params.epochs) == (360, 313, 199)
     assert (plan.params.tier, plan.params.max_iters, plan.params.train_protocol) == (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ import torch
 from regressors import CELLS, LinearBottleneck, spectrograms
 
 from rmer.attacks.apgd import APGD
+from rmer.attacks.method import Aim
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
+from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
-from rmer.evaluation.budgets import curve_clips, curve_table, predict, sweep
+from rmer.evaluation.budgets import curve_clips, curve_table, sweep
 from rmer.evaluation.metrics import aims, clip_errors, regression_scores
-from rmer.evaluation.suite import TIERS, white_box
-from rmer.stages.attack.attack_params import SETTINGS, AttackParams
-from rmer.stages.attack.attack_setup import build_attacks
+from rmer.evaluation.subject import Subject
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.systems.frozen import FrozenNetwork
 
 EPSILONS = (0.02, 0.005, 0.01)
@@ -33,31 +35,32 @@ l2 = partial(Threat.per_cell, "l2", cells=CELLS)
 
 
 @pytest.fixture(scope="module")
-def linear() -> tuple[FrozenNetwork, torch.Tensor, torch.Tensor]:
+def linear() -> Subject:
     """A linear model of one target with labels in 0-1, whose error grows by epsilon x the L1 norm."""
     network, inputs = FrozenNetwork(LinearBottleneck(1), batch_size=4), spectrograms(7)
     outputs = network.predict(inputs)["output"]
     generator = torch.Generator().manual_seed(1)
-    return network, inputs, outputs + torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
+    labels = outputs + torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
+    return Subject(network, inputs, labels, linf)
 
 
 def test_the_curve_of_a_linear_model_is_a_straight_line(
-    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+    linear: Subject,
 ) -> None:
-    network, inputs, labels = linear
-    points = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf)
-    curve = curve_table(labels, predict(network, inputs), points, ["tension"], std=0.4)
+    labels, clean = linear.labels, linear.predicted(linear.inputs)
+    points = sweep(linear, ATTACKS, EPSILONS)
+    curve = curve_table(labels, clean, points, ["tension"], std=0.4)
     assert curve["epsilon"].tolist() == [0.0, *sorted(EPSILONS)]
     assert curve["epsilon_log10"].tolist() == pytest.approx(
         [0.4 * epsilon for epsilon in (0, *sorted(EPSILONS))]
     )
-    slope = float(network.model.weights.abs().sum())  # type: ignore[operator, union-attr]
+    slope = float(linear.network.model.weights.abs().sum())  # type: ignore[operator, union-attr]
     expected = curve["mae"][0] + slope * curve["epsilon"]
     np.testing.assert_allclose(curve["mae"], expected, atol=1e-6)
     assert curve["corr"].is_monotonic_decreasing
     assert curve["gradients"].tolist()[1:] == [7 * 41] * 3
     clips = [f"{index:03d}" for index in range(7)]
-    rows = curve_clips(clips, predict(network, inputs), points, ["tension"])
+    rows = curve_clips(clips, clean, points, ["tension"])
     assert len(rows) == 4 * 3 * 7
     for epsilon, group in rows.groupby("epsilon"):
         for metric in aims():
@@ -67,33 +70,31 @@ def test_the_curve_of_a_linear_model_is_a_straight_line(
 
 
 def test_warm_starts_are_added_to_cold_ones_and_told_apart(
-    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor],
+    linear: Subject,
 ) -> None:
-    network, inputs, labels = linear
     # One step from a random start falls short of the optimum, from where the last budget ended it does not.
     attacks = (APGD(1, L1, restarts=1),)
-    cold = sweep(network, inputs, labels, attacks, EPSILONS, l2)
-    warm = sweep(network, inputs, labels, attacks, EPSILONS, l2, warm=True)
+    subject = replace(linear, threat_at=l2)
+    cold = sweep(subject, attacks, EPSILONS)
+    warm = sweep(subject, attacks, EPSILONS, warm_start=True)
     assert np.isnan([point.warm_wins for point in cold]).all()
     assert np.isnan(warm[0].warm_wins), "the smallest budget has nothing to start from"
     assert warm[-1].warm_wins > 0
     for before, after in zip(cold, warm, strict=True):
-        errors = [clip_errors(labels, point.worst("mae")) for point in (before, after)]
+        errors = [clip_errors(linear.labels, point.worst("mae")) for point in (before, after)]
         assert (errors[1] >= errors[0] - 1e-12).all()
         if "cold_mae" in after.results[0].columns:
             np.testing.assert_allclose(after.results[0].columns["cold_mae"], errors[0], atol=1e-12)
 
 
-def test_a_sweep_goes_on_where_it_stopped(
-    linear: tuple[FrozenNetwork, torch.Tensor, torch.Tensor], tmp_path: Path
-) -> None:
-    network, inputs, labels = linear
+def test_a_sweep_goes_on_where_it_stopped(linear: Subject, tmp_path: Path) -> None:
     done: list[int] = []
-    whole = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf, resume=tmp_path, progress=done.append)
-    assert sum(done) == 3 * 7 * 41
-    spent = network.gradients
-    again = sweep(network, inputs, labels, ATTACKS, EPSILONS, linf, resume=tmp_path)
-    assert network.gradients == spent
+    subject = replace(linear, resume=tmp_path, progress=done.append)
+    whole = sweep(subject, ATTACKS, EPSILONS)
+    assert sum(done) == 3 * 7 * sum(attack.passes(1).in_gradients for attack in ATTACKS)
+    spent = linear.network.gradients
+    again = sweep(subject, ATTACKS, EPSILONS)
+    assert linear.network.gradients == spent
     for before, after in zip(whole, again, strict=True):
         assert all(torch.equal(before.adversaries[metric], after.adversaries[metric]) for metric in aims())
 
@@ -108,16 +109,10 @@ def test_tiers_are_those_of_the_protocol() -> None:
     assert 450_000 < gradients * len(paper.epsilons) * len(paper.norms) * 36 < 650_000
 
 
-@pytest.mark.parametrize("attack", SETTINGS)
-def test_every_attack_is_built_from_its_defaults(attack: str) -> None:
-    for built in build_attacks(AttackParams(attack=attack), ("tension", "tender"), ("melody",), None):
-        assert built.passes(2).gradients + built.passes(2).forwards > 0
-
-
 def test_losses_are_taken_in_turn_and_name_emotions_or_concepts() -> None:
     def losses(text: str, restarts: int = 4) -> list[str]:
         params = AttackParams(attack="apgd", loss=text, restarts=restarts)
-        (attack,) = build_attacks(params, ("tension",), ("melody",), None)
+        (attack,) = params.method.attacks(params.own_settings, Aim(("tension",), ("melody",)))
         assert isinstance(attack, APGD)
         return [objective.name for objective in attack.losses]
 
@@ -145,7 +140,7 @@ def test_bad_parameters_are_one_clear_line(values: Mapping[str, Any], message: s
     def build() -> None:
         params = AttackParams(**values)
         assert params.budgets
-        build_attacks(params, ("tension",), (), None)
+        params.method.attacks(params.own_settings, Aim(("tension",)))
 
     with pytest.raises(UserError, match=message):
         build()
@@ -155,5 +150,5 @@ def test_the_reported_budget_joins_those_of_a_tier() -> None:
     assert AttackParams(attack="suite").budgets == [0.002, 0.01, 0.05]
     assert AttackParams(attack="suite", epsilon=0.03).budgets == [0.002, 0.01, 0.03, 0.05]
     params = AttackParams(attack="apgd", epsilons="0.05, 0.02", epsilon=0.05)
-    assert (params.budgets, params.epsilon_report) == ([0.02, 0.05], 0.05)
+    assert (params.budgets, params.reported_epsilon) == ([0.02, 0.05], 0.05)
     assert dataclasses.replace(params, attack="pgd").settings["steps"] == 40

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import L1, MSE, Best, ObjectiveAttack, check_search, search_passes
+from rmer.attacks.search import (
+    L1,
+    MSE,
+    Best,
+    ObjectiveAttack,
+    check_search,
+    losses_in_turn,
+    random_starts,
+    search_passes,
+    steps_of_a_start,
+)
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -30,11 +40,12 @@ class APGD(ObjectiveAttack):
     warm start, one more search begins there.
     """
 
-    steps: int = 100
-    losses: tuple[Objective, ...] = (*L1, *MSE)
-    restarts: int = 2
+    steps: int = steps_of_a_start(100)
+    losses: tuple[Objective, ...] = losses_in_turn((*L1, *MSE))
+    restarts: int = random_starts(2)
 
     name: ClassVar[str] = "apgd"
+    starts_warm: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -49,10 +60,10 @@ class APGD(ObjectiveAttack):
         for start in range(self.restarts):
             objective = problem.started(network, self.losses[start % len(self.losses)])
             self._search(network, problem, objective, problem.random_start(), best)
-        if problem.warm is not None:
+        if problem.warm_start is not None:
             cold = dict(best.values)
             objective = problem.started(network, self.losses[0])
-            self._search(network, problem, objective, problem.warm, best)
+            self._search(network, problem, objective, problem.warm_start, best)
             # Sanity checks judge cold starts alone, and how often warm ones win is reported.
             best.columns = {f"cold_{metric}": values for metric, values in cold.items()}
             best.columns["warm_won"] = best.main > cold[self.metric]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmer.attacks.method import Aim, AttackMethod
 from rmer.attacks.objectives import Objective
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
 from rmer.files import whole
@@ -38,14 +39,14 @@ class Problem:
     labels : [batch, targets], what the attack moves away from
     threat : the budget and the box
     generators : one stream of random numbers a clip, so that its fate does not depend on its batch
-    warm : adversaries of a smaller budget to start from, shaped like inputs, or None
+    warm_start : adversaries of a smaller budget to start from, shaped like inputs, or None
     """
 
     inputs: Tensor
     labels: Tensor
     threat: Threat
     generators: list[torch.Generator]
-    warm: Tensor | None = None
+    warm_start: Tensor | None = None
 
     def uniform(self) -> Tensor:
         """Draw numbers uniform in [-1, 1), shaped like the inputs."""
@@ -70,16 +71,16 @@ class Problem:
     def of(self, clips: Tensor) -> Problem:
         """Return the problem of some of the clips, given by their places (int64)."""
         places = clips.tolist()
-        warm = None if self.warm is None else self.warm[clips]
+        warm = None if self.warm_start is None else self.warm_start[clips]
         generators = [self.generators[place] for place in places]
         return Problem(self.inputs[clips], self.labels[clips], self.threat.of(places), generators, warm)
 
     def on(self, network: FrozenNetwork) -> Problem:
         """Return the problem on the device and in the arithmetic of a network."""
         device, dtype = network.device, network.dtype
-        warm = None if self.warm is None else self.warm.to(device, dtype)
+        warm = None if self.warm_start is None else self.warm_start.to(device, dtype)
         inputs, labels = self.inputs.to(device, dtype), self.labels.to(device, dtype)
-        return replace(self, inputs=inputs, labels=labels, warm=warm, threat=self.threat.on(device))
+        return replace(self, inputs=inputs, labels=labels, warm_start=warm, threat=self.threat.on(device))
 
 
 class Passes(NamedTuple):
@@ -135,15 +136,23 @@ class AttackResult:
     seconds: float
 
 
-class Attack(ABC):
+class Attack(AttackMethod):
     """Base class. Calling an attack crafts, checks and measures; a subclass writes only :meth:`run`."""
 
-    name: ClassVar[str]
     # Whether adversaries must satisfy the threat model. Only the published attack, which never enforced its
     # epsilon, sets this to False: its violations are then counted, not raised.
     enforced: ClassVar[bool] = True
     # Whether it draws random numbers, so that its seed determines the result.
     random: ClassVar[bool] = False
+
+    @classmethod
+    def attacks(cls, settings: Mapping[str, Any], aim: Aim) -> tuple[Attack, ...]:
+        return (cls.built(settings, aim),)
+
+    @classmethod
+    def built(cls, settings: Mapping[str, Any], aim: Aim) -> Attack:
+        """Return the attack with a value for each of its settings."""
+        return cls(**settings)
 
     @abstractmethod
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
@@ -173,7 +182,7 @@ class Attack(ABC):
         *,
         seed: int = 0,
         batch_size: int = 8,
-        warm: Tensor | None = None,
+        warm_start: Tensor | None = None,
         progress: Progress | None = None,
         resume: Path | None = None,
     ) -> AttackResult:
@@ -185,7 +194,7 @@ class Attack(ABC):
         inputs : [clips, 1, frames, bands], standardised
         labels : [clips, targets], what the attack moves away from
         seed : of all that is random; what clip i draws does not depend on ``batch_size``
-        warm : adversaries of a smaller budget, [clips, 1, frames, bands], as one more start
+        warm_start : adversaries of a smaller budget, [clips, 1, frames, bands], as one more start
         progress : called with the number of clips done after each batch
         resume : folder for finished batches; those found there are not attacked again
 
@@ -196,7 +205,7 @@ class Attack(ABC):
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
         parts: list[Crafted] = []
         with fixed_shapes(network.device):
-            for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm):
+            for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm_start):
                 clips = len(problem.inputs)
                 file = None if resume is None else resume / f"{first:05d}-{clips}.pt"
                 part = None if file is None else _finished(file)
@@ -237,14 +246,14 @@ class Attack(ABC):
         threat: Threat,
         seed: int,
         batch_size: int,
-        warm: Tensor | None,
+        warm_start: Tensor | None,
     ) -> Iterator[tuple[int, Problem]]:
         """Yield the batches of a split, each with the place of its first clip."""
         size = len(inputs) if self.joint else batch_size
         for first in range(0, len(inputs), size):
             rows = slice(first, min(first + size, len(inputs)))
             generators = [clip_generator(seed, index) for index in range(first, rows.stop)]
-            start = None if warm is None else warm[rows]
+            start = None if warm_start is None else warm_start[rows]
             yield first, Problem(inputs[rows], labels[rows], threat.of(rows), generators, start)
 
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:

@@ -1,18 +1,22 @@
-"""Minimal perturbation: the smallest budget at which a clip's error grows by a given amount."""
+"""Minimum-norm attack: the smallest budget at which a clip's error grows by a given amount."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Crafted, Passes, Problem, require_none
-from rmer.attacks.pgd import PGD, SingleStep
+from rmer.attacks.fgsm import FGSM
+from rmer.attacks.method import Aim, Setting, settings_of
+from rmer.attacks.pgd import PGD
 from rmer.attacks.search import MSE
 from rmer.errors import UserError
+from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
 # What is asked within each radius, unless something else is named.
@@ -20,7 +24,7 @@ WITHIN_RADIUS = APGD(20, MSE, restarts=1)
 
 
 @dataclass(frozen=True)
-class MinimalPerturbation(Attack):
+class MinimumNorm(Attack):
     """Bisect the radius of the ball, for each clip on its own, between 0 and the threat's epsilon.
 
     A radius counts as enough where the adversary that ``inner`` finds within it raises the clip's value (its
@@ -28,16 +32,18 @@ class MinimalPerturbation(Attack):
     therefore an upper bound on the smallest radius, exact where ``inner`` finds the optimum, and no wider
     than epsilon / 2^``bisections`` above a radius at which ``inner`` failed.
 
-    Column ``minimal_epsilon`` [clips] is the radius found, in the units of ``Threat.epsilon``, and each
+    Column ``minimum_epsilon`` [clips] is the radius found, in the units of ``Threat.epsilon``, and each
     adversary lies within its own; it is NaN where even the whole epsilon is not enough, and the adversary
     is then the one of the whole epsilon.
     """
 
-    growth: float = 0.1
-    inner: APGD | PGD | SingleStep = WITHIN_RADIUS
-    bisections: int = 10
+    growth: float = param(0.1, "growth of a clip's MAE that is looked for", low=1e-12, high=1e6)
+    inner: APGD | PGD | FGSM = WITHIN_RADIUS
+    bisections: int = param(10, "bisections of the budget", low=1, high=60)
 
-    name: ClassVar[str] = "minimal"
+    name: ClassVar[str] = "minimum_norm"
+    epsilon: ClassVar[float] = 0.1
+    needs_budget: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -49,6 +55,15 @@ class MinimalPerturbation(Attack):
             raise UserError(f"{self.growth} is no growth", where="growth", mend="Give a number > 0")
         if self.bisections < 1:
             raise UserError("needs at least one bisection", where=self.name, mend="Raise bisections")
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        return {"steps": settings_of(WITHIN_RADIUS)["steps"], **super().settings()}
+
+    @classmethod
+    def built(cls, settings: Mapping[str, Any], aim: Aim) -> Attack:
+        own = dict(settings)
+        return cls(inner=replace(WITHIN_RADIUS, steps=own.pop("steps")), **own)
 
     @property
     def metric(self) -> str:
@@ -65,16 +80,16 @@ class MinimalPerturbation(Attack):
         adversaries = self.inner.run(network, problem).adversaries
         reached = self._values(network, problem, adversaries) >= goal
         radii = _radii(problem)
-        minimal = torch.where(reached, radii, torch.nan)
+        minimum = torch.where(reached, radii, torch.nan)
         # The one place where a GPU is waited for: what follows is for these clips alone.
         rows = reached.nonzero().flatten()
         if len(rows):
             some = problem.of(rows)
-            found, minimal[rows] = self._bisected(network, some, adversaries[rows], goal[rows])
-            threat = replace(some.threat, epsilon=minimal[rows])
+            found, minimum[rows] = self._bisected(network, some, adversaries[rows], goal[rows])
+            threat = replace(some.threat, epsilon=minimum[rows])
             require_none(threat.violations(some.inputs, found), threat, self.name)
             adversaries = adversaries.index_copy(0, rows, found)
-        return Crafted(adversaries, columns={"minimal_epsilon": minimal})
+        return Crafted(adversaries, columns={"minimum_epsilon": minimum})
 
     def _bisected(
         self, network: FrozenNetwork, problem: Problem, adversaries: Tensor, goal: Tensor

@@ -13,6 +13,7 @@ from rmer.attacks.objectives import Objective
 from rmer.attacks.search import L1, Best, ObjectiveAttack
 from rmer.attacks.threat import steepest
 from rmer.errors import UserError
+from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
 NoiseKind = Literal["uniform", "sign", "gaussian"]
@@ -31,8 +32,8 @@ class Noise(ObjectiveAttack):
     is joint); a draw costs one forward pass a clip.
     """
 
-    kind: NoiseKind = "uniform"
-    draws: int = 10
+    noise: NoiseKind = param("uniform", "kind of noise")
+    draws: int = param(10, "draws of noise, the worst of which counts", low=1, high=100_000)
     losses: tuple[Objective, ...] = L1
 
     name: ClassVar[str] = "noise"
@@ -40,9 +41,9 @@ class Noise(ObjectiveAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kind not in KINDS:
+        if self.noise not in KINDS:
             raise UserError(
-                f"{self.kind!r} is no noise", where=self.name, mend=f"Use one of {', '.join(KINDS)}"
+                f"{self.noise!r} is no noise", where=self.name, mend=f"Use one of {', '.join(KINDS)}"
             )
         if self.draws < 1:
             raise UserError("needs at least one draw", where=self.name, mend="Raise draws")
@@ -64,8 +65,8 @@ class Noise(ObjectiveAttack):
         return best.crafted()
 
     def _draw(self, problem: Problem) -> Tensor:
-        noise = problem.gaussian() if self.kind == "gaussian" else problem.uniform()
-        if self.kind == "sign":
+        noise = problem.gaussian() if self.noise == "gaussian" else problem.uniform()
+        if self.noise == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0).to(noise)
         threat = problem.threat
         if threat.norm == "l2":

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rmer.attacks.losses import LOSSES, absolute_error, correlation_over_clips
 from rmer.attacks.threat import Threat
+from rmer.data.dataset import RATING_SCALE
 from rmer.errors import UserError
-from rmer.evaluation.metrics import RATING_SCALE
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import Prediction
 

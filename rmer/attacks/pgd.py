@@ -1,4 +1,4 @@
-"""Projected gradient descent (Madry et al., ICLR 2018) and its single step, on multi-output regression."""
+"""Projected gradient descent (Madry et al., ICLR 2018), on multi-output regression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from torch import Tensor
 
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
-from rmer.attacks.search import L1, MSE, Best, ObjectiveAttack, check_search, search_passes
+from rmer.attacks.search import (
+    MSE,
+    Best,
+    ObjectiveAttack,
+    check_search,
+    losses_in_turn,
+    random_starts,
+    search_passes,
+    steps_of_a_start,
+)
 from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
@@ -24,10 +33,10 @@ class PGD(ObjectiveAttack):
     iterate instead, whatever its value, and needs no predictions: what adversarial training uses.
     """
 
-    steps: int = 40
+    steps: int = steps_of_a_start(40)
     relative_step: float = 0.25
-    losses: tuple[Objective, ...] = MSE
-    restarts: int = 1
+    losses: tuple[Objective, ...] = losses_in_turn(MSE)
+    restarts: int = random_starts(1)
     keep: Literal["best", "last"] = "best"
 
     name: ClassVar[str] = "pgd"
@@ -69,27 +78,3 @@ class PGD(ObjectiveAttack):
         threat = problem.threat
         step = threat.radius(iterate) * self.relative_step * steepest(gradient, threat.norm)
         return threat.project(problem.inputs, iterate + step)
-
-
-@dataclass(frozen=True)
-class SingleStep(ObjectiveAttack):
-    """One step to the border of the budget from the clean clip (Goodfellow et al., ICLR 2015)."""
-
-    losses: tuple[Objective, ...] = L1
-
-    name: ClassVar[str] = "single_step"
-
-    def passes(self, targets: int) -> Passes:
-        return search_passes(self.losses, len(self.losses), 1, targets)
-
-    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
-        best = Best.of_clean(network, problem, self.losses[0])
-        threat = problem.threat
-        for loss in self.losses:
-            objective = problem.started(network, loss)
-            gradient = objective.ascend(network, problem.inputs, problem.labels).gradient
-            step = threat.radius(problem.inputs) * steepest(gradient, threat.norm)
-            iterate = threat.project(problem.inputs, problem.inputs + step)
-            final = network.predict_in_batches(iterate)
-            best.update(iterate, objective.values(final, problem.labels))
-        return best.crafted()

@@ -16,6 +16,7 @@ from torch import Tensor
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
 from rmer.attacks.losses import correlation, squared_error
 from rmer.errors import UserError
+from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
 Criterion = Literal["corr", "mse"]
@@ -39,14 +40,16 @@ class PublishedAttack(Attack):
     ``alpha`` adds the published penalty: a second step that shrinks the perturbation.
     """
 
-    max_iters: int = 1000
-    lr: float = 0.002
-    conv_method: Criterion = "corr"
-    sign: bool = True
-    optimiser: str = "Adam"
-    alpha: float | None = None
+    max_iters: int = param(1000, "iterations", low=1, high=10_000_000)
+    lr: float = param(0.002, "learning rate", low=1e-12, high=1e6)
+    conv_method: Criterion = param("corr", "criterion")
+    sign: bool = param(True, "step along the gradient's sign")
+    optimiser: str = param("Adam", "optimiser of torch.optim", choices=OPTIMISERS)
+    alpha: float | None = param(None, "weight of the loss against a penalty on the perturbation", low=1e-12)
 
     name: ClassVar[str] = "published"
+    protocol: ClassVar[str] = "published"
+    epsilon: ClassVar[float] = 0.001
     enforced: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class BridgeAttack(PublishedAttack):
     """The published attack with its epsilon enforced after every step; nothing else is changed."""
 
     name: ClassVar[str] = "bridge"
+    protocol: ClassVar[str] = "bridge"
     enforced: ClassVar[bool] = True
 
 

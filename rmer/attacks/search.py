@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
-from rmer.attacks.objectives import ErrorObjective, Objective, require_one_metric
+from rmer.attacks.method import Aim
+from rmer.attacks.objectives import ErrorObjective, Objective, check_losses, objectives, require_one_metric
 from rmer.errors import UserError
+from rmer.parameters import listed, param
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
 MSE = (ErrorObjective("mse"),)
+
+
+def steps_of_a_start(default: int) -> Any:
+    """Declare the setting ``steps``."""
+    return param(default, "steps of a start", low=1, high=10_000_000)
+
+
+def random_starts(default: int) -> Any:
+    """Declare the setting ``restarts``."""
+    return param(default, "random starts", low=1, high=10_000)
+
+
+def losses_in_turn(default: tuple[Objective, ...]) -> Any:
+    """Declare the setting ``loss``, which names the objectives in text."""
+    declared = param(
+        default,
+        "losses of the starts, in turn: l1, mse, outputs, signs; or one of corr, up:<emotion or concept>, "
+        "down:<...>",
+    )
+    return dataclasses.field(default=default, metadata={**declared.metadata, "option": "loss"})
 
 
 class ObjectiveAttack(Attack):
@@ -26,6 +50,32 @@ class ObjectiveAttack(Attack):
 
     def __post_init__(self) -> None:
         require_one_metric({loss.name: loss.metric for loss in self.losses})
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any]) -> None:
+        """Raise UserError for losses that are none, do not mix, or are more than there are starts."""
+        if "loss" not in given:
+            return
+        losses, restarts = listed(given["loss"]), cls.settings().get("restarts")
+        check_losses(losses)
+        starts = given.get("restarts", restarts and restarts.default)
+        if starts is not None and len(losses) > starts:
+            raise UserError(
+                f"{len(losses)} losses ({', '.join(losses)}) need as many starts, and there "
+                f"{'is' if starts == 1 else 'are'} {starts}",
+                where="parameter loss",
+                mend="Raise restarts, or leave some out",
+            )
+
+    @classmethod
+    def built(cls, settings: Mapping[str, Any], aim: Aim) -> Attack:
+        given = dict(settings)
+        if "loss" in given:
+            names = listed(given.pop("loss"))
+            starts = given.get("restarts", len(names))
+            followed = [names[start % len(names)] for start in range(starts)]
+            given["losses"] = objectives(followed, aim.targets, aim.concepts)
+        return super().built(given, aim)
 
     @property
     def joint(self) -> bool:

@@ -14,6 +14,7 @@ from rmer.attacks.objectives import Objective
 from rmer.attacks.search import L1, Best, ObjectiveAttack
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError
+from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
 # Queries out of PLANNED at which the share of the spectrogram that a square covers is halved (section 5).
@@ -37,7 +38,7 @@ class Square(ObjectiveAttack):
     into a bump in another. The clip to the box follows each change.
     """
 
-    queries: int = 1000
+    queries: int = param(1000, "queries a clip", low=1, high=10_000_000)
     p_init: float = 0.3
     losses: tuple[Objective, ...] = L1
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.method import Aim, Setting, settings_of
 from rmer.attacks.search import MSE
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
@@ -35,6 +37,8 @@ class Transfer(Attack):
     inner: Attack = ON_SURROGATE
 
     name: ClassVar[str] = "transfer"
+    takes_surrogate: ClassVar[bool] = True
+    needs_surrogate: ClassVar[bool] = True
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -42,6 +46,16 @@ class Transfer(Attack):
             raise UserError(
                 f"{self.inner.name} holds no budget", where=self.name, mend="Use an attack that does"
             )
+
+    @classmethod
+    def settings(cls) -> dict[str, Setting]:
+        return {"steps": settings_of(ON_SURROGATE)["steps"]}
+
+    @classmethod
+    def built(cls, settings: Mapping[str, Any], aim: Aim) -> Attack:
+        inner = replace(ON_SURROGATE, **settings)
+        # Without a surrogate there is only a cost to be told, which is that of the attack on it.
+        return inner if aim.surrogate is None else cls(aim.surrogate, inner)
 
     @property
     def joint(self) -> bool:

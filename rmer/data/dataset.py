@@ -37,6 +37,9 @@ CONCEPTS = (
     "mode",
 )
 
+# Labels and what models predict of them: ratings, divided by the largest that raters could give.
+RATING_SCALE = (0.0, 1.0)
+
 SPECTROGRAMS_FILE = "spectrograms.npy"
 CLIPS_FILE = "clips.csv"
 DATASET_FILE = "dataset.json"

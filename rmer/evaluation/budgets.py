@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
@@ -14,11 +12,7 @@ from torch import Tensor
 from rmer.attacks.base import Attack, AttackResult
 from rmer.attacks.threat import Threat
 from rmer.evaluation.metrics import METRICS, aims, regression_scores, under_attack
-from rmer.systems.frozen import FrozenNetwork
-
-Floats = npt.NDArray[np.float64]
-# Called with a number of gradients (or passes of that cost) that are done.
-Progress = Callable[[int], object]
+from rmer.evaluation.subject import Floats, Subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,62 +47,29 @@ class Point:
 
 
 def sweep(
-    network: FrozenNetwork,
-    inputs: Tensor,
-    labels: Tensor,
-    attacks: Sequence[Attack],
-    epsilons: Sequence[float],
-    threat_at: Callable[[float], Threat],
-    *,
-    seed: int = 0,
-    batch_size: int = 8,
-    warm: bool = False,
-    progress: Progress | None = None,
-    resume: Path | None = None,
+    subject: Subject, attacks: Sequence[Attack], epsilons: Sequence[float], *, warm_start: bool = False
 ) -> list[Point]:
-    """Attack every clip of a split within each of several budgets, smallest first.
+    """Run every attack within each of several budgets a cell, smallest first.
 
-    Parameters
-    ----------
-    inputs : float32 [clips, 1, frames, bands]
-    labels : [clips, targets]
-    attacks : each is run for every budget
-    epsilons : budgets a cell
-    threat_at : the threat model of a budget
-    warm : give each budget the adversaries of the one before as one more start
-    progress, resume : as for :meth:`rmer.attacks.base.Attack.__call__`; progress counts gradients
+    ``warm_start`` gives each budget the adversaries of the one before as one more start.
     """
     points: list[Point] = []
     for epsilon in sorted(epsilons):
-        threat = threat_at(epsilon)
-        before = points[-1].results if warm and points else (None,) * len(attacks)
-        results = []
-        for index, (attack, smaller) in enumerate(zip(attacks, before, strict=True)):
-            cost = attack.passes(labels.shape[1]).gradients or 1
-            results.append(
-                attack(
-                    network,
-                    inputs,
-                    labels,
-                    threat,
-                    seed=seed,
-                    batch_size=batch_size,
-                    warm=None if smaller is None else smaller.adversaries,
-                    progress=None if progress is None else lambda clips, cost=cost: progress(clips * cost),  # type: ignore[misc]
-                    resume=None if resume is None else resume / f"{epsilon}-{index}-{attack.name}",
-                )
+        threat = subject.threat_at(epsilon)
+        before = [found.adversaries for found in points[-1].results] if warm_start and points else None
+        results = [
+            subject.attacked(
+                attack,
+                threat,
+                f"batches/{epsilon}-{place}-{attack.name}",
+                warm_start=None if before is None else before[place],
             )
+            for place, attack in enumerate(attacks)
+        ]
         adversaries = _by_metric(attacks, results)
-        predictions = {metric: predict(network, found) for metric, found in adversaries.items()}
+        predictions = {metric: subject.predicted(found) for metric, found in adversaries.items()}
         points.append(Point(epsilon, threat, tuple(results), adversaries, predictions))
     return points
-
-
-def predict(network: FrozenNetwork, inputs: Tensor) -> Floats:
-    """Return the predictions for ``inputs``, float64 [clips, targets]."""
-    output = network.predict_in_batches(inputs.to(network.device, network.dtype))["output"]
-    predictions: Floats = output.double().cpu().numpy()
-    return predictions
 
 
 def curve_table(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pandas as pd
-from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult
-from rmer.evaluation.budgets import Floats, Point, Progress, predict
-from rmer.evaluation.checks.measurements import ERRORS, Damage, Searches
+from rmer.evaluation.budgets import Point
+from rmer.evaluation.checks.measurements import ERRORS, AttackedScores, PrecisionPair
+from rmer.evaluation.subject import Subject
 from rmer.systems.frozen import FrozenNetwork
 
-# Clips that are searched twice. On networks of the study the two searches differ by 1.2 % of a clip's MAE at
-# most; five of 36 clips keep the comparison below a tenth of a suite.
+# Clips that are attacked with both kinds of gradients. On networks of the study the two searches differ by
+# 1.2 % of a clip's MAE at most; five of 36 clips keep the comparison below a tenth of a suite.
 COMPARED = 5
 
 
@@ -28,19 +27,9 @@ class PrecisionCheck:
     table: pd.DataFrame
 
 
-def compare_searches(
-    network: FrozenNetwork,
-    inputs: Tensor,
-    labels: Tensor,
-    attack: Attack,
-    points: Sequence[Point],
-    *,
-    clips: int = COMPARED,
-    seed: int = 0,
-    batch_size: int = 8,
-    progress: Progress | None = None,
-    resume: Path | None = None,
-) -> dict[float, Searches]:
+def compare_precisions(
+    subject: Subject, attack: Attack, points: Sequence[Point], *, clips: int = COMPARED
+) -> dict[float, PrecisionPair]:
     """Repeat the first attack of every point with gradients in float32; return epsilon -> both searches.
 
     The first ``clips`` clips get the starts that they had, random and warm: a clip's random numbers
@@ -49,37 +38,25 @@ def compare_searches(
 
     Parameters
     ----------
-    inputs, labels : as for the sweep, [clips, 1, frames, bands] and [clips, targets]
     attack : the attack whose results are ``points[i].results[0]``, on the error of each clip
     points : all budgets of the sweep, in its order
-    seed, batch_size, progress, resume : as for :func:`rmer.evaluation.budgets.sweep`
     """
+    network = subject.network
     if network.precision == "fp32":
         return {}
-    exact = FrozenNetwork(network.model, fold=False, batch_size=network.batch_size)  # folded already
-    few = slice(0, clips)
-    inputs, labels = inputs[few], labels[few]
-    truth, before = labels.cpu().double().numpy(), predict(network, inputs)
-    clean = Damage.of(truth, before, before)
-    cost = attack.passes(labels.shape[1]).in_gradients * len(inputs)
-    found: dict[float, Searches] = {}
+    few = subject.first(clips)
+    folded = FrozenNetwork(network.model, fold=False, batch_size=network.batch_size)
+    exact = replace(few, network=folded)
+    before = few.predicted(few.inputs)
+    clean = AttackedScores.of(few.truth, before, before)
+    found: dict[float, PrecisionPair] = {}
     for place, point in enumerate(points):
         reduced = point.results[0]
-        warm = points[place - 1].results[0].adversaries[few] if "warm_won" in reduced.columns else None
-        again = attack(
-            exact,
-            inputs,
-            labels,
-            point.threat.of(few),
-            seed=seed,
-            batch_size=batch_size,
-            warm=warm,
-            resume=None if resume is None else resume / f"fp32-{point.epsilon:g}",
-        )
-        damages = (_scored(truth, network, result, few) for result in (again, reduced))
-        found[point.epsilon] = Searches(len(inputs), clean, *damages)
-        if progress is not None:
-            progress(cost)
+        warm = points[place - 1].results[0].adversaries[:clips] if "warm_won" in reduced.columns else None
+        threat, folder = point.threat.of(slice(clips)), f"controls/fp32-{point.epsilon}"
+        again = exact.attacked(attack, threat, folder, warm_start=warm)
+        scores = (_scored(few, result) for result in (again, reduced))
+        found[point.epsilon] = PrecisionPair(len(few.inputs), clean, *scores)
     return found
 
 
@@ -88,7 +65,7 @@ def comparison_cost(attack: Attack, targets: int, *, clips: int, budgets: int) -
     return attack.passes(targets).in_gradients * min(COMPARED, clips) * budgets
 
 
-def precision_table(searches: Mapping[float, Searches]) -> pd.DataFrame:
+def precision_table(pairs: Mapping[float, PrecisionPair]) -> pd.DataFrame:
     """Return ``tables/precision.csv``: one row a budget, smallest first.
 
     Columns are epsilon, clips, and for ``mae`` and ``mae_clipped`` each the score of the clean clips
@@ -96,17 +73,19 @@ def precision_table(searches: Mapping[float, Searches]) -> pd.DataFrame:
     (``_loss``, negative where it found more).
     """
     rows = []
-    for epsilon, both in sorted(searches.items()):
+    for epsilon, both in sorted(pairs.items()):
         row: dict[str, float] = {"epsilon": epsilon, "clips": both.clips}
         for metric in ERRORS:
-            for name, damage in (("clean", both.clean), ("fp32", both.exact), ("bf16", both.reduced)):
-                row[f"{metric}_{name}"] = getattr(damage, metric)
+            for name, scores in (("clean", both.clean), ("fp32", both.exact), ("bf16", both.reduced)):
+                row[f"{metric}_{name}"] = getattr(scores, metric)
             row[f"{metric}_loss"] = both.loss(metric)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _scored(truth: Floats, network: FrozenNetwork, result: AttackResult, clips: slice) -> Damage:
-    """Score the adversaries of some clips, each metric by those that are worst for it."""
-    clipped = result.also.get("mae_clipped", result.adversaries)
-    return Damage.of(truth, predict(network, result.adversaries[clips]), predict(network, clipped[clips]))
+def _scored(few: Subject, result: AttackResult) -> AttackedScores:
+    """Score the adversaries of the first clips, each metric by those that are worst for it."""
+    clips, clipped = slice(len(few.inputs)), result.also.get("mae_clipped", result.adversaries)
+    return AttackedScores.of(
+        few.truth, few.predicted(result.adversaries[clips]), few.predicted(clipped[clips])
+    )

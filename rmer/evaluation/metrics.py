@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.endpoints import Endpoint, correlation_endpoint, error_endpoint
 from rmer.registry import Registry
-
-RATING_SCALE = (0.0, 1.0)
 
 Floats = npt.NDArray[np.float64]
 

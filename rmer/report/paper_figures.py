@@ -16,8 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import MultipleLocator
 
+from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.metrics import RATING_SCALE
 from rmer.report.readable import REPORTED_2019, mean_and_std, number
 from rmer.report.style import (
     ADVERSARIAL,

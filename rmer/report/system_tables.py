@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.attacked import AttackedModel
-from rmer.evaluation.metrics import RATING_SCALE, clip_errors, under_attack
+from rmer.evaluation.metrics import clip_errors, under_attack
 from rmer.evaluation.statistics import (
     PAIRED_T_POOLED,
     PAIRED_T_SEEDS,

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from rmer.attacks.threat import NORMS
 from rmer.data.dataset import Dataset
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
@@ -21,22 +20,21 @@ from rmer.parameters import Parameters, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset
-from rmer.systems.arithmetic import PRECISIONS, Precision, resolve_precision
+from rmer.systems.arithmetic import Precision, resolve_precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
 from rmer.systems.network import ARCHITECTURES
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
-from rmer.training.protocol import FitConfig, resolve_fit
+from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
 
-ADVERSARIAL = ("adversarial_iterations", "adversarial_epsilon", "adversarial_norm", "adversarial_share")
 KEPT_FROM = "adversarial_kept_from"
 
 
 @dataclass(frozen=True)
-class TrainParams(Parameters):
-    """Parameters of ``train``."""
+class ModelParams(Parameters):
+    """Which model is trained."""
 
     system: str = param("A2M2E", "system of the catalogue", choices=tuple(CATALOGUE))
     arch: str = param("", "architecture, instead of the system's", choices=("", *ARCHITECTURES))
@@ -45,37 +43,6 @@ class TrainParams(Parameters):
     )
     adversarial: bool | None = param(None, "adversarial training or not, instead of the system's")
     seed: int = param(6, "seed of weights, batches and dropout", low=0, high=2**31)
-    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
-    split_scheme: str = param(
-        "auto",
-        "split: published, album, or auto (album where corrected and known)",
-        choices=("auto", "published", "album"),
-    )
-    lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
-    batch_size: int = param(8, "clips a step", low=1, high=4096)
-    epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
-    patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
-    adversarial_iterations: int | None = param(
-        None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
-    )
-    adversarial_epsilon: float = param(
-        0.02, "budget a cell of corrected adversarial training, standardised units", low=1e-6, high=100.0
-    )
-    adversarial_norm: str = param(
-        "linf", "norm of that budget (l2: epsilon times the root of the number of cells)", choices=NORMS
-    )
-    adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=1e-6, high=1.0)
-    precision: str = param(
-        "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
-    )
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dataset_run_id: str = param("", "preprocess run; default: the newest of the study", kind="name")
-    study: str = param("", "name of the group of runs", kind="name")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_adversarial()
-        self.resolve_fit().check_epochs()
 
     def resolve_system(self) -> System:
         """Return the system: the catalogue's, with what is given instead."""
@@ -83,32 +50,55 @@ class TrainParams(Parameters):
             arch=self.arch, task_loss_weight=self.task_loss_weight, adversarial=self.adversarial
         )
 
+
+@dataclass(frozen=True)
+class ProtocolParams(Parameters):
+    """By which rules models are trained."""
+
+    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
+    split_scheme: str = param(
+        "auto",
+        "split: published, album, or auto (album where corrected and known)",
+        choices=("auto", "published", "album"),
+    )
+
+
+@dataclass(frozen=True)
+class TrainingParams(AdversarialParams, FitParams, ProtocolParams):
+    """How any model is trained, by itself or in a study."""
+
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
+
+
+@dataclass(frozen=True)
+class TrainParams(TrainingParams, ModelParams):
+    """Parameters of ``train``."""
+
+    dataset_run_id: str = param(
+        "", "preprocess run; default: the newest of the study", kind="name", role="choice"
+    )
+    study: str = param("", "name of the group of runs", kind="name", role="choice")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_adversarial()
+        self.resolve_fit().check_epochs()
+
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
         """Return what a fit depends on; ``precision`` is that of this device."""
-        return resolve_fit(
-            self.resolve_system(),
-            self.train_protocol,  # type: ignore[arg-type]
-            seed=self.seed,
-            lr=self.lr,
-            batch_size=self.batch_size,
-            epochs=self.epochs,
-            patience=self.patience,
-            has_concepts=has_concepts,
-            adversarial_iterations=self.adversarial_iterations,
-            adversarial_epsilon=self.adversarial_epsilon,
-            adversarial_norm=self.adversarial_norm,  # type: ignore[arg-type]
-            adversarial_share=self.adversarial_share,
-            precision=precision,
-        )
+        given = {name: getattr(self, name) for name in (*FitParams.names(), *AdversarialParams.names())}
+        given |= {"seed": self.seed, "has_concepts": has_concepts, "precision": precision}
+        return resolve_fit(self.resolve_system(), self.train_protocol, **given)  # type: ignore[arg-type]
 
     def _check_adversarial(self) -> None:
         """Raise UserError where a number of adversarial training is given and would be ignored."""
         system = self.resolve_system()
-        used = set(ADVERSARIAL) if self.train_protocol == "corrected" else {"adversarial_iterations"}
-        used = used if system.adversarial else set()
-        for field in dataclasses.fields(self):
-            ignored = field.name in ADVERSARIAL and field.name not in used
-            if ignored and getattr(self, field.name) != field.default:
+        used = (
+            AdversarialParams.names() if self.train_protocol == "corrected" else ("adversarial_iterations",)
+        )
+        used = used if system.adversarial else ()
+        for field in dataclasses.fields(AdversarialParams):
+            if field.name not in used and getattr(self, field.name) != field.default:
                 reason = "is not trained adversarially" if not system.adversarial else "has no such number"
                 raise UserError(
                     f"{system.name} under the {self.train_protocol} protocol {reason}",
@@ -144,7 +134,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             "split_scheme": scheme,
             "normalised_on": fit_on,
             "task_loss_weight": system.task_loss_weight,
-            **config.as_dict(),
+            **config.values(),
             **kept_from(config),
         },
         tags={
@@ -247,7 +237,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
         run.file(folder / name, Artifact.CHECKPOINTS)
     run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
     description = {
-        "config": config.as_dict(),
+        "config": config.values(),
         "targets": list(dataset.emotions),
         "concepts": list(dataset.concepts) if config.names_concepts else [],
         "normalisation": normalisation_values(data),

@@ -9,8 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
 from rmer.errors import UserError
+from rmer.old_names import ATTACKS, attack_as_read, metric_as_read, parameter_as_read
 from rmer.redaction import redacted
 from rmer.tracking.schema import Tag
+from rmer.tracking.values import PREFIX
 
 PAGE = 1000
 FINISHED = "FINISHED"
@@ -35,7 +37,13 @@ def search(
     client: MlflowClient, tags: Mapping[str, str], *, status: str | None = None, most: int | None = None
 ) -> list[RunRecord]:
     """Return every run with these tags, or the newest ``most``, over all experiments, newest first."""
-    clauses = [f"tags.`{key}` = {_quoted(redacted(value))}" for key, value in tags.items()]
+    # Runs of before have the attack's name of before, and filters know no "or".
+    renamed = tags.get(Tag.ATTACK) in ATTACKS.values()
+    clauses = [
+        f"tags.`{key}` = {_quoted(redacted(value))}"
+        for key, value in tags.items()
+        if not (renamed and key == Tag.ATTACK)
+    ]
     if status:
         clauses.append(f"attributes.status = '{status}'")
     experiments = _experiment_ids(client)
@@ -44,7 +52,8 @@ def search(
     while experiments:
         size = PAGE if most is None else min(PAGE, most - len(records))
         page = client.search_runs(experiments, " and ".join(clauses), max_results=size, page_token=token)
-        records += [as_record(run) for run in page]
+        found = map(as_record, page)
+        records += [run for run in found if not renamed or run.tags.get(Tag.ATTACK) == tags[Tag.ATTACK]]
         token = page.token
         if not token or len(records) == most:
             break
@@ -67,6 +76,10 @@ def newest_per_config(records: list[RunRecord]) -> list[RunRecord]:
 def as_record(run: MlflowRun) -> RunRecord:
     """Return MLflow's run entity as a :class:`RunRecord`."""
     info, data = run.info, run.data
+    tags, params = dict(data.tags), {_param_as_read(name): text for name, text in data.params.items()}
+    for values, name in ((tags, Tag.ATTACK), (params, f"{PREFIX}attack")):
+        if name in values:
+            values[name] = attack_as_read(values[name])
     return RunRecord(
         run_id=info.run_id,
         name=info.run_name or "",
@@ -74,10 +87,14 @@ def as_record(run: MlflowRun) -> RunRecord:
         experiment_id=info.experiment_id,
         start_time=info.start_time,
         end_time=info.end_time,
-        tags=dict(data.tags),
-        params=dict(data.params),
-        metrics=dict(data.metrics),
+        tags=tags,
+        params=params,
+        metrics={metric_as_read(name): value for name, value in data.metrics.items()},
     )
+
+
+def _param_as_read(name: str) -> str:
+    return f"{PREFIX}{parameter_as_read(name.removeprefix(PREFIX))}" if name.startswith(PREFIX) else name
 
 
 def _experiment_ids(client: MlflowClient) -> list[str]:

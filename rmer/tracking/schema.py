@@ -10,6 +10,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rmer.old_names import as_digested
+
 SCHEMA_VERSION = "1"
 DEFAULT_EXPERIMENT = "rmer"
 
@@ -102,8 +104,7 @@ def config_digest(stage: str, config: Mapping[str, Any]) -> str:
     ``config`` holds plain JSON values; key order does not matter and numbers are compared as numbers
     (``1`` equals ``1.0``).
     """
-    canonical = {key: _plain(value) for key, value in config.items()}
-    text = json.dumps([SCHEMA_VERSION, stage, canonical], sort_keys=True, allow_nan=False)
+    text = json.dumps([SCHEMA_VERSION, stage, _plain(as_digested(config))], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -5,12 +5,42 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rmer.attacks.threat import Norm
+from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
-from rmer.systems.arithmetic import Precision
+from rmer.parameters import Parameters, param
+from rmer.systems.arithmetic import PRECISIONS, Precision
 from rmer.systems.catalogue import System
 
 TrainProtocol = Literal["published", "corrected"]
+
+
+@dataclass(frozen=True)
+class FitParams(Parameters):
+    """How any system is fitted; a field that is added here is part of every :class:`FitConfig`."""
+
+    epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
+    lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
+    batch_size: int = param(8, "clips a step", low=1, high=4096)
+    patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class AdversarialParams(Parameters):
+    """How systems that are trained adversarially meet attacks, where their protocol has such a number."""
+
+    adversarial_iterations: int | None = param(
+        None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
+    )
+    adversarial_norm: str = param(
+        "linf",
+        "norm of its budget (corrected; l2: epsilon times the root of the number of cells)",
+        choices=NORMS,
+    )
+    adversarial_epsilon: float = param(
+        0.02, "that budget a cell (corrected), standardised units", low=1e-6, high=100.0
+    )
+    adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=1e-6, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -26,13 +56,13 @@ class AdversarialTraining:
 
     iterations: int
     every: int = 1
-    epsilon: float | None = None
     norm: Norm | None = None
+    epsilon: float | None = None
     share: float | None = None
 
 
-@dataclass(frozen=True)
-class FitConfig:
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(FitParams):
     """Everything but the data that determines the fitted weights.
 
     Attributes
@@ -48,10 +78,6 @@ class FitConfig:
     emotion_weight: float
     concept_weight: float
     seed: int
-    lr: float
-    batch_size: int
-    epochs: int
-    patience: int
     stop_on_concepts: bool
     drop_last: bool
     precision: Precision = "fp32"
@@ -81,7 +107,7 @@ class FitConfig:
                 mend=f"Give {self.first_kept} or more, or leave out adversarially trained systems",
             )
 
-    def as_dict(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
         values = asdict(self)
         values["adversarial"] = self.adversarial is not None
@@ -92,54 +118,41 @@ class FitConfig:
 
 
 def resolve_fit(
-    system: System,
-    protocol: TrainProtocol,
-    *,
-    seed: int,
-    lr: float = 5e-4,
-    batch_size: int = 8,
-    epochs: int = 199,
-    patience: int = 50,
-    has_concepts: bool = True,
-    adversarial_iterations: int | None = None,
-    adversarial_epsilon: float = 0.02,
-    adversarial_norm: Norm = "linf",
-    adversarial_share: float = 0.5,
-    precision: Precision = "fp32",
+    system: System, protocol: TrainProtocol, *, seed: int, has_concepts: bool = True, **given: Any
 ) -> FitConfig:
     """Turn a system and a protocol into a configuration.
 
-    The published protocol adds the correlation of the bottleneck units to the stopping criterion even where
-    no loss supervises them (A2B2E); it can only do so where the data set has concept labels.
+    ``given`` are fields of :class:`FitParams` (with the precision of this device) and
+    :class:`AdversarialParams`. The published protocol adds the correlation of the bottleneck units to the
+    stopping criterion even where no loss supervises them (A2B2E); it can only do so where the data set has
+    concept labels.
     """
     published = protocol == "published"
-    supervised = system.supervises_concepts
+    attacked = AdversarialParams(
+        **{name: given.pop(name) for name in AdversarialParams.names() if name in given}
+    )
     adversarial = None
     if system.adversarial and published:
-        adversarial = AdversarialTraining(iterations=adversarial_iterations or 50, every=5)
+        adversarial = AdversarialTraining(iterations=attacked.adversarial_iterations or 50, every=5)
     elif system.adversarial:
         adversarial = AdversarialTraining(
-            iterations=adversarial_iterations or 10,
-            epsilon=adversarial_epsilon,
-            norm=adversarial_norm,
-            share=adversarial_share,
+            iterations=attacked.adversarial_iterations or 10,
+            epsilon=attacked.adversarial_epsilon,
+            norm=attacked.adversarial_norm,  # type: ignore[arg-type]
+            share=attacked.adversarial_share,
         )
     return FitConfig(
+        **given,
         train_protocol=protocol,
         arch=system.arch,
         emotion_weight=system.task_loss_weight,
-        concept_weight=1.0 - system.task_loss_weight if supervised else 0.0,
+        concept_weight=1.0 - system.task_loss_weight if system.supervises_concepts else 0.0,
         seed=seed,
-        lr=lr,
-        batch_size=batch_size,
-        epochs=epochs,
-        patience=patience,
         stop_on_concepts=published
         and system.has_bottleneck
         and has_concepts
         and not system.permuted_concepts,
         drop_last=published,
-        precision=precision,
         adversarial=adversarial,
         permuted_concepts=system.permuted_concepts,
     )

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from rmer.evaluation.checks.measurements import ERRORS, Damage, Evidence, NotMeasuredError, Verdict, measured
+from rmer.evaluation.checks.measurements import (
+    ERRORS,
+    AttackedScores,
+    Measurements,
+    NotMeasuredError,
+    Verdict,
+    measured,
+)
 
 # Share of the damage that a stronger attack may miss of a weaker one's: both are searches, and on a nearly
 # linear model they end within a few per cent of each other.
@@ -35,121 +42,122 @@ CONTROLS = ("uniform", "sign", "gaussian")
 ITERATED = ("pgd", "apgd")
 
 
-def budget_held(evidence: Evidence) -> Verdict:
+def budget_held(measurements: Measurements) -> Verdict:
     """Clips whose saved adversary leaves the ball or the box."""
-    violations = measured(evidence.budget, "the budget of the saved adversaries").violations
+    violations = measured(measurements.budget, "the budget of the saved adversaries").violations
     return Verdict(violations, 0, violations == 0, "clips outside the ball or the box, in the saved arrays")
 
 
-def budget_used(evidence: Evidence) -> Verdict:
+def budget_used(measurements: Measurements) -> Verdict:
     """Largest saved perturbation, as a share of the radius that is reported."""
-    used = measured(evidence.budget, "the budget of the saved adversaries").used
-    limit = BUDGET_USED[evidence.norm]
-    return Verdict(used, limit, used >= limit, f"largest {evidence.norm} norm / radius")
+    used = measured(measurements.budget, "the budget of the saved adversaries").used
+    limit = BUDGET_USED[measurements.norm]
+    return Verdict(used, limit, used >= limit, f"largest {measurements.norm} norm / radius")
 
 
-def gradients_spent(evidence: Evidence) -> Verdict:
+def gradients_spent(measurements: Measurements) -> Verdict:
     """Gradients that the reported attack computed, against those that its settings ask for."""
-    spent = measured(evidence.gradients_spent, "the number of gradients")
-    planned = measured(evidence.gradients_planned, "the planned number of gradients")
+    spent = measured(measurements.gradients_spent, "the number of gradients")
+    planned = measured(measurements.gradients_planned, "the planned number of gradients")
     return Verdict(spent, planned, spent >= planned, "gradients of one clip, over clips, steps and restarts")
 
 
-def seed_changes_the_attack(evidence: Evidence) -> Verdict:
+def seed_changes_the_attack(measurements: Measurements) -> Verdict:
     """Share of cells that differ with another seed; with the same seed, hardly any may."""
-    seeds = measured(evidence.seeds, "the effect of the seed")
+    seeds = measured(measurements.seeds, "the effect of the seed")
     passed = seeds.same <= SAME_SEED and seeds.other >= OTHER_SEED
     return Verdict(seeds.other, OTHER_SEED, passed, f"with the same seed {seeds.same:.3g} of cells differ")
 
 
-def saved_adversaries_rescore(evidence: Evidence) -> Verdict:
+def saved_adversaries_rescore(measurements: Measurements) -> Verdict:
     """Largest relative difference between a reported number and the score of the array that is stored."""
-    if not evidence.reported or not evidence.rescored:
+    if not measurements.reported or not measurements.rescored:
         raise NotMeasuredError("the saved adversaries were not scored")
     differences = {
-        metric: _relative(value, evidence.rescored.get(metric, {}).get(metric))
-        for metric, value in evidence.reported.items()
+        metric: _relative(value, measurements.rescored.get(metric, {}).get(metric))
+        for metric, value in measurements.reported.items()
     }
     worst = _largest(differences)
     return Verdict(differences[worst], SAME_NUMBER, differences[worst] <= SAME_NUMBER, f"the most: {worst}")
 
 
-def worst_for_its_own_metric(evidence: Evidence) -> Verdict:
+def worst_for_its_own_metric(measurements: Measurements) -> Verdict:
     """Share of the damage by one metric that the adversaries chosen for it miss of the others'."""
-    if len(evidence.rescored) < 2:
+    if len(measurements.rescored) < 2:
         raise NotMeasuredError("there are saved adversaries for one metric only")
-    clean = measured(evidence.clean, "the clean score")
+    clean = measured(measurements.clean, "the clean score")
     shares = {
         f"{metric}: adversaries for {metric} against those for {other}": _missed(
             _damage(metric, scores[metric], clean), _damage(metric, own[metric], clean)
         )
-        for metric, own in evidence.rescored.items()
-        for other, scores in evidence.rescored.items()
+        for metric, own in measurements.rescored.items()
+        for other, scores in measurements.rescored.items()
         if other != metric
     }
     return _at_most(shares, ORDER_SLACK)
 
 
-def damage_grows_with_epsilon(evidence: Evidence) -> Verdict:
+def damage_grows_with_epsilon(measurements: Measurements) -> Verdict:
     """Largest fall of the damage from one budget to the next, as a share of the damage before."""
-    curve = measured(evidence.cold.get(evidence.norm), "the curve of cold starts")
+    curve = measured(measurements.cold.get(measurements.norm), "the curve of cold starts")
     if len(curve) < 2:
         raise NotMeasuredError("the curve has fewer than two budgets")
     pairs = itertools.pairwise(sorted(curve))
-    return _in_order(evidence, [_Pair(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
+    return _in_order(measurements, [_Pair(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
 
 
-def l2_at_least_linf(evidence: Evidence) -> Verdict:
+def l2_at_least_linf(measurements: Measurements) -> Verdict:
     """Share of the L-inf damage that the L2 attack misses, whose ball contains the L-inf ball."""
-    linf, l2 = (measured(evidence.cold.get(norm), f"the {norm} curve") for norm in ("linf", "l2"))
+    linf, l2 = (measured(measurements.cold.get(norm), f"the {norm} curve") for norm in ("linf", "l2"))
     budgets = sorted(budget for budget in linf.keys() & l2.keys() if budget > 0)
     if not budgets:
         raise NotMeasuredError("the curves of the two norms share no budget")
-    return _in_order(evidence, [_Pair(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
+    return _in_order(measurements, [_Pair(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
 
 
-def iterated_at_least_single_step(evidence: Evidence) -> Verdict:
+def iterated_at_least_single_step(measurements: Measurements) -> Verdict:
     """Share of the single step's damage that PGD or APGD misses."""
-    weak = _of(evidence, "single_step")
-    strong = [name for name in ITERATED if name in evidence.damages]
+    weak = _of(measurements, "fgsm")
+    strong = [name for name in ITERATED if name in measurements.attacked]
     if not strong:
         raise NotMeasuredError("no iterated attack was run")
     return _in_order(
-        evidence, [_Pair(f"single_step against {name}", weak, evidence.damages[name]) for name in strong]
+        measurements, [_Pair(f"fgsm against {name}", weak, measurements.attacked[name]) for name in strong]
     )
 
 
-def white_box_at_least_black_box(evidence: Evidence) -> Verdict:
+def white_box_at_least_black_box(measurements: Measurements) -> Verdict:
     """Share of the damage of Square, which sees no gradient, that APGD misses."""
-    return _in_order(evidence, [_Pair("square against apgd", _of(evidence, "square"), _of(evidence, "apgd"))])
+    return _weaker_than_apgd(measurements, "square")
 
 
-def white_box_at_least_transfer(evidence: Evidence) -> Verdict:
+def white_box_at_least_transfer(measurements: Measurements) -> Verdict:
     """Share of the damage of another model's adversaries that APGD misses."""
     return _in_order(
-        evidence, [_Pair("transfer against apgd", _of(evidence, "transfer"), _of(evidence, "apgd"))]
+        measurements,
+        [_Pair("transfer against apgd", _of(measurements, "transfer"), _of(measurements, "apgd"))],
     )
 
 
-def attack_beats_noise(evidence: Evidence) -> Verdict:
+def attack_beats_noise(measurements: Measurements) -> Verdict:
     """Damage of the worst noise of the same size, as a share of the damage of APGD."""
-    clean, attack = measured(evidence.clean, "the clean score"), _of(evidence, "apgd")
-    controls = [name for name in CONTROLS if name in evidence.damages]
-    if not controls or evidence.epsilon == 0:
+    clean, attack = measured(measurements.clean, "the clean score"), _of(measurements, "apgd")
+    controls = [name for name in CONTROLS if name in measurements.attacked]
+    if not controls or measurements.epsilon == 0:
         raise NotMeasuredError("no noise was tried" if not controls else "the budget is 0")
     shares = {}
     for metric, name in itertools.product(ERRORS, controls):
         done = getattr(attack, metric) - getattr(clean, metric)
-        noise = getattr(evidence.damages[name], metric) - getattr(clean, metric)
+        noise = getattr(measurements.attacked[name], metric) - getattr(clean, metric)
         # An attack that does nothing does not beat noise that does nothing.
         shares[f"{metric} under {name} noise"] = noise / done if not done <= NO_DAMAGE else math.inf
     return _at_most(shares, NOISE_SHARE)
 
 
-def more_steps_change_little(evidence: Evidence) -> Verdict:
+def more_steps_change_little(measurements: Measurements) -> Verdict:
     """Relative change of the MAE when APGD takes twice the steps."""
-    clean = measured(evidence.clean, "the clean score")
-    once, twice = _of(evidence, "apgd"), measured(evidence.twice_the_steps, "twice the steps")
+    clean = measured(measurements.clean, "the clean score")
+    once, twice = _of(measurements, "apgd"), measured(measurements.twice_the_steps, "twice the steps")
     changes = {}
     for metric in ERRORS:
         before, after = getattr(once, metric), getattr(twice, metric)
@@ -160,14 +168,14 @@ def more_steps_change_little(evidence: Evidence) -> Verdict:
     return _at_most(changes, MORE_STEPS)
 
 
-def reduced_search_as_strong(evidence: Evidence) -> Verdict:
+def reduced_search_as_strong(measurements: Measurements) -> Verdict:
     """Share of a float32 search's MAE that the search with reduced gradients misses, at the worst budget."""
-    searches = measured(evidence.searches, "a search with float32 gradients")
-    if not searches:
+    pairs = measured(measurements.precisions, "a search with float32 gradients")
+    if not pairs:
         raise NotMeasuredError("gradients are float32")
     losses: dict[str, float] = {}
     failing = []
-    for epsilon, both in searches.items():
+    for epsilon, both in pairs.items():
         for metric in ERRORS:
             exact, reduced = getattr(both.exact, metric), getattr(both.reduced, metric)
             share = (exact - reduced) / max(_damage(metric, exact, both.clean), NO_DAMAGE)
@@ -181,11 +189,11 @@ def reduced_search_as_strong(evidence: Evidence) -> Verdict:
     return replace(verdict, detail=f"fails at {', '.join(failing)}; {verdict.detail}") if failing else verdict
 
 
-def huge_epsilon_breaks_the_model(evidence: Evidence) -> Verdict:
+def huge_epsilon_breaks_the_model(measurements: Measurements) -> Verdict:
     """Clipped MAE at a huge budget, which must lie above the MAE of the constant predictor."""
-    huge = measured(evidence.huge_epsilon, "a huge epsilon").mae_clipped
-    constant = measured(evidence.constant_mae, "the constant predictor")
-    clean = measured(evidence.clean, "the clean score").mae_clipped
+    huge = measured(measurements.huge_epsilon, "a huge epsilon").mae_clipped
+    constant = measured(measurements.constant_mae, "the constant predictor")
+    clean = measured(measurements.clean, "the clean score").mae_clipped
     if clean > constant:
         raise NotMeasuredError(
             f"the clean MAE, {clean:.4f}, lies above the constant predictor's, {constant:.4f}, already"
@@ -194,15 +202,20 @@ def huge_epsilon_breaks_the_model(evidence: Evidence) -> Verdict:
 
 
 class _Pair(NamedTuple):
-    """Damage that must not be larger than another."""
+    """An attack whose damage must not be larger than another's."""
 
     name: str
-    weak: Damage
-    strong: Damage
+    weak: AttackedScores
+    strong: AttackedScores
 
 
-def _in_order(evidence: Evidence, pairs: Iterable[_Pair]) -> Verdict:
-    clean = measured(evidence.clean, "the clean score")
+def _weaker_than_apgd(measurements: Measurements, weak: str) -> Verdict:
+    pair = _Pair(f"{weak} against apgd", _of(measurements, weak), _of(measurements, "apgd"))
+    return _in_order(measurements, [pair])
+
+
+def _in_order(measurements: Measurements, pairs: Iterable[_Pair]) -> Verdict:
+    clean = measured(measurements.clean, "the clean score")
     shares = {}
     for name, weak, strong in pairs:
         for metric in (*ERRORS, "corr"):
@@ -213,7 +226,7 @@ def _in_order(evidence: Evidence, pairs: Iterable[_Pair]) -> Verdict:
     return _at_most(shares, ORDER_SLACK)
 
 
-def _damage(metric: str, score: float, clean: Damage) -> float:
+def _damage(metric: str, score: float, clean: AttackedScores) -> float:
     """Return how much worse a score is than the clean one; NaN where the latter is not known."""
     before = getattr(clean, metric)
     if before is None:
@@ -245,5 +258,5 @@ def _relative(value: float, again: float | None) -> float:
     return abs(value - again) / max(1.0, abs(value))
 
 
-def _of(evidence: Evidence, attack: str) -> Damage:
-    return measured(evidence.damages.get(attack), f"the attack {attack}")
+def _of(measurements: Measurements, attack: str) -> AttackedScores:
+    return measured(measurements.attacked.get(attack), f"the attack {attack}")

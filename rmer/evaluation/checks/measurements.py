@@ -14,7 +14,7 @@ from rmer.evaluation.metrics import clip_errors
 
 Floats = npt.NDArray[np.float64]
 Value = TypeVar("Value")
-# Scores of a Damage that grow with it; correlation falls.
+# Scores that grow with damage; correlation falls.
 ERRORS = ("mae", "mae_clipped")
 # Adversaries, named by the metric that they are worst for -> metric -> value.
 ScoreTable = Mapping[str, Mapping[str, float]]
@@ -50,7 +50,7 @@ class NotMeasuredError(Exception):
 
 
 @dataclass(frozen=True)
-class Damage:
+class AttackedScores:
     """Scores of adversaries, each of those that are worst for it; ``corr`` of the joint attack, if it ran."""
 
     mae: float
@@ -60,7 +60,7 @@ class Damage:
     @classmethod
     def of(
         cls, labels: npt.ArrayLike, raw: npt.ArrayLike, clipped: npt.ArrayLike, corr: float | None = None
-    ) -> Damage:
+    ) -> AttackedScores:
         """Score predictions [clips, targets]: those that are worst for MAE, and those for clipped MAE."""
         return cls(
             mae=float(clip_errors(labels, raw).mean()),
@@ -70,20 +70,20 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Searches:
+class PrecisionPair:
     """What two searches from the same starts found on the same clips, with two kinds of gradients.
 
     Attributes
     ----------
-    clips : how many clips were searched twice
+    clips : how many clips were attacked with both
     clean : scores before the attack
-    exact, reduced : damage with gradients in float32 and in bfloat16, both scored in float32
+    exact, reduced : scores with gradients in float32 and in bfloat16, both scored in float32
     """
 
     clips: int
-    clean: Damage
-    exact: Damage
-    reduced: Damage
+    clean: AttackedScores
+    exact: AttackedScores
+    reduced: AttackedScores
 
     def loss(self, metric: str) -> float:
         """Return the share of the float32 search's MAE that the other misses; negative: it found more."""
@@ -92,7 +92,7 @@ class Searches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Measurements:
     """What was measured in one evaluation. What is left out makes its checks say so instead of passing.
 
     Attributes
@@ -100,12 +100,12 @@ class Evidence:
     norm, epsilon : of the reported threat model
     clean : scores of the clean clips
     constant_mae : MAE of the predictor that always says the mean of the training labels
-    damages : attack -> damage of this attack alone at the reported budget, not of the worst of several:
-        single_step, pgd, apgd, square, transfer; controls uniform, sign, gaussian
-    twice_the_steps : damage of apgd with twice as many steps and everything else the same
-    huge_epsilon : damage of apgd at a huge budget
-    cold : norm -> epsilon -> damage of cold starts; epsilon 0 (clean) may be among them
-    searches : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
+    attacked : attack -> scores of this attack alone at the reported budget, not of the worst of several:
+        fgsm, pgd, apgd, square, transfer; controls uniform, sign, gaussian
+    twice_the_steps : scores of apgd with twice as many steps and everything else the same
+    huge_epsilon : scores of apgd at a huge budget
+    cold : norm -> epsilon -> scores of cold starts; epsilon 0 (clean) may be among them
+    precisions : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
         on each clip's error; empty where gradients are float32 anyway
     gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.checks.probes`
     gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
@@ -118,13 +118,13 @@ class Evidence:
 
     norm: str
     epsilon: float
-    clean: Damage | None = None
+    clean: AttackedScores | None = None
     constant_mae: float | None = None
-    damages: Mapping[str, Damage] = field(default_factory=dict)
-    twice_the_steps: Damage | None = None
-    huge_epsilon: Damage | None = None
-    cold: Mapping[str, Mapping[float, Damage]] = field(default_factory=dict)
-    searches: Mapping[float, Searches] | None = None
+    attacked: Mapping[str, AttackedScores] = field(default_factory=dict)
+    twice_the_steps: AttackedScores | None = None
+    huge_epsilon: AttackedScores | None = None
+    cold: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
+    precisions: Mapping[float, PrecisionPair] | None = None
     gradients: Gradients | None = None
     slope_errors: Floats | None = None
     repeats: Repeats | None = None

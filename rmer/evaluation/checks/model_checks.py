@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmer.evaluation.checks.measurements import Evidence, NotMeasuredError, Verdict, measured
+from rmer.evaluation.checks.measurements import Measurements, NotMeasuredError, Verdict, measured
 from rmer.evaluation.checks.probes import TINY_GRADIENT, Floats
 from rmer.evaluation.metrics import correlations
 
@@ -27,17 +27,17 @@ ZERO_SHARE = 0.1
 SLOPE_ERROR = 0.1
 
 
-def evaluation_mode(evidence: Evidence) -> Verdict:
+def evaluation_mode(measurements: Measurements) -> Verdict:
     """Difference between predictions for a clip alone and in a batch; one batch twice must give the same."""
-    repeats = measured(evidence.repeats, "the predictions' repeatability")
+    repeats = measured(measurements.repeats, "the predictions' repeatability")
     passed = repeats.same_batch <= BATCH_DIFFERENCE and repeats.alone <= BATCH_DIFFERENCE
     value = max(repeats.same_batch, repeats.alone)
     return Verdict(value, BATCH_DIFFERENCE, passed, f"one batch twice: {repeats.same_batch:.3g}")
 
 
-def normalisation_matches(evidence: Evidence) -> Verdict:
+def normalisation_matches(measurements: Measurements) -> Verdict:
     """Largest of |mean|, |standard deviation - 1| and |lowest cell - silence| of the attacked inputs."""
-    inputs = measured(evidence.inputs, "the mean of the inputs")
+    inputs = measured(measurements.inputs, "the mean of the inputs")
     distances = [abs(inputs.mean), abs(inputs.std - 1.0)]
     detail = f"mean {inputs.mean:.3f}, standard deviation {inputs.std:.3f}"
     if inputs.above_floor is not None:
@@ -47,12 +47,12 @@ def normalisation_matches(evidence: Evidence) -> Verdict:
     return Verdict(value, STANDARDISED, value <= STANDARDISED, detail)
 
 
-def clean_score_matches_training(evidence: Evidence) -> Verdict:
+def clean_score_matches_training(measurements: Measurements) -> Verdict:
     """Largest difference between clean scores here and those that the training logged for this part."""
-    clean = measured(evidence.clean, "the clean score")
+    clean = measured(measurements.clean, "the clean score")
     known = {
         metric: (here, logged)
-        for metric, logged in evidence.trained.items()
+        for metric, logged in measurements.trained.items()
         if (here := getattr(clean, metric, None)) is not None
     }
     if not known:
@@ -64,17 +64,17 @@ def clean_score_matches_training(evidence: Evidence) -> Verdict:
     return Verdict(value, SAME_SCORE, value <= SAME_SCORE, detail)
 
 
-def weights_of_no_other_system(evidence: Evidence) -> Verdict:
+def weights_of_no_other_system(measurements: Measurements) -> Verdict:
     """How many other trained systems or seeds have the weights of this model."""
-    twins = measured(evidence.twins, "which other systems have these weights")
+    twins = measured(measurements.twins, "which other systems have these weights")
     return Verdict(len(twins), 0.0, not twins, ", ".join(twins))
 
 
-def labels_in_order(evidence: Evidence) -> Verdict:
+def labels_in_order(measurements: Measurements) -> Verdict:
     """Clean correlation, against what one permutation of the clips in a hundred reaches."""
     labels, predictions = (
-        measured(evidence.labels, "labels"),
-        measured(evidence.predictions, "clean predictions"),
+        measured(measurements.labels, "labels"),
+        measured(measurements.predictions, "clean predictions"),
     )
     if len(labels) < FEWEST_CLIPS:
         raise NotMeasuredError(f"{len(labels)} clips are too few to permute")
@@ -83,25 +83,25 @@ def labels_in_order(evidence: Evidence) -> Verdict:
     permuted = [_correlation(rng.permutation(labels), predictions) for _ in range(PERMUTATIONS)]
     limit = float(np.quantile(permuted, 1.0 - PERMUTATION_LEVEL))
     passed = found > limit
-    if not passed and not evidence.trained.get("corr", np.nan) > limit:
+    if not passed and not measurements.trained.get("corr", np.nan) > limit:
         raise NotMeasuredError(
             f"the model's correlation, {found:.3f}, is none: permuted labels reach {limit:.3f}"
         )
     return Verdict(found, limit, passed, f"of {PERMUTATIONS} permutations, 99 % stay below the limit")
 
 
-def share_of_zero_gradients(evidence: Evidence) -> Verdict:
+def share_of_zero_gradients(measurements: Measurements) -> Verdict:
     """Share of gradient cells that are exactly zero; a clip without a usable gradient counts in full."""
-    gradients = measured(evidence.gradients, "the gradients")
+    gradients = measured(measurements.gradients, "the gradients")
     unusable = ~(gradients.largest > TINY_GRADIENT)  # NaN, too, is unusable
     share = float(np.where(unusable, 1.0, gradients.zero_share).mean())
     detail = f"{int(unusable.sum())} of {len(unusable)} clips have no usable gradient"
     return Verdict(share, ZERO_SHARE, share <= ZERO_SHARE, detail)
 
 
-def gradient_matches_finite_differences(evidence: Evidence) -> Verdict:
+def gradient_matches_finite_differences(measurements: Measurements) -> Verdict:
     """Relative error of the slope that gradients promise, median over clips."""
-    errors = measured(evidence.slope_errors, "the slope of the loss")
+    errors = measured(measurements.slope_errors, "the slope of the loss")
     error = float(np.median(errors))
     return Verdict(error, SLOPE_ERROR, error <= SLOPE_ERROR, f"largest of a clip {errors.max():.3g}")
 

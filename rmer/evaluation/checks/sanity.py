@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from rmer.evaluation.checks import attack_checks, model_checks
-from rmer.evaluation.checks.measurements import Check, Damage, Evidence, NotMeasuredError, Verdict
+from rmer.evaluation.checks.measurements import AttackedScores, Check, Measurements, NotMeasuredError, Verdict
 
-__all__ = ["CHECKS", "Check", "Damage", "Evidence", "failed", "judge", "table"]
+__all__ = ["CHECKS", "AttackedScores", "Check", "Measurements", "failed", "judge", "table"]
 
-CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
+CHECKS: dict[str, Callable[[Measurements], Verdict]] = {
     check.__name__: check
     for check in (
         model_checks.evaluation_mode,
@@ -48,9 +48,9 @@ CHECKS: dict[str, Callable[[Evidence], Verdict]] = {
 }
 
 
-def judge(evidence: Evidence) -> list[Check]:
+def judge(measurements: Measurements) -> list[Check]:
     """Return every check of :data:`CHECKS`, in order."""
-    return [_judged(name, check, evidence) for name, check in CHECKS.items()]
+    return [_judged(name, check, measurements) for name, check in CHECKS.items()]
 
 
 def failed(checks: Sequence[Check]) -> int:
@@ -71,9 +71,9 @@ def table(checks: Sequence[Check]) -> pd.DataFrame:
     )
 
 
-def _judged(name: str, check: Callable[[Evidence], Verdict], evidence: Evidence) -> Check:
+def _judged(name: str, check: Callable[[Measurements], Verdict], measurements: Measurements) -> Check:
     try:
-        verdict = check(evidence)
+        verdict = check(measurements)
     except NotMeasuredError as missing:
         return Check(name, math.nan, math.nan, None, str(missing))
     return Check(name, verdict.value, verdict.limit, verdict.passed, verdict.detail)

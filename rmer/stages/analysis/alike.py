@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from rmer.stages.analysis.parallel import named_runs
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.train import ModelParams, TrainParams
 from rmer.tracking import RunRecord, Store, Tag
 from rmer.tracking.values import PREFIX
 
@@ -23,23 +25,21 @@ DIMENSIONS = {
     Tag.EPSILON: "epsilon",
     Tag.ATTACK_SEED: "attack_seed",
 }
-# Parameters of an attack run that belong to the model or the machine, or repeat a dimension or the training;
-# all others are settings of the attack.
+# What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
-    ("model", "system", "seed", "architecture", "normalised_on", "source_run", "source_log", "device",
-     "threads", "clips", "source_model", "epsilon_report", "training", "adversarial_training",
+    ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
+     "training", "adversarial_training", *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
-# Parameters of a train run in which repetitions may differ, that belong to the machine, that came out of it,
-# or that repeat a dimension; all others determined the training, new ones included.
+# What a train run logs beside what determined the training: repetitions may differ in it.
 NOT_OF_TRAINING = frozenset(
-    ("seed", "system", "source_run", "source_log", "device", "threads", "mean", "std", *DIMENSIONS.values())
-)
+    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", *TrainParams.names("machine"),
+     *DIMENSIONS.values())
+)  # fmt: skip
 # Systems differ in these by design, protocols in those: only runs of one system, or protocol, must agree.
 OF_SYSTEM = frozenset(
-    ("arch", "emotion_weight", "concept_weight", "task_loss_weight", "stop_on_concepts", "adversarial",
-     "permuted_concepts")
-)  # fmt: skip
+    ("emotion_weight", "concept_weight", "stop_on_concepts", "permuted_concepts", *ModelParams.names())
+)
 OF_PROTOCOL = frozenset(("normalised_on", "drop_last"))
 # What names of settings of the training begin with.
 TRAINING = "training."

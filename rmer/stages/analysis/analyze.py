@@ -130,10 +130,7 @@ def _config(
         "runs": _digest(rows),
         "number_of_runs": len(rows),
         "ladder_runs": _digest(sorted({record.run_id for record in steps})),  # as digests have it
-        "reference": params.reference,
-        "margin_mae": params.margin_mae,
-        "margin_corr": params.margin_corr,
-        "bootstrap_seed": params.bootstrap_seed,
+        **params.as_dict("result"),
         "bundle": bool(params.bundle),
     }
 

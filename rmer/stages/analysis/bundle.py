@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.attacks.suite import TIERS
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
-from rmer.evaluation.suite import TIERS
 from rmer.report.html import Report, ReportTable
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
@@ -26,6 +26,8 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.stages.analysis.reproduce import reproduce_script
+from rmer.stages.data.data_params import DataParams
+from rmer.stages.train import TrainingParams
 from rmer.tracking import RunRecord, Store, Tag
 
 README = """\
@@ -39,12 +41,6 @@ runs.csv          every run: training, attack, data, code
 environment.json  packages and machine of the analysis, code of the runs
 reproduce.sh      the commands that make the runs and this folder anew
 """
-# Facts of runs that the methods paragraph uses, by stage.
-DATA = ("clips", "frames", "targets", "frontend")
-TRAINING = (
-    "epochs", "lr", "batch_size", "patience",
-    "adversarial_norm", "adversarial_epsilon", "adversarial_iterations", "adversarial_share",
-)  # fmt: skip
 
 
 def write_bundle(
@@ -149,8 +145,8 @@ def _methods(
         comparisons=len(report.tables["comparisons"]),
         budget_held=bool(report.tables["attacks"]["violations"].sum(skipna=False) == 0),
         margins=params.margins,
-        data=_facts(datasets, DATA),
-        training=_facts(trained, TRAINING),
+        data=_facts(datasets, ("clips", *DataParams.names("result"))),
+        training=_facts(trained, TrainingParams.names("result")),
         attack=_attack(runs),
     )
 

@@ -69,7 +69,7 @@ class AnalysedRuns:
     @property
     def reported_epsilon(self) -> float | None:
         """The budget of the endpoints, where all runs name the same."""
-        found = {item.record.params.get("cfg.epsilon_report", "") for item in self.selected}
+        found = {item.record.params.get("cfg.epsilon", "") for item in self.selected}
         return float(found.pop()) if len(found) == 1 and "" not in found else None
 
     @property

@@ -8,19 +8,14 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmer.attacks.registry import ATTACKS
 from rmer.parameters import Parameters
-from rmer.stages.attack.attack_params import SETTINGS, AttackParams
+from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams
-from rmer.stages.train import TrainParams
+from rmer.stages.train import TrainingParams
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Origin, RunRecord, Tag
 
-# Places and names that are no part of a configuration.
-PLACES = frozenset(
-    ("study", "device", "dataset_run_id", "train_run_id", "model_uri", "source_run_id", "config", "seed",
-     "system", "soundtracks_dir", "midlevel_dir", "tracklist", "ratings", "cache_dir", "workers",
-     "attack_batch_size", "compile", "arch", "adversarial", "task_loss_weight", "bundle")
-)  # fmt: skip
 HEAD = """\
 #!/usr/bin/env bash
 # Repeats the runs of this analysis. Needs rmer{commit} and the data; finished runs are not done again.
@@ -54,7 +49,7 @@ def reproduce_script(
     given = {
         field.name: getattr(analysis, field.name)
         for field in dataclasses.fields(analysis)
-        if field.name != "bundle" and getattr(analysis, field.name) != field.default
+        if field.metadata["role"] != "place" and getattr(analysis, field.name) != field.default
     }
     lines.append(f"rmer analyze{_options(given)} --bundle bundle")
     usage = " ".join((["PUBLISHED_CLONE"] if imported else []) + (["DATA_FOLDER"] if computed else []))
@@ -69,12 +64,12 @@ def _preprocess(record: RunRecord, data: str) -> str:
 
 
 def _train(record: RunRecord) -> str:
-    return f"rmer train{_options(_model(record) | logged(TrainParams, record) | _study(record))}"
+    return f"rmer train{_options(_model(record) | logged(TrainingParams, record) | _study(record))}"
 
 
 def _attack(record: RunRecord) -> str:
     attack = record.tags.get(Tag.ATTACK, "")
-    known = {"attack", "split", "precision", *SETTINGS.get(attack, {})}
+    known = {"attack", "split", "precision", *(defaults_of(attack) if attack in ATTACKS else ())}
     values = {name: value for name, value in logged(AttackParams, record).items() if name in known}
     named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}
     if Tag.TRAIN_RUN_ID not in record.tags:
@@ -85,12 +80,12 @@ def _attack(record: RunRecord) -> str:
 
 
 def logged(kind: type[Parameters], record: RunRecord) -> dict[str, Any]:
-    """Return the parameters of a stage that a run logged and that are not its defaults."""
+    """Return the parameters of a stage that determined a run's result and are not their defaults."""
     hints = typing.get_type_hints(kind)
     values = {}
     for field in dataclasses.fields(kind):
         text = record.params.get(f"cfg.{field.name}")
-        if field.name in PLACES or text in (None, "", "none"):
+        if field.metadata["role"] != "result" or text in (None, "", "none"):
             continue
         if not _is_default(text, field.default, hints[field.name]):
             values[field.name] = text

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import torch
 from tqdm import tqdm
 
 from rmer.errors import UserError
-from rmer.evaluation.checks.measurements import Damage
-from rmer.evaluation.suite import TIERS
+from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.stages.analysis.agreement import read_curve
 from rmer.stages.attack.attack_logging import attack_and_log
-from rmer.stages.attack.attack_params import PROTOCOLS, AttackParams
-from rmer.stages.attack.attack_setup import Assault
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
@@ -57,15 +55,15 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
-    assault = Assault(victim, params, surrogate, device, other_norm, _twins(store, victim))
-    spec = _spec(assault)
+    setup = AttackSetup(victim, params, surrogate, device, other_norm, _twins(store, victim))
+    spec = spec_of(setup)
 
     def body(run: Run) -> None:
         if victim.run is not None:
             run.tag_other(
                 victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
             )
-        attack_and_log(run, assault)
+        attack_and_log(run, setup)
 
     return store.perform(spec, body)
 
@@ -76,7 +74,7 @@ def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | N
         return None
     system, run_id = params.settings["source_system"], params.settings["source_run_id"]
     found = find_surrogate(store, victim, system=system, run_id=run_id)
-    if found is None and (params.attack == "transfer" or system):
+    if found is None and (params.method.needs_surrogate or system):
         raise UserError(
             f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from",
             where=store.name,
@@ -85,25 +83,26 @@ def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | N
     return found
 
 
-def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, Damage]]:
-    """Return norm -> budget -> damage of the same model's suite under the other norm, if that was run."""
-    if params.attack != "suite" or victim.run is None:
+def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, AttackedScores]]:
+    """Return norm -> budget -> scores of the same model's suite under the other norm, if that was run."""
+    if params.suite is None or victim.run is None:
         return {}
     other = "l2" if params.settings["norm"] == "linf" else "linf"
     tags = {
-        Tag.ATTACK: "suite",
+        Tag.ATTACK: params.attack,
         Tag.NORM: other,
         Tag.TRAIN_RUN_ID: victim.run.run_id,
         Tag.SPLIT: params.split,
     }
     # A curve with warm starts says nothing about cold ones.
-    runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm") != "true"]
+    runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm_start") != "true"]
     if not runs:
         return {}
     curve = read_curve(store, runs[0])
     return {
         other: {
-            row["epsilon"]: Damage(row["mae"], row["mae_clipped"], row["corr"]) for _, row in curve.iterrows()
+            row["epsilon"]: AttackedScores(row["mae"], row["mae_clipped"], row["corr"])
+            for _, row in curve.iterrows()
         }
     }
 
@@ -115,19 +114,18 @@ def _twins(store: Store, victim: Victim) -> list[str]:
     return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
 
 
-def _spec(assault: Assault) -> RunSpec:
-    victim, params, surrogate = assault.victim, assault.params, assault.surrogate
-    protocol, settings = PROTOCOLS[params.attack], dict(params.settings)
-    settings |= {"epsilons": params.budgets, "epsilon_report": params.epsilon_report}
+def spec_of(setup: AttackSetup) -> RunSpec:
+    """Return what the run of an attack is."""
+    victim, params, surrogate = setup.victim, setup.params, setup.surrogate
+    protocol = params.method.protocol
+    settings = params.settings | {"epsilons": params.budgets}
+    settings |= params.method.implied(params.own_settings)
     if surrogate is not None:
         settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
     settings.pop("source_run_id", None)  # the digest says which model it is
-    if params.attack == "suite":  # what the tier stands for, should it ever change
-        tier_values = dataclasses.asdict(TIERS[settings["tier"]])
-        settings |= {name: tier_values[name] for name in ("steps", "restarts", "joint_restarts", "queries")}
     norm = settings.setdefault("norm", "linf")
     tier = settings.get("tier", "")
-    size = f"{params.epsilon_report:g}".removeprefix("0")
+    size = f"{params.reported_epsilon:g}".removeprefix("0")
     budget = " ".join(filter(None, ["Linf" if norm == "linf" else "L2", size, tier]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     return RunSpec(
@@ -138,7 +136,7 @@ def _spec(assault: Assault) -> RunSpec:
             "attack_protocol": protocol,
             "split": params.split,
             **settings,
-            "precision": assault.precision,
+            "precision": setup.precision,
             **victim.training,
             "model": victim.digest,
             "system": victim.system,
@@ -152,7 +150,7 @@ def _spec(assault: Assault) -> RunSpec:
             Tag.ATTACK: params.attack,
             Tag.ATTACK_PROTOCOL: protocol,
             Tag.NORM: norm,
-            Tag.EPSILON: f"{params.epsilon_report:g}",
+            Tag.EPSILON: f"{params.reported_epsilon:g}",
             Tag.SPLIT: params.split,
             **({Tag.TIER: tier} if tier else {}),
             **({Tag.ATTACK_SEED: str(settings["attack_seed"])} if "attack_seed" in settings else {}),

@@ -11,81 +11,60 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rmer.evaluation.budgets import Point, Progress, curve_clips, curve_table, predict, sweep
-from rmer.evaluation.checks.controls import Subject, gather
-from rmer.evaluation.checks.measurements import ERRORS, Searches
+from rmer.evaluation.budgets import Point, curve_clips, curve_table, sweep
+from rmer.evaluation.checks.controls import gather
+from rmer.evaluation.checks.measurements import ERRORS, Measurements, PrecisionPair
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
-from rmer.evaluation.suite import TIERS
+from rmer.evaluation.subject import Subject
 from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrogram_figure import spectrogram_comparison
-from rmer.stages.attack.attack_setup import Assault, controls_of_run, threat_at
+from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
-from rmer.systems.frozen import FrozenNetwork
 from rmer.tracking import Artifact, Run, Tag
 
 FIGURE_CLIPS = 3
 
 
-def attack_and_log(run: Run, assault: Assault) -> None:
+def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
-    victim, params, part = assault.victim, assault.params, assault.part
+    victim, params, part = setup.victim, setup.params, setup.part
     run.dataset_input(
         "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
     )
-    run.params({"device": assault.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
-    run.params({"attack_batch_size": assault.batch_size, "compile": params.compile})
-    network = assault.freeze(victim)
-    gradients = sum(attack.passes(part.labels.shape[1]).gradients or 1 for attack in assault.attacks)
-    total = gradients * len(params.budgets) * len(part) + controls_of_run(
-        params,
-        part.labels.shape[1],
-        clips=len(part),
-        precision=assault.precision,
-        transfer=assault.surrogate is not None,
-    )
-    with tqdm(total=total, desc=params.attack, unit="gradient", leave=False) as bar:
-        points = sweep(
-            network,
-            part.inputs,
-            part.labels,
-            assault.attacks,
-            params.budgets,
-            threat_at(params, victim.data),
-            seed=params.settings.get("attack_seed", 0),
-            batch_size=assault.batch_size,
-            warm=params.settings.get("warm", False),
-            progress=bar.update,
-            resume=run.work_dir / "batches",
-        )
-        _report(run, assault, network, points, bar.update)
+    run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
+    run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
+    with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
+        subject = setup.subject(run.work_dir, bar.update)
+        warm_start = params.settings.get("warm_start", False)
+        points = sweep(subject, setup.attacks, params.budgets, warm_start=warm_start)
+        _report(run, setup, subject, points)
 
 
-def _report(
-    run: Run, assault: Assault, network: FrozenNetwork, points: Sequence[Point], progress: Progress
-) -> None:
+def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Point]) -> None:
     """Log what the attacks found, and whether the evaluation can be believed."""
-    victim, params, part = assault.victim, assault.params, assault.part
-    reported = next(point for point in points if point.epsilon == params.epsilon_report)
+    victim, params, part = setup.victim, setup.params, setup.part
+    reported = next(point for point in points if point.epsilon == params.reported_epsilon)
     saved = _save(run, reported)
-    attack = assault.attacks[0]
-    table = clip_table(victim, part, attack, reported, saved, assault.device)
+    attack = setup.attacks[0]
+    table = clip_table(victim, part, attack, reported, saved, setup.device)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
     metrics = clip_metrics(victim, table) | _cost(points)
     run.metrics(metrics)
-    if len(points) > 1 or params.attack == "suite":
-        _log_curve(run, assault, points, predict(network, part.inputs))
-    if params.attack == "suite":
-        logged = {metric: metrics[f"adv/{metric}"] for metric in saved}
-        _log_sanity(run, assault, network, points, saved, logged, progress)
+    if len(points) > 1 or params.suite is not None:
+        _log_curve(run, setup, points, subject.predicted(part.inputs))
+    if params.suite is not None:
+        found = gather(subject, setup.background(), params.suite, points, reported, saved)
+        # The checks judge the numbers of the run itself.
+        _log_sanity(run, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved}))
         log_explanation(run, victim, table)
-    _log_spectrograms(run, assault, table["clip"].tolist(), next(iter(saved.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.values())))
 
 
 def _save(run: Run, point: Point) -> dict[str, torch.Tensor]:
@@ -109,9 +88,9 @@ def _cost(points: Sequence[Point]) -> dict[str, float]:
     }
 
 
-def _log_curve(run: Run, assault: Assault, points: Sequence[Point], clean: np.ndarray) -> None:
+def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.ndarray) -> None:
     """Log the damage over the budgets; the step of ``curve/*`` is the budget in units of .0001."""
-    victim, part = assault.victim, assault.part
+    victim, part = setup.victim, setup.part
     emotions, labels = victim.dataset.emotions, part.labels.numpy()
     curve = curve_table(labels, clean, points, emotions, victim.data.normalisation.std)
     clips = victim.dataset.clips["clip"].iloc[part.rows].tolist()
@@ -129,51 +108,19 @@ def _log_curve(run: Run, assault: Assault, points: Sequence[Point], clean: np.nd
     run.figure(damage_curve(curve, constant), "figures/curve")
 
 
-def _log_sanity(
-    run: Run,
-    assault: Assault,
-    network: FrozenNetwork,
-    points: Sequence[Point],
-    saved: dict[str, torch.Tensor],
-    logged: dict[str, float],
-    progress: Progress,
-) -> None:
-    """Run the controls and log the checks, which judge the numbers of the run itself (``logged``)."""
-    victim, params, part = assault.victim, assault.params, assault.part
-    subject = Subject(
-        network=network,
-        inputs=part.inputs,
-        labels=part.labels,
-        targets=victim.dataset.emotions,
-        threat_at=threat_at(params, victim.data),
-        seed=params.settings["attack_seed"],
-        batch_size=assault.batch_size,
-        trained=victim.logged_scores(params.split),
-        constant_mae=constant_mae(victim.data.train.labels.numpy(), part.labels.numpy()),
-        twins=assault.twins,
-    )
-    evidence = gather(
-        subject,
-        TIERS[params.settings["tier"]],
-        points,
-        next(point for point in points if point.epsilon == params.epsilon_report),
-        saved,
-        surrogate=None if assault.surrogate is None else assault.freeze(assault.surrogate),
-        other_norm=assault.other_norm,
-        progress=progress,
-        resume=run.work_dir / "controls",
-    )
-    checks = judge(replace(evidence, reported=logged))
+def _log_sanity(run: Run, measurements: Measurements) -> None:
+    """Log the sanity checks of an evaluation."""
+    checks = judge(measurements)
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
-    if evidence.searches:
-        _log_searches(run, evidence.searches)
+    if measurements.precisions:
+        _log_precision(run, measurements.precisions)
 
 
-def _log_searches(run: Run, searches: Mapping[float, Searches]) -> None:
+def _log_precision(run: Run, pairs: Mapping[float, PrecisionPair]) -> None:
     """Log what gradients in bfloat16 cost the search; steps are as in ``curve/*``."""
-    table = precision_table(searches)
+    table = precision_table(pairs)
     run.table(table, Artifact.PRECISION)
     for row in table.to_dict("records"):
         losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
@@ -185,12 +132,12 @@ def _step(epsilon: float) -> int:
     return round(1e4 * epsilon)
 
 
-def _log_spectrograms(run: Run, assault: Assault, clips: list[str], adversaries: torch.Tensor) -> None:
+def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:
     shown = slice(0, FIGURE_CLIPS)
     figure = spectrogram_comparison(
         clips[shown],
-        assault.part.inputs[shown, 0].numpy(),
+        setup.part.inputs[shown, 0].numpy(),
         adversaries[shown, 0].numpy(),
-        float(assault.victim.dataset.frontend.get("fps", 31.3)),
+        float(setup.victim.dataset.frontend.get("fps", 31.3)),
     )
     run.figure(figure, "figures/spectrograms")

@@ -55,9 +55,9 @@ def clip_table(
         "snr_db": _signal_to_perturbation(victim, part.inputs, adversaries[main]),
     }
     columns |= {name: result.columns[name].numpy() for name in COLUMNS if name in result.columns}
-    if "minimal_epsilon" in result.columns:  # a radius; all budgets are named a cell
+    if "minimum_epsilon" in result.columns:  # a radius; all budgets are named a cell
         cells = point.epsilon / float(point.threat.epsilon)
-        columns["minimal_epsilon"] = result.columns["minimal_epsilon"].numpy() * cells
+        columns["minimum_epsilon"] = result.columns["minimum_epsilon"].numpy() * cells
     last = result.columns.get("last_prediction")
     # The published protocol reports the last iterate; every other one what the saved adversary does.
     as_published = last is not None and not attack.enforced
@@ -90,10 +90,10 @@ def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:
     if f"rescored_{emotions[0]}" in table:
         rescored = _values(table, "rescored_", emotions)
         metrics |= regression_scores(labels, rescored, emotions).named("rescored")
-    if "minimal_epsilon" in table:
-        found = table["minimal_epsilon"]
-        metrics |= {"minimal/epsilon_median": float(found.fillna(np.inf).median())}
-        metrics |= {"minimal/found": float(found.notna().mean())}
+    if "minimum_epsilon" in table:
+        found = table["minimum_epsilon"]
+        metrics |= {"minimum_norm/epsilon_median": float(found.fillna(np.inf).median())}
+        metrics |= {"minimum_norm/found": float(found.notna().mean())}
     return {
         **metrics,
         "constant/mae": constant_mae(victim.data.train.labels.numpy(), labels),

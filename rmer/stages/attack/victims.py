@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -20,15 +20,12 @@ from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
+from rmer.training.protocol import AdversarialTraining, FitParams
 
-TRAINING = ("epochs", "lr", "batch_size", "patience", "precision")
-ADVERSARIAL_TRAINING = (
-    "adversarial_iterations",
-    "adversarial_every",
-    "adversarial_norm",
-    "adversarial_epsilon",
-    "adversarial_share",
-)
+TRAINING = {
+    "training": FitParams.names(),
+    "adversarial_training": tuple(f"adversarial_{field.name}" for field in fields(AdversarialTraining)),
+}
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -60,10 +57,9 @@ class Victim:
         Models that differ here are not repetitions of each other, so analysis keeps them apart.
         """
         params = {} if self.run is None else self.run.params
-        kinds = {"training": TRAINING, "adversarial_training": ADVERSARIAL_TRAINING}
         described = {
             name: ", ".join(f"{key} {params[f'cfg.{key}']}" for key in keys if f"cfg.{key}" in params)
-            for name, keys in kinds.items()
+            for name, keys in TRAINING.items()
         }
         return {name: text for name, text in described.items() if text}
 

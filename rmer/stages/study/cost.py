@@ -10,21 +10,20 @@ from itertools import chain
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rmer.attacks.method import Aim
 from rmer.data.frontend import BANDS
 from rmer.data.splits import published_split
 from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
-from rmer.stages.attack.victims import Victim
+from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.study.plan import Plan, check_concepts
 from rmer.systems.arithmetic import resolve_precision
-from rmer.systems.catalogue import System
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 from rmer.tracking import Store
-from rmer.training.protocol import FitConfig, resolve_fit
+from rmer.training.protocol import FitConfig
 
 BATCH = 8
 # One network's weights. A train run stores them six times over: the best ones as checkpoint and as exported
@@ -77,8 +76,8 @@ def describe(plan: Plan) -> str:
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
             f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
             f"at most {params.epochs} epochs",
-            f"- {len(plan.models) * len(plan.assaults)} attacks: {', '.join(plan.assaults)}"
-            + (f" ({params.tier} tier)" if "suite" in plan.attacks else ""),
+            f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
+            + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
             f"- {estimate(plan, _clips(plan))}",
             "Nothing was run. Leave out dry_run to do it.",
         ]
@@ -97,21 +96,21 @@ def _clips(plan: Plan) -> int:
 def estimate(plan: Plan, clips: int) -> Estimate:
     """Count what a plan needs for a data set of ``clips`` clips, and time one batch of each kind here."""
     parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames, targets = plan.params.frames or 0, tuple(listed(plan.params.targets))
+    frames, aim = plan.params.frames or 0, Aim(tuple(listed(plan.params.targets)))
     training = attack = 0
     for system, seed in plan.models:
-        config = _config(plan, system, seed)
+        config = plan.train_params(system, seed, "").resolve_fit()
         training += config.epochs * parts["train"]
         attack += _adversarial_gradients(config, parts)
-    for name in plan.assaults:
+    for name in plan.attack_variants:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(system) is not None
-            gradients = _gradients(attacking, targets, (), clips=parts["test"], transfer=transfer)
+            gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
             attack += len(plan.seeds) * gradients
     unit = _time_one(frames, plan.params.device, plan.params.precision)
-    models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
-    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.assaults.values())
+    models, attacks = len(plan.models), len(plan.models) * len(plan.attack_variants)
+    arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.attack_variants.values())
     return Estimate(
         runs=2 + models + attacks + len(plan.attacks),
         training_gradients=training,
@@ -129,7 +128,8 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     first = next(victims)
     clips, _, frames, _ = first.data.part(params.split).inputs.shape
     # A later model may lack the concepts that a loss names, as in the run.
-    gradients = [_gradients_on(victim, params, clips) for victim in chain([first], victims)]
+    aims = (Aim(victim.dataset.emotions, victim.concepts) for victim in chain([first], victims))
+    gradients = [_gradients(params, aim, clips=clips, transfer=True) for aim in aims]
     models = len(gradients)
     found = estimate_attack(params, gradients=sum(gradients), models=models, clips=clips, frames=frames)
     budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
@@ -155,27 +155,9 @@ def estimate_attack(
     )
 
 
-def _gradients_on(victim: Victim, params: AttackParams, clips: int) -> int:
-    return _gradients(params, victim.dataset.emotions, victim.concepts, clips=clips, transfer=True)
-
-
-def _gradients(
-    params: AttackParams, targets: tuple[str, ...], concepts: tuple[str, ...], *, clips: int, transfer: bool
-) -> int:
+def _gradients(params: AttackParams, aim: Aim, *, clips: int, transfer: bool) -> int:
     precision = resolve_precision(params.precision, resolve_device(params.device))
-    attacks = build_attacks(params, targets, concepts, None)
-    outputs = len(targets)
-    return gradients_of_run(params, attacks, outputs, clips=clips, precision=precision, transfer=transfer)
-
-
-def _config(plan: Plan, system: System, seed: int) -> FitConfig:
-    return resolve_fit(
-        system,
-        plan.params.train_protocol,  # type: ignore[arg-type]
-        seed=seed,
-        epochs=plan.params.epochs or 0,
-        adversarial_iterations=plan.params.adversarial_iterations,
-    )
+    return gradients_of_run(params, aim, clips=clips, precision=precision, transfer=transfer)
 
 
 def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:

@@ -17,10 +17,8 @@ from rmer.stages.train import TrainParams
 
 P = TypeVar("P", bound=Parameters)
 
-# Parameters of attack that choose models: of no use where the grid itself trains them.
-CHOICE = ("system", "seed", "train_protocol", "train_run_id", "model_uri")
-
-
+# Parameters of attack that name models: of no use where the grid itself trains them.
+MODEL = AttackParams.names("model")
 # More could neither be listed nor done.
 MOST_JOBS = 10_000
 
@@ -30,7 +28,10 @@ class GridParams(Parameters):
     """What a sweep does."""
 
     grid: str = param(
-        "", "YAML file with the keys train and attack: parameters, each a value or a list", kind="path"
+        "",
+        "YAML file with the keys train and attack: parameters, each a value or a list",
+        kind="path",
+        role="place",
     )
     train: str = param(
         "", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}", kind="document"
@@ -38,8 +39,7 @@ class GridParams(Parameters):
     attack: str = param(
         "", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}", kind="document"
     )
-    study: str = param("", "name of the group of runs", kind="name")
-    dry_run: bool = param(False, "list the jobs, and stop")
+    study: str = param("", "name of the group of runs", kind="name", role="choice")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_grid(params: GridParams) -> Grid:
     if any(attack.dry_run for attack in attacks.values()):
         mend = "Give it to sweep itself"
         raise UserError("jobs of a grid are run", where="grid: attack: dry_run", mend=mend)
-    chosen = [name for name in CHOICE if any(getattr(attack, name) for attack in attacks.values())]
+    chosen = [name for name in MODEL if any(getattr(attack, name) for attack in attacks.values())]
     if models and chosen:
         mend = "Leave it out: attacks are on the models that the grid trains"
         raise UserError("chooses other models", where=f"grid: attack: {', '.join(chosen)}", mend=mend)

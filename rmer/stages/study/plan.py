@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from rmer.attacks.registry import ATTACKS
+from rmer.attacks.suite import TIERS
 from rmer.data.collection import Collected
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundness import MIN_SECONDS
-from rmer.data.soundtracks import SCALE_MAX, check_targets
+from rmer.data.soundtracks import check_targets
 from rmer.errors import UserError
-from rmer.evaluation.suite import TIERS
 from rmer.execution.engine_params import EngineParams
-from rmer.parameters import Parameters, listed, param
-from rmer.stages.attack.attack_params import PROTOCOLS, SETTINGS, AttackParams
+from rmer.parameters import Parameters, listed, param, preset, taking
+from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
-from rmer.stages.train import TrainParams
-from rmer.systems.arithmetic import PRECISIONS
+from rmer.stages.train import TrainingParams, TrainParams
 from rmer.systems.catalogue import System, resolve
 from rmer.systems.devices import check_device_name
+from rmer.training.protocol import AdversarialParams
 
 PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 
@@ -49,61 +51,50 @@ SIZES: dict[str, dict[str, Any]] = {
         "precision": "fp32",
     },
 }
+# Parameters of an attack that a study hands on: all but those that it chooses itself, and those that mean
+# something else in training (lr).
+OF_ATTACKS = [
+    name
+    for name in AttackParams.names("result", "machine")
+    if name not in ("attack", "source_system", *TrainingParams.names())
+]
 
 
 @dataclass(frozen=True)
 class DesignParams(Parameters):
-    """What a study does; parameters without a default take one from ``size``."""
+    """What a study is made of."""
 
-    size: str = param("small", "small (minutes) or full (as published)", choices=tuple(SIZES))
+    size: str = param(
+        "small", "small (minutes) or full (as published): defaults", choices=tuple(SIZES), role="choice"
+    )
     study: str = param(
-        "", "name of the group of runs; default: one that stands for these parameters", kind="name"
+        "",
+        "name of the group of runs; default: one that stands for these parameters",
+        kind="name",
+        role="choice",
     )
-    soundtracks_dir: str = param(
-        "", "folder with the clips and ratings; default: demo data is made", kind="path"
-    )
-    ratings: str = param("", "ratings CSV; default: in soundtracks_dir", kind="path")
-    midlevel_dir: str = param(
-        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
-    )
-    tracklist: str = param("", "track list CSV; default: in soundtracks_dir, if there", kind="path")
-    targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
-    scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     systems: str = param(
-        "published", "systems or groups (published, blackbox, interpretable, adversarial, all), by commas"
+        "published",
+        "systems or groups (published, blackbox, interpretable, adversarial, all), by commas",
+        role="choice",
     )
-    seeds: str = param("", "training seeds, by commas (small 6,21; full the ten published)")
-    train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
-    attacks: str = param("published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)")
-    tier: str = param("", "size of the suite (small quick, full paper)", choices=("", *TIERS))
-    clips: int | None = param(None, "clips of the demo data (small 60, full 360)", low=11, high=100_000)
-    frames: int | None = param(None, "excerpt length (small 64, full 313)", low=8, high=100_000)
-    epochs: int | None = param(None, "most epochs (small 8, full 199)", low=1, high=100_000)
-    adversarial_iterations: int | None = param(
-        None, "attack iterations in adversarial training (small 5, full by protocol)", low=1, high=100_000
+    seeds: str = param("", "training seeds, by commas", role="choice")
+    attacks: str = param(
+        "published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)", role="choice"
     )
-    max_iters: int | None = param(
-        None, "iterations of the published and bridge attack (small 50, full 1000)", low=1, high=10_000_000
-    )
-    steps: int | None = param(
-        None, "steps of a single corrected attack, such as pgd (small 20, full 40)", low=1, high=10_000_000
-    )
-    epsilon: float | None = param(
-        None, "reported budget a cell of corrected attacks, standardised units", low=0.0, high=1e6
-    )
-    precision: str = param(
-        "", "arithmetic of gradients (small auto: bf16 where native; full fp32)", choices=("", *PRECISIONS)
-    )
-    compile: bool = param(False, "attacks take gradients from a compiled model (torch.compile)")
-    min_seconds: float = param(MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0)
-    workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
+    clips: int | None = param(None, "clips of the demo data", low=11, high=100_000, role="choice")
 
 
 @dataclass(frozen=True)
-class StudyParams(EngineParams, DesignParams):
-    """Parameters of ``main``: those of the design, then those of the engine."""
+@taking(OF_ATTACKS, AttackParams)
+class AttackingParams(Parameters):
+    """How the models of a study are attacked."""
+
+
+@dataclass(frozen=True)
+@preset(SIZES)
+class StudyParams(EngineParams, AttackingParams, TrainingParams, DataParams, DesignParams):
+    """Parameters of ``main``: those of the design, and those that its stages and the engine take."""
 
     def sized(self) -> StudyParams:
         """Return the parameters with those not given set by ``size``."""
@@ -128,11 +119,17 @@ class Plan:
         return [(system, seed) for seed in self.seeds for system in self.systems]
 
     @property
-    def assaults(self) -> dict[str, dict[str, str]]:
+    def of_attacks(self) -> dict[str, Any]:
+        """The parameters that attacks are handed."""
+        return {name: getattr(self.params, name) for name in (*OF_ATTACKS, "precision", "device", "study")}
+
+    @property
+    def attack_variants(self) -> dict[str, dict[str, str]]:
         """What is done to every model: name -> parameters; a suite is one run for each norm of its tier."""
         found: dict[str, dict[str, str]] = {}
         for attack in self.attacks:
-            norms = TIERS[self.params.tier].norms if attack == "suite" else ("",)
+            given = self.of_attacks["norm"] if "norm" in defaults_of(attack) else ""
+            norms = TIERS[self.of_attacks["tier"]].norms if attack == "suite" and not given else (given,)
             for norm in norms:
                 name = attack if norm in ("", "linf") else f"{attack} {norm}"
                 found[name] = {"attack": attack, "norm": norm}
@@ -159,20 +156,20 @@ class Plan:
         """Return the parameters of stage train for one model."""
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
-            del shared["adversarial_iterations"]
+            shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
         return TrainParams(
             **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
         )
 
     def attack_params(self, name: str, train_run_id: str) -> AttackParams:
-        """Return the parameters of stage attack for one model and one of :attr:`assaults`."""
-        chosen = self.assaults[name]
+        """Return the parameters of stage attack for one model and one of :attr:`attack_variants`."""
+        chosen = self.attack_variants[name]
         attack = chosen["attack"]
-        of_others = {name for names in SETTINGS.values() for name in names} - set(SETTINGS[attack])
-        shared = {k: v for k, v in _shared(self.params, AttackParams).items() if k not in of_others}
-        epsilon = self.params.epsilon if PROTOCOLS[attack] == "corrected" else None
-        changed = {**chosen, "train_run_id": train_run_id, "epsilon": epsilon, "train_protocol": ""}
-        return AttackParams(**{**shared, **changed})
+        of_others = _settings(ATTACKS) - set(defaults_of(attack))
+        if ATTACKS[attack].protocol != "corrected":
+            of_others |= {"epsilon"}  # the reported one of corrected attacks
+        shared = {key: value for key, value in self.of_attacks.items() if key not in of_others}
+        return AttackParams(**{**shared, **chosen, "train_run_id": train_run_id})
 
 
 def make_plan(params: StudyParams) -> Plan:
@@ -184,7 +181,7 @@ def make_plan(params: StudyParams) -> Plan:
     given, params = params, params.sized()
     check_device_name(params.device)
     attacks = listed(params.attacks)
-    unknown = [name for name in attacks if name not in PROTOCOLS]
+    unknown = [name for name in attacks if name not in ATTACKS]
     if params.soundtracks_dir and given.clips is not None:
         mend = "Leave it out: all clips of soundtracks_dir are used"
         raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
@@ -192,7 +189,7 @@ def make_plan(params: StudyParams) -> Plan:
         raise UserError(
             f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named",
             where="parameter attacks",
-            mend=f"Known are {', '.join(PROTOCOLS)}",
+            mend=f"Known are {', '.join(ATTACKS)}",
         )
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
     _check_stages(plan)
@@ -211,8 +208,11 @@ def _check_stages(plan: Plan) -> None:
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
         plan.train_params(system, plan.seeds[0], "")
-    for name in plan.assaults:
+    for name in plan.attack_variants:
         plan.attack_params(name, "")
+    if unused := _unused(plan):
+        mend = "Leave it out, or add an attack that does"
+        raise UserError("no attack of the study uses it", where=f"parameter {unused[0]}", mend=mend)
     alone = [system.name for system in plan.systems if plan.source_of(system) is None]
     # A study with a name of its own may hold models of other systems already.
     if "transfer" in plan.attacks and alone and not params.study:
@@ -250,7 +250,16 @@ def _seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+def _settings(attacks: Iterable[str]) -> set[str]:
+    return {name for attack in attacks for name in defaults_of(attack)}
+
+
+def _unused(plan: Plan) -> list[str]:
+    """Return the settings that were given and belong to other attacks than those of the plan."""
+    of_others = _settings(ATTACKS) - _settings(plan.attacks) - set(SIZES[plan.params.size])
+    return [name for name, value in plan.of_attacks.items() if name in of_others and value not in (None, "")]
+
+
 def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:
     """Return the parameters that the study hands to a stage under the same name."""
-    names = {field.name for field in fields(stage)} & {field.name for field in fields(params)}
-    return {name: getattr(params, name) for name in names}
+    return {name: value for name, value in params.as_dict().items() if name in stage.names()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,20 @@ from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import SETTINGS
+from rmer.stages.attack.attack_params import defaults_of
+from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
-from rmer.stages.study.plan import Plan, check_concepts
+from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_job
-from rmer.stages.train import KEPT_FROM, kept_from
+from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
-from rmer.tracking.values import as_params
+from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
-# Parameters that change nothing of what a study finds: names, machines, and the data (their digest counts).
-NOT_SETTINGS = frozenset(
-    ("size", "study", "soundtracks_dir", "ratings", "midlevel_dir", "tracklist", "targets", "scale_max",
-     "min_seconds", "clips", "frames", "compile", "workers", "device", "engine", "jobs_at_once", "job_cpus",
-     "job_gpus", "ray_address", "retries", "dry_run")
-)  # fmt: skip
-# Settings that may change under one name, as more systems, seeds and attacks join a study.
-GROWING = ("systems", "seeds", "attacks", KEPT_FROM)
+DEFAULT = "(default)"
 
 
 @dataclass(frozen=True)
@@ -65,10 +59,11 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     collected = data.collect()
     check_concepts(plan, collected)
     surveyed = survey_of(data, collected)
-    config = _config(plan, preprocess_spec(data, surveyed).digest)
+    settings = settings_of(plan, preprocess_spec(data, surveyed).digest)
+    config = config_of(plan, settings)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
-    _check_name(store, study, config)
+    _check_name(store, study, settings)
     spec = RunSpec(
         stage=Stage.STUDY,
         name=f"study {study}",
@@ -84,29 +79,48 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     return StudyResult(outcome, study, summaries[0])
 
 
-def _check_name(store: Store, study: str, config: dict[str, Any]) -> None:
+def _check_name(store: Store, study: str, settings: dict[str, Any]) -> None:
     """Raise UserError where the name is taken by runs with other settings: analysis could not compare them.
 
     More systems, seeds or attacks may join a study.
     """
-    fixed = as_params({name: value for name, value in config.items() if name not in GROWING})
+    fixed = as_params(settings)
+    known = [*fixed, *(f"{PREFIX}{name}" for name in StudyParams.names("result"))]
     for record in store.search({Tag.STAGE: Stage.STUDY, Tag.STUDY: study}):
-        other = [f"{key} {record.params[key]}" for key in fixed if record.params.get(key, "") != fixed[key]]
+        found = {key: record.params.get(key, DEFAULT) for key in dict.fromkeys(known)}
+        other = [f"{key} {text}" for key, text in found.items() if text != fixed.get(key, DEFAULT)]
         if other:
             raise UserError(
-                f"study {study!r} holds runs of other settings ({', '.join(other).replace('cfg.', '')})",
+                f"study {study!r} holds runs of other settings ({', '.join(other).replace(PREFIX, '')})",
                 where=store.name,
                 mend="Give another study name, or none",
             )
 
 
-def _config(plan: Plan, data: str) -> dict[str, Any]:
-    """Return all that determines what a study finds; ``data`` is the digest of its data."""
-    settings = {name: value for name, value in plan.params.as_dict().items() if name not in NOT_SETTINGS}
+def settings_of(plan: Plan, data: str) -> dict[str, Any]:
+    """Return what determines the results of a study, but its systems, seeds and attacks.
+
+    ``data`` is the digest of its data, which stands for their parameters. Of the others, those at their
+    default go without saying, apart from the first that studies had.
+    """
+    params = plan.params
+    said = {*SIZES[params.size], "train_protocol", "epsilon"}
+    return {"data": data} | {
+        field.name: getattr(params, field.name)
+        for field in fields(params)
+        if field.name in params.names("result")
+        and field.name not in DataParams.names()
+        and (field.name in said or getattr(params, field.name) != field.default)
+    }
+
+
+def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return all that determines what a study finds."""
+    kept: dict[str, Any] = {}
     for system, seed in plan.models:
-        settings |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+        kept |= kept_from(plan.train_params(system, seed, "").resolve_fit())
     systems = [system.name for system in plan.systems]
-    return {**settings, "data": data, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
+    return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
 
 def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
@@ -140,7 +154,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
     attacks = [
         attack_job(f"{model} | {name}", plan.attack_params(name, ""), model, _source(plan, name, *of))
         for model, of in models.items()
-        for name in plan.assaults
+        for name in plan.attack_variants
     ]
     return training + attacks
 
@@ -148,7 +162,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
 def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
-    transfers = "source_run_id" in SETTINGS[plan.assaults[attack]["attack"]]
+    transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
     return f"{source.name} s{seed}" if source and transfers else ""
 
 

@@ -15,7 +15,7 @@ from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.chosen_models import select_runs
-from rmer.stages.study.grid import CHOICE, Grid, GridParams
+from rmer.stages.study.grid import MODEL, Grid, GridParams
 from rmer.stages.study.stage_jobs import attack_job, train_job
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, config_digest
 
@@ -79,7 +79,7 @@ def _attacks_on_chosen(store: Store, name: str, params: AttackParams) -> Iterato
     if params.model_uri:
         yield attack_job(name, params)
         return
-    choice = {key: getattr(params, key) for key in (*CHOICE, "study", "dataset_run_id") if key != "model_uri"}
+    choice = {key: getattr(params, key) for key in (*MODEL, "study", "dataset_run_id") if key != "model_uri"}
     for run in select_runs(store, **choice):
-        chosen = {**params.as_dict(), **dict.fromkeys(CHOICE, ""), "train_run_id": run.run_id}
+        chosen = {**params.as_dict(), **dict.fromkeys(MODEL, ""), "train_run_id": run.run_id}
         yield attack_job(f"{run.name} ({run.run_id[:8]}) | {name}", AttackParams(**chosen))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
+from rmer.attacks.method import Aim, AttackMethod
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, OutputObjective
-
-# Budget a cell whose adversaries are stored and scored (the primary endpoint), in standardised units.
-REPORTED = 0.01
+from rmer.parameters import param
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,31 @@ TIERS = {
     "quick": Tier(("linf",), (0.002, 0.01, 0.05), 20, 2, 1, 100),
     "paper": Tier(("linf", "l2"), (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1), 100, 5, 5, 1000),
 }
+
+
+@dataclass(frozen=True)
+class Suite(AttackMethod):
+    """The attacks of a tier over its budgets; controls and sanity checks say whether they can be believed."""
+
+    tier: str = param("quick", "size of the suite", choices=tuple(TIERS))
+
+    name: ClassVar[str] = "suite"
+    needs_budget: ClassVar[bool] = True
+    takes_surrogate: ClassVar[bool] = True
+    starts_warm: ClassVar[bool] = True
+
+    @classmethod
+    def attacks(cls, settings: Mapping[str, Any], aim: Aim) -> tuple[Attack, ...]:
+        return white_box(TIERS[settings["tier"]])
+
+    @classmethod
+    def epsilons(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
+        return TIERS[settings["tier"]].epsilons
+
+    @classmethod
+    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        tier = asdict(TIERS[settings["tier"]])
+        return {name: tier[name] for name in ("steps", "restarts", "joint_restarts", "queries")}
 
 
 def white_box(tier: Tier) -> tuple[Attack, Attack]:
