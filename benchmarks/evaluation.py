@@ -11,7 +11,7 @@ from benchmarks.measuring import Result, Row, Settings, Target
 from benchmarks.processes import in_new_process
 from benchmarks.reference import Published
 from rmer.attacks.threat import Threat
-from rmer.data.frontend import FRAMES
+from rmer.data.audio.frontend import FRAMES
 from rmer.evaluation.budgets import sweep
 from rmer.evaluation.suite import TIERS, Tier, white_box
 from rmer.systems.arithmetic import resolve_precision

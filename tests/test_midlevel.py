@@ -10,7 +10,7 @@ import pytest
 
 from rmer.data.collection import collect
 from rmer.data.dataset import CONCEPTS
-from rmer.data.midlevel import inspect_midlevel
+from rmer.data.tables.midlevel import inspect_midlevel
 from rmer.errors import DataErrors
 
 METADATA = ["song id", "Source", "ID at file source", "Song title", "Artist", "Album"]

@@ -128,7 +128,7 @@ def test_every_module_imports_where_madmom_and_pyav_are_absent() -> None:
 
 def test_preprocessing_workers_start_light() -> None:
     heavy = "{'torch', 'mlflow', 'pandas', 'madmom'}"
-    code = f"import sys, rmer.data.spectrograms; print({heavy} & set(sys.modules))"
+    code = f"import sys, rmer.data.audio.spectrograms; print({heavy} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
 

@@ -10,8 +10,8 @@ import pytest
 
 from rmer.data.collection import collect, labels_digest
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import find_audio, inspect_ratings
-from rmer.data.tracklist import inspect_tracklist
+from rmer.data.tables.ratings import find_audio, inspect_ratings
+from rmer.data.tables.tracklist import inspect_tracklist
 from rmer.errors import DataErrors, UserError
 
 HEADER = "number,valence,energy,tension,anger,fear,happy,sad,tender,TARGET"

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rmer.data.dataset import CONCEPTS, EMOTIONS
-from rmer.data.midlevel import ANNOTATIONS_FOLDER, inspect_midlevel
-from rmer.data.soundtracks import RATINGS_FILE, SCALE_MAX, find_audio, inspect_ratings
-from rmer.data.text_tables import Reading, some
-from rmer.data.tracklist import TRACKLIST_FILE, inspect_tracklist
+from rmer.data.tables.midlevel import ANNOTATIONS_FOLDER, inspect_midlevel
+from rmer.data.tables.ratings import RATINGS_FILE, SCALE_MAX, find_audio, inspect_ratings
+from rmer.data.tables.text_tables import Reading, some
+from rmer.data.tables.tracklist import TRACKLIST_FILE, inspect_tracklist
 from rmer.errors import DataErrors
 
 FEWEST_CLIPS = 6

@@ -18,7 +18,7 @@ import pandas as pd
 from packaging.version import Version
 from pandas.api.types import is_object_dtype, is_string_dtype
 
-from rmer.data.text_tables import TEXT_COLUMNS
+from rmer.data.tables.text_tables import TEXT_COLUMNS
 from rmer.errors import UserError
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: as wide as Chinese signs

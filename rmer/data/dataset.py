@@ -19,7 +19,7 @@ import pandas as pd
 
 from rmer.data.csv_tables import unescaped, write_table
 from rmer.data.splits import PARTS, published_order
-from rmer.data.text_tables import TEXT_COLUMNS
+from rmer.data.tables.text_tables import TEXT_COLUMNS
 from rmer.errors import UserError
 from rmer.files import whole
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmer.data.audio import DECODERS
+from rmer.data.audio.decoders import DECODERS
+from rmer.data.audio.frontend import FRAMES, FRONTENDS, File2Spect
+from rmer.data.audio.soundness import MIN_SECONDS
 from rmer.data.collection import Collected, collect
 from rmer.data.dataset import EMOTIONS
-from rmer.data.frontend import FRAMES, FRONTENDS, File2Spect
-from rmer.data.soundness import MIN_SECONDS
-from rmer.data.soundtracks import SCALE_MAX
+from rmer.data.preparation.survey import Survey, survey
 from rmer.data.splits import SPLIT_SEED
-from rmer.data.survey import Survey, survey
+from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.tracking.locations import home

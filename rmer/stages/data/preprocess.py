@@ -12,13 +12,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rmer.data.audio import decoder_version
+from rmer.data.audio.decoders import decoder_version
+from rmer.data.audio.frontend import FRONTEND_VERSION
 from rmer.data.collection import Collected, labels_digest
 from rmer.data.dataset import Dataset, fit_normalisation
-from rmer.data.frontend import FRONTEND_VERSION
-from rmer.data.preparation import prepare
+from rmer.data.preparation.preparation import prepare
+from rmer.data.preparation.survey import Survey
 from rmer.data.splits import PARTS, largest_difference
-from rmer.data.survey import Survey
 from rmer.digests import file_digest
 from rmer.parameters import param
 from rmer.stages.data.data_params import DataParams

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmer.data.collection import labels_digest
-from rmer.data.survey import Survey
-from rmer.data.text_tables import counted
+from rmer.data.preparation.survey import Survey
+from rmer.data.tables.text_tables import counted
 from rmer.stages.data.data_params import DataParams
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from rmer.data.audio.soundness import MIN_SECONDS
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundness import MIN_SECONDS
-from rmer.data.soundtracks import SCALE_MAX, check_targets
+from rmer.data.tables.ratings import SCALE_MAX, check_targets
 from rmer.errors import UserError
 from rmer.evaluation.suite import TIERS
 from rmer.execution.engine_params import EngineParams

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS
-from rmer.data.text_tables import (
+from rmer.data.tables.text_tables import (
     TEXT_COLUMNS,
     Reading,
     TextTable,

@@ -1,7 +1,7 @@
 """The front end as published: mono audio at 22 050 Hz to a logarithmically filtered log spectrogram.
 
 Two implementations agree to 2e-6: :class:`MadmomAudio2Spect` here runs madmom itself, and
-:class:`rmer.data.torch_frontend.Audio2Spect` is its differentiable twin, which needs no madmom.
+:class:`rmer.data.audio.torch_frontend.Audio2Spect` is its differentiable twin, which needs no madmom.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import (
+from rmer.data.audio.decoders import (
     SAMPLE_RATE,
     decoder_version,
     missing_madmom,
@@ -24,7 +24,7 @@ from rmer.data.audio import (
     require_decoder,
     rounded,
 )
-from rmer.data.soundness import Soundness, measure
+from rmer.data.audio.soundness import Soundness, measure
 from rmer.errors import UserError
 
 FPS = 31.3
@@ -42,7 +42,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class File2Spect:
-    """Audio file to raw log spectrogram, float32 [frames, 149]; see :func:`rmer.data.audio.decode`."""
+    """Audio file to raw log spectrogram, float32 [frames, 149] (:func:`rmer.data.audio.decoders.decode`)."""
 
     decoder: str = "soundfile"
     frontend: str = "madmom"
@@ -75,7 +75,9 @@ def audio2spect(frontend: str) -> Callable[[npt.NDArray[np.floating[Any]]], Floa
     if frontend == "madmom":
         return MadmomAudio2Spect()
     if frontend == "torch":
-        from rmer.data.torch_frontend import TorchAudio2Spect  # workers that run madmom do without torch
+        from rmer.data.audio.torch_frontend import (
+            TorchAudio2Spect,  # workers that run madmom do without torch
+        )
 
         return TorchAudio2Spect()
     raise UserError(f"no front end {frontend!r}", mend=f"Choose one of: {', '.join(FRONTENDS)}")
