@@ -28,6 +28,9 @@ WANTED = {int: "a whole number", float: "a number", str: "text"}
 # or a whole document; and how many characters it may have (MLflow cuts those of more than 6000 in silence).
 Kind = Literal["text", "path", "name", "document"]
 LONGEST: dict[Kind, int] = {"text": 4000, "path": 4000, "name": 200, "document": 100_000}
+# What a parameter does: it determines the result (and is digested and compared), says where files are,
+# belongs to the machine, chooses runs or their group, or only guards against what would be refused.
+Role = Literal["result", "place", "machine", "choice", "guard"]
 LONGEST_FILE_NAME = 255  # bytes, of Linux file systems
 # Control characters but tab and line ends, and bytes of a command line that are not UTF-8.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -41,12 +44,14 @@ def param(
     low: float | None = None,
     high: float | None = None,
     kind: Kind = "text",
+    role: Role = "result",
 ) -> Any:
     """Declare one parameter: default, help text, and the values it may take (``low <= value <= high``).
 
-    ``kind`` says what a text is.
+    ``kind`` says what a text is, ``role`` what the parameter does; one that does not say so determines the
+    result.
     """
-    metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind}
+    metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -72,9 +77,15 @@ class Parameters:
         given = {name: value for name, value in values.items() if value != ""}
         return cls(**{name: _typed(name, types[name], value) for name, value in given.items()})
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, in order of declaration."""
-        return dataclasses.asdict(self)
+    @classmethod
+    def names(cls, *roles: Role) -> tuple[str, ...]:
+        """Return the names of the parameters that have one of the roles (all, if none is given)."""
+        fields = dataclasses.fields(cls)
+        return tuple(field.name for field in fields if not roles or field.metadata.get("role") in roles)
+
+    def as_dict(self, *roles: Role) -> dict[str, Any]:
+        """Return the parameters of some roles (all, if none is given) as plain values, as declared."""
+        return {name: getattr(self, name) for name in self.names(*roles)}
 
 
 def listed(text: str) -> list[str]:

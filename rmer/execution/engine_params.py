@@ -21,17 +21,34 @@ class EngineParams(Parameters):
     """Where jobs run, and how much of the machine each gets."""
 
     engine: str = param(
-        "serial", "where jobs run: in this process, on worker processes, on Ray", choices=ENGINES
+        "serial",
+        "where jobs run: in this process, on worker processes, on Ray",
+        choices=ENGINES,
+        role="machine",
     )
-    jobs_at_once: int = param(0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000)
+    jobs_at_once: int = param(
+        0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000, role="machine"
+    )
     job_cpus: int = param(
-        0, "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)", low=0, high=1024
+        0,
+        "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)",
+        low=0,
+        high=1024,
+        role="machine",
     )
     job_gpus: float | None = param(
-        None, "GPUs a job (.25: four share one); default: 1 where there are any", low=0.0, high=64.0
+        None,
+        "GPUs a job (.25: four share one); default: 1 where there are any",
+        low=0.0,
+        high=64.0,
+        role="machine",
     )
-    ray_address: str = param("", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here")
-    retries: int = param(2, "how often a job whose worker died is tried again", low=0, high=1000)
+    ray_address: str = param(
+        "", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here", role="machine"
+    )
+    retries: int = param(
+        2, "how often a job whose worker died is tried again", low=0, high=1000, role="machine"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

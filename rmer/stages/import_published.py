@@ -32,8 +32,10 @@ PUBLISHED = "published"
 class ImportParams(Parameters):
     """Parameters of ``import_published``."""
 
-    source: str = param("", "clone of the published repository, or its runs/adversaries", kind="path")
-    study: str = param(PUBLISHED, "name of the group of runs", kind="name")
+    source: str = param(
+        "", "clone of the published repository, or its runs/adversaries", kind="path", role="place"
+    )
+    study: str = param(PUBLISHED, "name of the group of runs", kind="name", role="choice")
 
 
 def import_published(store: Store, params: ImportParams) -> Outcome:

@@ -68,9 +68,11 @@ class TrainParams(Parameters):
     precision: str = param(
         "fp32", "arithmetic of training steps; auto: bf16 where native", choices=PRECISIONS
     )
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dataset_run_id: str = param("", "preprocess run; default: the newest of the study", kind="name")
-    study: str = param("", "name of the group of runs", kind="name")
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
+    dataset_run_id: str = param(
+        "", "preprocess run; default: the newest of the study", kind="name", role="choice"
+    )
+    study: str = param("", "name of the group of runs", kind="name", role="choice")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -100,24 +100,32 @@ class AttackParams(Parameters):
     """Parameters of ``attack``."""
 
     attack: str = param("published", "which attack", choices=tuple(PROTOCOLS))
-    system: str = param("", "attack models of this system", kind="name")
-    seed: str = param("", "attack models of this training seed", kind="name")
-    train_protocol: str = param("", "attack models of this protocol", choices=("", "published", "corrected"))
-    train_run_id: str = param("", "attack the model of this run", kind="name")
-    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path")
+    system: str = param("", "attack models of this system", kind="name", role="choice")
+    seed: str = param("", "attack models of this training seed", kind="name", role="choice")
+    train_protocol: str = param(
+        "", "attack models of this protocol", choices=("", "published", "corrected"), role="choice"
+    )
+    train_run_id: str = param("", "attack the model of this run", kind="name", role="choice")
+    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path", role="choice")
     dataset_run_id: str = param(
-        "", "preprocess run; default: the one that the model was trained on", kind="name"
+        "", "preprocess run; default: the one that the model was trained on", kind="name", role="choice"
     )
     study: str = param(
         "",
         "group whose models are attacked, and that the runs join; default: models of the newest data set",
         kind="name",
+        role="choice",
     )
     split_scheme: str = param(
-        "", "split that the model of model_uri was trained on", choices=("", "published", "album")
+        "",
+        "split that the model of model_uri was trained on",
+        choices=("", "published", "album"),
+        role="choice",
     )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
-    config: str = param("", "YAML file of attack parameters (the published keys are known)", kind="path")
+    config: str = param(
+        "", "YAML file of attack parameters (the published keys are known)", kind="path", role="place"
+    )
     tier: str = param("", "size of the suite", choices=("", *TIERS))
     epsilon: float | None = param(
         None,
@@ -156,7 +164,10 @@ class AttackParams(Parameters):
         "", f"system that adversaries are crafted on ({quoted('source_system')})", kind="name"
     )
     source_run_id: str = param(
-        "", f"train run that adversaries are crafted on ({quoted('source_run_id')})", kind="name"
+        "",
+        f"train run that adversaries are crafted on ({quoted('source_run_id')})",
+        kind="name",
+        role="choice",
     )
     growth: float | None = param(
         None, f"growth of a clip's MAE that is looked for ({quoted('growth')})", low=1e-12, high=1e6
@@ -170,12 +181,12 @@ class AttackParams(Parameters):
         None, f"seed of all that is random ({CORRECTED['attack_seed']})", low=0, high=2**31
     )
     attack_batch_size: int = param(
-        0, "clips attacked at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000
+        0, "clips attacked at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000, role="machine"
     )
-    compile: bool = param(False, "take gradients from a compiled model (torch.compile)")
+    compile: bool = param(False, "take gradients from a compiled model (torch.compile)", role="machine")
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>")
-    dry_run: bool = param(False, "say what would be done and what it would cost, and stop")
+    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
+    dry_run: bool = param(False, "say what would be done and what it would cost, and stop", role="machine")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,25 +22,35 @@ from rmer.tracking.locations import home
 class DataParams(Parameters):
     """Parameters of the files of a data set and of what is made of them."""
 
-    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)", kind="path")
-    ratings: str = param("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path")
+    soundtracks_dir: str = param("", "folder with the clips (Set1/001.mp3 ...)", kind="path", role="place")
+    ratings: str = param(
+        "", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path", role="place"
+    )
     midlevel_dir: str = param(
-        "", "Mid-level annotations; default: metadata_annotations in soundtracks_dir", kind="path"
+        "",
+        "Mid-level annotations; default: metadata_annotations in soundtracks_dir",
+        kind="path",
+        role="place",
     )
     tracklist: str = param(
-        "", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there", kind="path"
+        "",
+        "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there",
+        kind="path",
+        role="place",
     )
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
     frames: int = param(FRAMES, "length of the excerpts in frames, 31.3 a second", low=8, high=100_000)
     frontend: str = param("madmom", "madmom itself, or its equal in torch", choices=FRONTENDS)
-    min_seconds: float = param(MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0)
+    min_seconds: float = param(
+        MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0, role="guard"
+    )
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
     cache_dir: str = param(
-        "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path"
+        "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path", role="place"
     )
-    workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024)
+    workers: int = param(0, "parallel processes; 0: one a core", low=0, high=1024, role="machine")
 
     def collect(self) -> Collected:
         """Return clips, labels and files with every problem that they have.

@@ -15,7 +15,9 @@ from rmer.parameters import Parameters, param
 class DemoParams(Parameters):
     """Parameters of ``demo_data``."""
 
-    out_dir: str = param("demo_data", "folder to write, in the layout of the real data sets", kind="path")
+    out_dir: str = param(
+        "demo_data", "folder to write, in the layout of the real data sets", kind="path", role="place"
+    )
     clips: int = param(40, "number of clips", low=FEWEST_CLIPS, high=999)
     seconds: float = param(15.0, "length of a clip", low=1.0, high=60.0)
     seed: int = param(42, "seed of everything that is drawn", low=0, high=2**31)

@@ -31,7 +31,7 @@ NOTED = 20  # warnings in a run's description; all are in its artifact
 class PreprocessParams(DataParams):
     """Parameters of ``preprocess``."""
 
-    study: str = param("", "name of the group of runs", kind="name")
+    study: str = param("", "name of the group of runs", kind="name", role="choice")
 
 
 def preprocess(store: Store, params: PreprocessParams) -> Outcome:

@@ -30,7 +30,10 @@ class GridParams(Parameters):
     """What a sweep does."""
 
     grid: str = param(
-        "", "YAML file with the keys train and attack: parameters, each a value or a list", kind="path"
+        "",
+        "YAML file with the keys train and attack: parameters, each a value or a list",
+        kind="path",
+        role="place",
     )
     train: str = param(
         "", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}", kind="document"
@@ -38,8 +41,8 @@ class GridParams(Parameters):
     attack: str = param(
         "", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}", kind="document"
     )
-    study: str = param("", "name of the group of runs", kind="name")
-    dry_run: bool = param(False, "list the jobs, and stop")
+    study: str = param("", "name of the group of runs", kind="name", role="choice")
+    dry_run: bool = param(False, "list the jobs, and stop", role="machine")
 
 
 @dataclass(frozen=True)
