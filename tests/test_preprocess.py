@@ -23,10 +23,10 @@ import torch
 from rmer.data.audio.frontend import File2Spect, audio2spect
 from rmer.data.audio.soundness import Soundness
 from rmer.data.audio.spectrograms import compute_spectrograms
-from rmer.data.collection import collect
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.preparation.preparation import prepare
 from rmer.data.preparation.survey import survey
+from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import largest_difference
 from rmer.errors import DataErrors, UserError
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
@@ -134,7 +134,12 @@ def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) 
     first, second = (
         prepare(
             survey(
-                collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1, min_seconds=0.5
+                Soundtracks()(folder),
+                File2Spect(),
+                tmp_path / "cache",
+                frames=FRAMES,
+                workers=1,
+                min_seconds=0.5,
             )
         )
         for folder in (root, renamed)

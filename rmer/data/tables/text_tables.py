@@ -104,6 +104,14 @@ def clip_name(number: int) -> str:
     return f"{number:03d}"
 
 
+def clip_from_cell(cell: str) -> str:
+    """Return a clip's name: ``1``, ``001`` and ``1.0`` give ``001``, a file stem itself, all else ""."""
+    number = whole_number(cell)
+    if number is not None:
+        return clip_name(number)
+    return cell if re.fullmatch(r"\w[\w. -]*", cell) and cell.casefold() != "nan" else ""
+
+
 def number_in(cell: str, low: float, high: float) -> tuple[float, str]:
     """Return the number of a cell and what is wrong with it ("" if nothing; the number is NaN otherwise)."""
     try:
