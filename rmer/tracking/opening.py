@@ -22,6 +22,7 @@ from rmer.errors import UserError
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.delivery.journal import Journal, JournalBusyError
+from rmer.tracking.delivery.operations import LogParams
 from rmer.tracking.delivery.outages import one_line, say, seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
@@ -147,7 +148,7 @@ def _run(
         points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
         points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
     new = {key: text for key, text in params.items() if key not in known}
-    sender.submit({"do": "params", "values": new})
+    sender.submit(LogParams(new))
     return Run(
         run_id,
         resumed=old is not None,
