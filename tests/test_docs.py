@@ -178,12 +178,8 @@ def test_every_tag_is_documented() -> None:
 
 
 def test_every_documented_tag_exists() -> None:
-    tags = {
-        *vars(Tag).values(),
-        CATALOGUE.group,
-        ARCHITECTURES.group,
-        READERS.group,
-    }  # or groups of entry points
+    groups = {registry.group for registry in (CATALOGUE, ARCHITECTURES, READERS)}
+    tags = {*vars(Tag).values(), *groups}
     for page in PAGES:
         named = re.findall(r"`(rmer\.[a-z_.]+[a-z_])(?:`|\.<run id>`)", page.read_text())
         assert not [tag for tag in named if tag not in tags and importlib.util.find_spec(tag) is None], page
