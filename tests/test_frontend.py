@@ -13,15 +13,8 @@ import soundfile
 import torch
 
 from rmer.data.audio.decoders import SAMPLE_RATE, decode
-from rmer.data.audio.frontend import (
-    BANDS,
-    FRAMES,
-    HOP,
-    File2Spect,
-    MadmomAudio2Spect,
-    audio2spect,
-    filterbank,
-)
+from rmer.data.audio.filterbank import BANDS, HOP, filterbank
+from rmer.data.audio.frontend import FRAMES, File2Spect, MadmomAudio2Spect, audio2spect
 from rmer.data.audio.torch_frontend import Audio2Spect
 from rmer.data.preparation.excerpts import excerpt, excerpt_starts
 from rmer.errors import UserError

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.frontend import FRAME_SIZE, HOP, filterbank, silent_audio
+from rmer.data.audio.filterbank import FRAME_SIZE, HOP, filterbank, silent_audio
 from rmer.threads import torch_threads
 
 

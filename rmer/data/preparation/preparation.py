@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rmer.data.audio.decoders import SAMPLE_RATE, decoder_version
-from rmer.data.audio.frontend import BANDS, FPS, FRONTEND_VERSION
+from rmer.data.audio.filterbank import BANDS, FPS
+from rmer.data.audio.frontend import FRONTEND_VERSION
 from rmer.data.dataset import Dataset
 from rmer.data.preparation.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
 from rmer.data.preparation.survey import Survey

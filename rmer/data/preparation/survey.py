@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rmer.data.audio.frontend import FPS, FRAMES, File2Spect
+from rmer.data.audio.filterbank import FPS
+from rmer.data.audio.frontend import FRAMES, File2Spect
 from rmer.data.audio.soundness import MIN_SECONDS, problems_of, warnings_of
 from rmer.data.audio.spectrograms import CachedSpectrogram, compute_spectrograms
 from rmer.data.preparation.adequacy import constant_labels, too_few_groups, weak_parts

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rmer.data.audio.frontend import BANDS
+from rmer.data.audio.filterbank import BANDS
 from rmer.data.splits import published_split
 from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of
