@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from rmer.data.csv_tables import TEXT_COLUMNS
 from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS
 from rmer.data.tables.text_tables import (
-    TEXT_COLUMNS,
     Reading,
     TextTable,
     clip_from_cell,

@@ -16,8 +16,6 @@ from rmer.errors import DataErrors
 from rmer.files import read_bytes
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-# Columns of rmer's own tables that hold text, even where every cell looks like a number.
-TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
 _NUMBER = re.compile(r"(\d+)(?:\.0*)?")
 
 
