@@ -22,6 +22,10 @@ T = TypeVar("T")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
+class AbsentError(UserError):
+    """The store answered, and has no run or model of this name."""
+
+
 class Records:
     """The runs of one tracking store; ``tags`` are those that every run opened in it gets."""
 
@@ -37,7 +41,7 @@ class Records:
         return self.patiently(lambda: search(self.client, tags, status=status, most=most))
 
     def get(self, run_id: str) -> RunRecord:
-        """Return one run; raises :class:`UserError` when there is none with this id."""
+        """Return one run; raises :class:`AbsentError` when there is none with this id."""
         return as_record(self._read(lambda: self.client.get_run(run_id)))
 
     def metric_history(self, run_id: str, key: str) -> list[tuple[int, float]]:
@@ -107,4 +111,4 @@ class Records:
             if error.error_code not in ABSENT:
                 raise
             mend = "Check the id and MLFLOW_TRACKING_URI"
-            raise UserError(error.message, where=self.name, mend=mend) from error
+            raise AbsentError(error.message, where=self.name, mend=mend) from error

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 
 from rmer.data.csv_tables import read_table
-from rmer.errors import UserError
 from rmer.redaction import public_address
 from rmer.tracking.downloads import Downloads
 from rmer.tracking.find import FINISHED, RunRecord, newest_per_config
@@ -19,7 +18,7 @@ from rmer.tracking.lifecycle import wrapper
 from rmer.tracking.lifecycle.opening import perform
 from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
 from rmer.tracking.locations import resolve_uri
-from rmer.tracking.records import Records
+from rmer.tracking.records import AbsentError, Records
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import Tag
 from rmer.tracking.setup import check_health, experiment_id, initialise, tame_mlflow
@@ -119,7 +118,7 @@ class Store(Records):
             return None
         try:
             return self.get(run_id)
-        except UserError:
+        except AbsentError:
             return None  # a model brought from another store
 
     def experiment_name(self) -> str:

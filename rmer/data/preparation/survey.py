@@ -17,12 +17,10 @@ from rmer.data.audio.soundness import MIN_SECONDS, problems_of, warnings_of
 from rmer.data.audio.spectrograms import CachedSpectrogram, compute_spectrograms
 from rmer.data.preparation.adequacy import constant_labels, too_few_groups, weak_parts
 from rmer.data.preparation.duplicates import Match, find_duplicates
-from rmer.data.readers.collection import Collected
+from rmer.data.readers.collection import MEND, Collected
 from rmer.data.splits import SPLIT_SEED, album_split, grouped, part_column, published_split
 from rmer.data.tables.text_tables import counted, some
 from rmer.errors import DataErrors, UserError
-
-MEND = "Mend the files and run again; what is computed is kept"
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ def _begin(store: Records, spec: RunSpec, wrapper: str | None, tags: dict[str, s
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    tags = redacted_values({**registry.resolve_tags(), **tags})
-    return _create(store, spec.name, {**tags, Tag.OPENING: uuid4().hex})
+    context = redacted_values(registry.resolve_tags())
+    return _create(store, spec.name, {**context, **tags, Tag.OPENING: uuid4().hex})
 
 
 def _create(store: Records, name: str, tags: dict[str, str]) -> str:
