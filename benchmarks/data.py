@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import Settings
 from rmer.attacks.threat import Threat
+from rmer.data.audio.filterbank import BANDS
 from rmer.data.dataset import Normalisation
-from rmer.data.frontend import BANDS
 from rmer.data.standardised import Part, Standardised
 from rmer.stages.attack.victims import victim_of_run
 from rmer.systems.catalogue import CATALOGUE

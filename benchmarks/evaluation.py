@@ -12,7 +12,7 @@ from benchmarks.processes import in_new_process
 from benchmarks.reference import Published
 from rmer.attacks.suite import TIERS, Tier, white_box
 from rmer.attacks.threat import Threat
-from rmer.data.frontend import FRAMES
+from rmer.data.audio.frontend import FRAMES
 from rmer.evaluation.budgets import sweep
 from rmer.evaluation.subject import Subject
 from rmer.systems.arithmetic import resolve_precision

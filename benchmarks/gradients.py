@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from benchmarks.data import CONCEPTS, SMALL, TARGETS
 from benchmarks.measuring import Result, Row, Settings, Target, Way, added, compare, interleave
 from benchmarks.reference import Published
-from rmer.data.frontend import BANDS, FRAMES
+from rmer.data.audio.filterbank import BANDS
+from rmer.data.audio.frontend import FRAMES
 from rmer.systems.arithmetic import has_native_bf16
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import Prediction, build_network

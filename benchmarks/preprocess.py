@@ -15,8 +15,8 @@ import soundfile
 
 from benchmarks.measuring import Result, Settings, Target, Way, compare, interleave
 from benchmarks.reference import Published
-from rmer.data.frontend import FRONTENDS, File2Spect
-from rmer.data.spectrograms import compute_spectrograms
+from rmer.data.audio.frontend import FRONTENDS, File2Spect
+from rmer.data.audio.spectrograms import compute_spectrograms
 
 CLIPS = 24
 PUBLISHED, ALL_CORES = "published", "all cores"

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.machine import facts
+from rmer.data.audio.filterbank import BANDS, FPS
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
-from rmer.data.frontend import BANDS, FPS
 from rmer.data.splits import album_split, part_column, published_split
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams

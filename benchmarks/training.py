@@ -10,7 +10,7 @@ import torch
 from benchmarks.data import SMALL, noise
 from benchmarks.measuring import Result, Row, Settings, Target, Times, Way, compare, interleave
 from benchmarks.reference import Batch, Published, published_batches
-from rmer.data.frontend import FRAMES
+from rmer.data.audio.frontend import FRAMES
 from rmer.data.standardised import Standardised
 from rmer.systems.arithmetic import Precision, resolve_precision
 from rmer.systems.catalogue import CATALOGUE

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from rmer.data.adequacy import FEWEST_TEST_CLIPS, constant_labels, too_few_groups, weak_parts
+from rmer.data.preparation.adequacy import FEWEST_TEST_CLIPS, constant_labels, too_few_groups, weak_parts
 
 
 def test_fewest_test_clips_follow_from_power() -> None:

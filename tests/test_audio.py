@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from rmer.data.audio import SAMPLE_RATE, decode, resample
+from rmer.data.audio.decoders import SAMPLE_RATE, decode, resample
 from rmer.errors import UserError
 
 STEP = 1 / 32768

@@ -10,7 +10,7 @@ import pytest
 
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import read_published_logs
-from rmer.data.tracklist import inspect_tracklist
+from rmer.data.tables.tracklist import inspect_tracklist
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import estimate
 from rmer.evaluation.comparison import Comparison, SystemSample, compare_systems, endpoint_of, usual_endpoints

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rmer.data.collection import Collected, collect
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.demo.demo_files import write_demo_data
-from rmer.data.demo.design import CUES, EMOTION_NAMES, draw_design
+from rmer.data.demo.design import CUES, draw_design
 from rmer.data.demo.synthesis import SAMPLE_RATE, synthesise
+from rmer.data.readers.collection import Collected
+from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import album_split
 from rmer.errors import UserError
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
@@ -41,13 +42,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_names_agree_with_the_study() -> None:
-    assert EMOTION_NAMES == EMOTIONS
     assert CUES[:7] == CONCEPTS
 
 
 def test_the_readers_of_the_real_data_read_it(demo: Path) -> None:
     assert sorted(path.name for path in demo.iterdir()) == FILES
-    collected = collect(demo).checked()
+    collected = Soundtracks()(demo).checked()
     assert collected.warnings == ()
     clips = collected.clips
     assert clips["clip"].tolist() == [f"{number:03d}" for number in range(1, CLIPS + 1)]
@@ -210,7 +210,7 @@ def cross_validated(inputs: np.ndarray, labels: np.ndarray, albums: pd.Series) -
 @pytest.fixture(scope="module")
 def learnable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collected, np.ndarray]:
     folder = write_demo_data(tmp_path_factory.mktemp("learn") / "data", clips=160, seconds=4.0)
-    collected = collect(folder).checked()
+    collected = Soundtracks()(folder).checked()
     return collected, np.array([features(path) for path in collected.audio.values()])
 
 

@@ -18,6 +18,7 @@ from published_clone import write_clone
 
 from rmer.attacks.registry import ATTACKS
 from rmer.data.dataset import EMOTIONS, Dataset
+from rmer.data.readers.known_readers import READERS
 from rmer.data.splits import part_column, published_split
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
@@ -179,7 +180,8 @@ def test_every_tag_is_documented() -> None:
 
 
 def test_every_documented_tag_exists() -> None:
-    tags = {*vars(Tag).values(), CATALOGUE.group, ARCHITECTURES.group}  # or groups of entry points
+    groups = {registry.group for registry in (CATALOGUE, ARCHITECTURES, READERS)}
+    tags = {*vars(Tag).values(), *groups}
     for page in PAGES:
         named = re.findall(r"`(rmer\.[a-z_.]+[a-z_])(?:`|\.<run id>`)", page.read_text())
         assert not [tag for tag in named if tag not in tags and importlib.util.find_spec(tag) is None], page

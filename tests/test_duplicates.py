@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from rmer.data.audio import resample
+from rmer.data.audio.decoders import resample
+from rmer.data.audio.frontend import File2Spect
 from rmer.data.demo.demo_files import write_demo_data
-from rmer.data.duplicates import find_duplicates
-from rmer.data.frontend import File2Spect
+from rmer.data.preparation.duplicates import find_duplicates
 
 RATE = 44100
 WESNOTH = Path("/usr/share/games/wesnoth/1.16/data/core/music")  # Debian's wesnoth-1.16-music

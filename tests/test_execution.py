@@ -17,8 +17,9 @@ from conftest import ROOT
 from light_jobs import STEPS, light
 from servers import copy_fresh_sqlite, free_port, start_python, wait_for
 
-from rmer.data.collection import Collected, collect
-from rmer.data.survey import Survey
+from rmer.data.preparation.survey import Survey
+from rmer.data.readers.collection import Collected
+from rmer.data.readers.soundtracks import Soundtracks
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job
@@ -81,15 +82,17 @@ def test_a_study_reads_its_data_once_and_tells_all_problems_together(
     next(folder.rglob("001.*")).unlink()
     collected, surveyed = [], []
 
-    def counted(*files: Any, **settings: Any) -> Collected:
-        collected.append(collect(*files, **settings))
+    read = Soundtracks.__call__
+
+    def counted(reader: Soundtracks, folder: Path) -> Collected:
+        collected.append(read(reader, folder))
         return collected[-1]
 
     def surveying(found: Collected, *_: object, **__: object) -> Survey:
         surveyed.append(found)
         raise UserError("surveyed")
 
-    monkeypatch.setattr(data_params, "collect", counted)
+    monkeypatch.setattr(Soundtracks, "__call__", counted)
     monkeypatch.setattr(data_params, "survey", surveying)
     with pytest.raises(UserError, match="surveyed"):
         study.run_study(store, make_plan(StudyParams(soundtracks_dir=str(folder))), folder)

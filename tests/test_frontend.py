@@ -12,10 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from rmer.data.audio import SAMPLE_RATE, decode
-from rmer.data.excerpts import excerpt, excerpt_starts
-from rmer.data.frontend import BANDS, FRAMES, HOP, File2Spect, MadmomAudio2Spect, audio2spect, filterbank
-from rmer.data.torch_frontend import Audio2Spect
+from rmer.data.audio.decoders import SAMPLE_RATE, decode
+from rmer.data.audio.filterbank import BANDS, HOP, filterbank
+from rmer.data.audio.frontend import FRAMES, File2Spect, MadmomAudio2Spect, audio2spect
+from rmer.data.audio.torch_frontend import Audio2Spect
+from rmer.data.preparation.excerpts import excerpt, excerpt_starts
 from rmer.errors import UserError
 
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 5e-7}
@@ -155,7 +156,7 @@ def test_twin_works_and_madmom_is_asked_for_where_it_is_absent(tmp_path: Path) -
     code = (
         "import sys; sys.modules['madmom'] = None\n"
         "from pathlib import Path\n"
-        "from rmer.data.frontend import File2Spect\n"
+        "from rmer.data.audio.frontend import File2Spect\n"
         "print(File2Spect(frontend='torch')(Path('a.wav')).shape)\n"
         "File2Spect()(Path('a.wav'))"
     )

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmer.data.collection import collect
 from rmer.data.dataset import CONCEPTS
-from rmer.data.midlevel import inspect_midlevel
+from rmer.data.readers.soundtracks import Soundtracks
+from rmer.data.tables.midlevel import inspect_midlevel
 from rmer.errors import DataErrors
 
 METADATA = ["song id", "Source", "ID at file source", "Song title", "Artist", "Album"]
@@ -200,12 +200,12 @@ def test_rated_clips_without_concepts_are_a_problem(tmp_path: Path) -> None:
     for number in range(1, 9):
         (tmp_path / f"{number:03d}.mp3").write_bytes(b"x")
     write(tmp_path / "metadata_annotations", *tables(6))
-    collected = collect(tmp_path)
+    collected = Soundtracks()(tmp_path)
     assert collected.problems == ("no concepts of clips 007, 008",)
     assert collected.concepts == CONCEPTS
 
     write(tmp_path / "other", *tables(9))
-    collected = collect(tmp_path, midlevel_dir=tmp_path / "other")
+    collected = Soundtracks(midlevel_dir=str(tmp_path / "other"))(tmp_path)
     assert collected.problems == ()
     assert collected.warnings == ("concepts but no ratings of clip 009",)
     assert collected.clips["melody"].notna().all()

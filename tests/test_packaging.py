@@ -1,8 +1,7 @@
-"""The installation: bounds, lock, the wrapped madmom, and which room may import what."""
+"""The installation: bounds, lock and the wrapped madmom."""
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import importlib.util
 import os
@@ -27,7 +26,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DEPENDENCIES = chain(PROJECT["dependencies"], *EXTRAS.values())
 REQUIREMENTS = [found for found in map(Requirement, DEPENDENCIES) if found.name != "rmer"]
-SCIENCE = ("data", "systems", "training", "attacks", "evaluation")
 
 
 def pins(file: str) -> dict[str, Version]:
@@ -128,35 +126,9 @@ def test_every_module_imports_where_madmom_and_pyav_are_absent() -> None:
 
 def test_preprocessing_workers_start_light() -> None:
     heavy = "{'torch', 'mlflow', 'pandas', 'madmom'}"
-    code = f"import sys, rmer.data.spectrograms; print({heavy} & set(sys.modules))"
+    code = f"import sys, rmer.data.audio.spectrograms; print({heavy} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
-
-
-def imports(file: Path) -> set[str]:
-    """Return the modules that a file imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return names
-
-
-@pytest.mark.parametrize("room", SCIENCE)
-def test_science_rooms_know_neither_mlflow_nor_the_command_line(room: str) -> None:
-    files = sorted((ROOT / "rmer" / room).rglob("*.py"))
-    assert files
-    barred = ("mlflow", "click", "rmer.tracking", "rmer.stages", "entrypoints")
-    for file in files:
-        assert not [n for n in imports(file) if n.split(".")[0] in barred or n.startswith(barred[2:])], file
-
-
-def test_only_tracking_imports_mlflow() -> None:
-    files = [f for f in (ROOT / "rmer").rglob("*.py") if f.relative_to(ROOT).parts[1] != "tracking"]
-    files += (ROOT / "entrypoints").rglob("*.py")
-    assert [f.name for f in files if any(n.split(".")[0] == "mlflow" for n in imports(f))] == []
 
 
 @pytest.mark.slow

@@ -8,6 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from plugins import install, run_beside
 
+from rmer.data.csv_tables import read_table
+from rmer.data.demo.demo_files import write_demo_data
+
 SYSTEM = """
 import torch
 from torch import nn
@@ -31,6 +34,33 @@ class Levels(nn.Module):
 
 
 SYSTEM = System("A2Levels", "levels")
+"""
+READER = """
+import csv
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rmer.data.readers.collection import Collected
+from rmer.data.readers.reader import DatasetReader
+from rmer.parameters import param
+
+
+@dataclass(frozen=True)
+class Songs(DatasetReader):
+    files = "songs/<artist>/<song>.mp3 and a CSV of each target"
+    citation = "Nobody (2026), Songs"
+    annotations: str = param("static", "folder of the CSVs", kind="path")
+
+    def read(self, folder):
+        files = sorted((folder / "songs").rglob("*.mp3"))
+        audio = {f"{path.parent.name} {path.stem}": path for path in files}
+        clips = pd.DataFrame({"clip": list(audio), "album": [clip.split()[0] for clip in audio]})
+        for target in ("valence", "arousal"):
+            with (folder / self.annotations / f"{target}.csv").open() as file:
+                means = {row["song"]: float(row["mean"]) for row in csv.DictReader(file)}
+            clips[target] = clips["clip"].map(means)
+        return Collected(clips, audio, emotions=("valence", "arousal"), has_albums=True)
 """
 POINTS = {"rmer.systems": {"A2Levels": "SYSTEM"}, "rmer.architectures": {"levels": "Levels"}}
 
@@ -109,6 +139,39 @@ def test_a_setting_that_all_attacks_have_is_refused(tmp_path: Path) -> None:
     done = run_beside(tmp_path, "attack --attack hum")
     message = "attack hum: its setting device is a parameter of all attacks. Call it otherwise"
     assert (done.returncode, done.stderr) == (2, f"rmer: {message}\n")
+def write_songs(folder: Path) -> None:
+    demo = write_demo_data(folder / "demo", clips=12, seconds=1.5)
+    (folder / "mean").mkdir()
+    rows = {"valence": [], "arousal": []}
+    for number, clip in enumerate(sorted(demo.rglob("*.mp3"))):
+        artist = folder / "songs" / f"artist{number % 4}"
+        artist.mkdir(parents=True, exist_ok=True)
+        clip.rename(artist / f"{number}.mp3")
+        rows["valence"].append(f"{artist.name} {number},{number / 12}")
+        rows["arousal"].append(f"{artist.name} {number},{number % 5 / 5}")
+    for target, lines in rows.items():
+        (folder / "mean" / f"{target}.csv").write_text("\n".join(["song,mean", *lines]))
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_by_the_reader_of_another_package(tmp_path: Path) -> None:
+    install(tmp_path, READER, {"rmer.datasets": {"songs": "Songs"}})
+    write_songs(tmp_path)
+    preprocess = "preprocess --dataset songs --soundtracks_dir . --frames 24 --targets arousal"
+    done = run_beside(tmp_path, preprocess + ' --dataset_options {"annotations":"mean"}')
+    assert done.returncode == 0, done.stderr
+    (run,) = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"])
+    assert run.data.params["cfg.dataset"] == "songs"
+    assert run.data.params["cfg.targets"] == "arousal"
+    assert "Nobody (2026), Songs" in run.data.tags["mlflow.note.content"]
+    clips = read_table(next(tmp_path.glob("mlruns/**/clips.csv")), where="clips")
+    assert clips.loc[0, ["clip", "file", "album"]].tolist() == ["artist0 0", "songs/artist0/0.mp3", "artist0"]
+
+    done = run_beside(tmp_path, f"{preprocess} --tracklist albums.csv")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "rmer: data set songs: unknown parameter tracklist. Known are: annotations, targets\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ import pytest
 import soundfile
 import torch
 
-from rmer.data.collection import collect
+from rmer.data.audio.frontend import File2Spect, audio2spect
+from rmer.data.audio.soundness import Soundness
+from rmer.data.audio.spectrograms import compute_spectrograms
 from rmer.data.dataset import EMOTIONS, Dataset
-from rmer.data.frontend import File2Spect, audio2spect
-from rmer.data.preparation import prepare
-from rmer.data.soundness import Soundness
-from rmer.data.spectrograms import compute_spectrograms
+from rmer.data.preparation.preparation import prepare
+from rmer.data.preparation.survey import survey
+from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import largest_difference
-from rmer.data.survey import survey
 from rmer.errors import DataErrors, UserError
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.tracking import RunRecord, Store, connect
@@ -134,7 +134,12 @@ def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) 
     first, second = (
         prepare(
             survey(
-                collect(folder), File2Spect(), tmp_path / "cache", frames=FRAMES, workers=1, min_seconds=0.5
+                Soundtracks()(folder),
+                File2Spect(),
+                tmp_path / "cache",
+                frames=FRAMES,
+                workers=1,
+                min_seconds=0.5,
             )
         )
         for folder in (root, renamed)

@@ -12,6 +12,7 @@ from rmer.execution.jobs import Job, Site, do_quietly
 from rmer.parameters import Parameters
 from rmer.tracking import Run, RunSpec, Store, connect
 from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.operations import Beat
 from rmer.tracking.private import keep_private, private_folder
 
 
@@ -39,7 +40,7 @@ def test_a_store_and_what_lies_in_rmer_home(store: Store, tmp_path: Path, isolat
 
     store.perform(RunSpec("train", "a", {}), body)
     journal = Journal("http://127.0.0.1:1", "run")
-    journal.refuse({"do": "metrics"}, "no")
+    journal.refuse(Beat(), "no")
     seen.update(modes(isolated_home))
     journal.close()
     assert mode(tmp_path / "mlflow.db") == 0o600

@@ -18,6 +18,7 @@ from rmer.errors import DataErrors, UserError
 from rmer.redaction import public_address, redacted
 from rmer.tracking import Run, RunSpec, Tag, connect
 from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.operations import Beat, SetTags
 from rmer.tracking.delivery.outages import one_line, say
 from rmer.tracking.locations import store_key
 
@@ -176,8 +177,8 @@ def test_what_a_run_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_spool_of_a_store_with_a_password() -> None:
     uri = f"postgresql://me:{SECRET}@127.0.0.1:1/db"
     journal = Journal(uri, "run")
-    journal.append({"do": "metrics", "values": {"a": 1.0}})
-    journal.refuse({"do": "metrics"}, one_line(RuntimeError(f"refused by {uri}")))
+    journal.append(SetTags({"a": "1"}))
+    journal.refuse(Beat(), one_line(RuntimeError(f"refused by {uri}")))
     assert (journal.folder.parent / "store.txt").read_text() == "postgresql://me:***@127.0.0.1:1/db"
     assert_nowhere(journal.folder.parent.parent.parent)
 

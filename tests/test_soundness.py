@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from rmer.data.complaints import complaints_on_stderr
-from rmer.data.frontend import File2Spect
-from rmer.data.soundness import problems_of, warnings_of
+from rmer.data.audio.complaints import complaints_on_stderr
+from rmer.data.audio.frontend import File2Spect
+from rmer.data.audio.soundness import problems_of, warnings_of
 from rmer.errors import UserError
 
 RATE, SECONDS = 22050, 6

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmer.data.collection import collect, labels_digest
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import find_audio, inspect_ratings
-from rmer.data.tracklist import inspect_tracklist
+from rmer.data.readers.audio_files import find_audio
+from rmer.data.readers.collection import labels_digest
+from rmer.data.readers.soundtracks import Soundtracks
+from rmer.data.tables.ratings import inspect_ratings
+from rmer.data.tables.tracklist import inspect_tracklist
 from rmer.errors import DataErrors, UserError
 
 HEADER = "number,valence,energy,tension,anger,fear,happy,sad,tender,TARGET"
@@ -242,7 +244,7 @@ def test_files_are_joined_on_clips(tmp_path: Path) -> None:
     root = make_root(tmp_path)
     lines = (root / "set1_tracklist.csv").read_text().splitlines()
     write(root / "set1_tracklist.csv", [lines[0], *lines[:0:-1]])
-    collected = collect(root).checked()
+    collected = Soundtracks()(root).checked()
     assert collected.clips.columns.tolist() == ["clip", "file", "album", "track", *EMOTIONS]
     assert collected.clips["file"].tolist() == [f"Set1/{number:03d}.mp3" for number in range(1, 9)]
     assert collected.clips["track"].tolist() == [str(number) for number in range(1, 9)]
@@ -257,7 +259,7 @@ def test_problems_of_all_files_come_in_one_error(tmp_path: Path) -> None:
     tracks = (root / "set1_tracklist.csv").read_text().splitlines()
     write(root / "set1_tracklist.csv", tracks[:-2])
     with pytest.raises(DataErrors) as caught:
-        collect(root).checked()
+        Soundtracks()(root).checked()
     assert caught.value.problems == (
         "mean_ratings_set1.csv line 3: valence of clip 002 is 12, outside 1-9",
         "no audio file of clip 004 (looked for 004.mp3 and others)",
@@ -266,10 +268,10 @@ def test_problems_of_all_files_come_in_one_error(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_gives_problems_not_a_crash(tmp_path: Path) -> None:
-    collected = collect(tmp_path)
+    collected = Soundtracks()(tmp_path)
     assert len(collected.problems) == 1
     assert "mean_ratings_set1.csv cannot be read" in collected.problems[0]
 
 
 def test_too_few_clips_are_a_problem(tmp_path: Path) -> None:
-    assert "5 clips are too few" in collect(make_root(tmp_path, 5)).problems[0]
+    assert "5 clips are too few" in Soundtracks()(make_root(tmp_path, 5)).problems[0]

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import inspect_ratings
 from rmer.data.splits import (
     PARTS,
     album_split,
@@ -20,7 +19,8 @@ from rmer.data.splits import (
     part_column,
     published_split,
 )
-from rmer.data.tracklist import inspect_tracklist
+from rmer.data.tables.ratings import inspect_ratings
+from rmer.data.tables.tracklist import inspect_tracklist
 from rmer.errors import UserError
 
 

@@ -11,7 +11,7 @@ import torch
 from light_jobs import LightParams
 from servers import copy_fresh_sqlite
 
-from rmer.data.torch_frontend import TorchAudio2Spect
+from rmer.data.audio.torch_frontend import TorchAudio2Spect
 from rmer.execution.jobs import Job, Site, do
 from rmer.threads import torch_threads
 from rmer.tracking import Store

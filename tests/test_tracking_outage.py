@@ -27,6 +27,7 @@ from servers import (
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.delivery.journal import Journal, waiting_runs
+from rmer.tracking.delivery.operations import LogArtifact
 
 STEPS = 60
 FRAME = pd.DataFrame({"clip": ["001"], "x": [0.5]})
@@ -308,7 +309,7 @@ def test_a_journal_of_which_a_part_was_sent_takes_further_files(isolated_home: P
     journal = Journal("sqlite:///none.db", "r")
     for name in ("a", "b", "c"):
         (journal.new_folder() / name).write_text(name)
-        journal.append({"do": "artifact", "file": f"files/x/{name}", "path": ""})
+        journal.append(LogArtifact(f"files/x/{name}", ""))
     ends = [end for _, end in journal.read(3)]
     journal.acknowledge(ends[0], ["files/000001/a"])
     journal.close()

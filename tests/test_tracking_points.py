@@ -12,6 +12,7 @@ from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
+from rmer.tracking.delivery.operations import LogMetrics, LogParams
 from rmer.tracking.delivery.points import LoggedPoints
 
 SPEC = RunSpec("attack", "A2E s6 | suite", {"system": "A2E"})
@@ -119,8 +120,8 @@ def test_points_that_wait_in_the_journal_are_known() -> None:
     points = LoggedPoints()
     points.add_waiting(
         [
-            {"do": "params", "values": {"cfg.lr": "1"}},
-            {"do": "metrics", "values": {"val/corr": 0.5}, "step": 7, "time": 0, "model": None},
+            LogParams({"cfg.lr": "1"}),
+            LogMetrics({"val/corr": 0.5}, time=0, step=7),
         ]
     )
     assert points.take_new({"val/corr": 0.5, "val/mae": 0.5}, 7) == {"val/mae": 0.5}

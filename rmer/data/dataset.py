@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from rmer.data.csv_tables import unescaped, write_table
+from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
 from rmer.data.splits import PARTS, published_order
-from rmer.data.text_tables import TEXT_COLUMNS
 from rmer.errors import UserError
 from rmer.files import whole
 

@@ -17,11 +17,11 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from rmer.tracking.delivery.replay import SyncResult
 from rmer.tracking.find import RunRecord
-from rmer.tracking.opening import Outcome, RunSpec, mark_wrapper_failed
+from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import Artifact, Origin, Stage, Tag, config_digest
 from rmer.tracking.server.serving import serve
-from rmer.tracking.store import Store, connect
+from rmer.tracking.store import Store, connect, mark_wrapper_failed
 
 __all__ = [
     "Artifact",

@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmer.data.csv_tables import write_table
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
-from rmer.tracking.delivery.journal import Journal, Operation
+from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.operations import (
+    LogArtifact,
+    LogInput,
+    LogMetrics,
+    LogModel,
+    LogParams,
+    LogTable,
+    Operation,
+    SetTags,
+    TagOther,
+)
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
@@ -68,16 +80,15 @@ class Run:
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
         if new:
-            self._submit({"do": "metrics", "values": new, "time": _now(), "step": step, "model": model})
+            self._sender.submit(LogMetrics(new, _now(), step, model))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
-        self._submit({"do": "tags", "values": {key: as_text(value) for key, value in values.items()}})
+        self._sender.submit(SetTags(_texts(values)))
 
     def tag_other(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Set tags of another run, to link it with this one."""
-        texts = {key: as_text(value) for key, value in values.items()}
-        self._submit({"do": "tag_other", "run": run_id, "tags": texts})
+        self._sender.submit(TagOther(run_id, _texts(values)))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters as ``cfg.<name>``. A value cannot change: raises ``ValueError`` if it would.
@@ -91,7 +102,7 @@ class Run:
         new = {key: text for key, text in params.items() if key not in self._params}
         if new:
             self._params |= new
-            self._submit({"do": "params", "values": new})
+            self._sender.submit(LogParams(new))
         if changed:
             self.tags({f"{key}.resumed": text for key, text in changed.items()})
 
@@ -106,7 +117,9 @@ class Run:
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
         content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
-        self._write(path, lambda file: file.write_text(content, encoding="utf-8"), do="table", name=path)
+        self._write(
+            path, lambda file: file.write_text(content, encoding="utf-8"), partial(LogTable, name=path)
+        )
 
     def text(self, content: str, path: str) -> None:
         """Log a text, such as an HTML report; credentials in addresses are taken out."""
@@ -127,7 +140,7 @@ class Run:
         self._note_digests(integrity.copy(Path(local), place), folder)
         if place.is_dir():
             folder = f"{folder}/{place.name}" if folder else place.name
-        self._submit({"do": "artifact", "file": self._journal.relative(place), "path": folder})
+        self._sender.submit(LogArtifact(self._journal.relative(place), folder))
 
     def model(
         self,
@@ -156,9 +169,7 @@ class Run:
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
-        texts = {key: as_text(value) for key, value in (params or {}).items()}
-        operation = {"do": "model", "file": self._journal.relative(place), "name": name, "step": step}
-        self._submit({**operation, "params": texts, "tags": {}})
+        self._sender.submit(LogModel(self._journal.relative(place), name, step, _texts(params or {})))
         return f"runs:/{self.run_id}/{name}"
 
     def dataset_input(
@@ -180,7 +191,7 @@ class Run:
             "schema": json.dumps(schema) if schema else None,
             "profile": json.dumps(profile) if profile else None,
         }
-        self._submit({"do": "dataset", "dataset": dataset, "context": context})
+        self._sender.submit(LogInput(dataset, context))
 
     def digests(self) -> dict[str, str]:
         """Return the tags by which whoever reads the artifacts will know them again."""
@@ -198,18 +209,20 @@ class Run:
         """Return by how much metrics came out differently than before the run was interrupted."""
         return self._points.changed
 
-    def _write(self, path: str, write: Callable[[Path], Any], *, do: str = "artifact", **more: str) -> None:
+    def _write(
+        self,
+        path: str,
+        write: Callable[[Path], Any],
+        operation: Callable[[str, str], Operation] = LogArtifact,
+    ) -> None:
         folder, _, name = path.rpartition("/")
         place = self._journal.new_folder() / name
         write(place)
         self._note_digests({name: integrity.of_files(place)[""]}, folder)
-        self._submit({"do": do, "file": self._journal.relative(place), "path": folder, **more})
+        self._sender.submit(operation(self._journal.relative(place), folder))
 
     def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
         self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}
-
-    def _submit(self, operation: Operation) -> None:
-        self._sender.submit(operation)
 
 
 def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
@@ -217,6 +230,10 @@ def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
         figure.savefig(file, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
 
     return save
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {key: as_text(value) for key, value in values.items()}
 
 
 def _now() -> int:

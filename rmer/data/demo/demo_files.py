@@ -19,10 +19,10 @@ from tqdm import tqdm
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.demo.design import Design, draw_design, rate_concepts, rate_emotions
 from rmer.data.demo.synthesis import SAMPLE_RATE, synthesise
-from rmer.data.midlevel import ANNOTATIONS_FILE, ANNOTATIONS_FOLDER, METADATA_FILE
-from rmer.data.soundtracks import RATINGS_FILE
-from rmer.data.text_tables import clip_name
-from rmer.data.tracklist import TRACKLIST_FILE
+from rmer.data.tables.midlevel import ANNOTATIONS_FILE, ANNOTATIONS_FOLDER, METADATA_FILE
+from rmer.data.tables.ratings import RATINGS_FILE
+from rmer.data.tables.text_tables import clip_name
+from rmer.data.tables.tracklist import TRACKLIST_FILE
 from rmer.errors import UserError
 
 AUDIO_FOLDER = "Set1"

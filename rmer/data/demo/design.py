@@ -26,8 +26,7 @@ CUES = (
     "tempo",  # 1 fast; 0 slow: heard and felt, but not one of the annotated concepts
 )
 
-# Rows in order of CUES, columns in order of EMOTION_NAMES; rating points over a cue's whole range.
-EMOTION_NAMES = ("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender")
+# Rows in order of CUES, columns in order of EMOTIONS; rating points over a cue's whole range.
 EMOTION_CENTRES = np.array([5.0, 5.0, 4.8, 2.8, 3.2, 3.2, 3.2, 3.4])
 EMOTION_MAP = 1.4 * np.array(
     [

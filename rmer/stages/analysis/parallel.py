@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from rmer.tracking import RunRecord, Store
-from rmer.tracking.store import AbsentError
+from rmer.tracking.records import AbsentError
 
 READERS = 8
 

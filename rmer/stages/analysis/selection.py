@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from rmer.data.text_tables import some
+from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
 from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.tracking import RunRecord, Stage, Store, Tag

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmer.data.audio import DECODERS
-from rmer.data.collection import Collected, collect
+from rmer.data.audio.decoders import DECODERS
+from rmer.data.audio.frontend import FRAMES, FRONTENDS, File2Spect
+from rmer.data.audio.soundness import MIN_SECONDS
 from rmer.data.dataset import EMOTIONS
-from rmer.data.frontend import FRAMES, FRONTENDS, File2Spect
-from rmer.data.soundness import MIN_SECONDS
-from rmer.data.soundtracks import SCALE_MAX
+from rmer.data.preparation.survey import Survey, survey
+from rmer.data.readers.collection import Collected
+from rmer.data.readers.known_readers import DEFAULT_READER, READERS
+from rmer.data.readers.reader import DatasetReader
 from rmer.data.splits import SPLIT_SEED
-from rmer.data.survey import Survey, survey
+from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
+from rmer.plain_yaml import parse_yaml
 from rmer.tracking.locations import home
+
+# Parameters that a reader may take, under the same name.
+OF_READERS = ("ratings", "midlevel_dir", "tracklist", "targets", "scale_max")
 
 
 @dataclass(frozen=True)
 class DataParams(Parameters):
     """Parameters of the files of a data set and of what is made of them."""
 
+    dataset: str = param(
+        DEFAULT_READER,
+        "how its files are read: soundtracks (also one's own data), or a reader that another package adds",
+        choices=tuple(READERS),
+    )
+    dataset_options: str = param("", "options of that reader alone: YAML such as {name: value}")
     soundtracks_dir: str = param(
         "",
         "folder with the clips (Set1/001.mp3 ...) and ratings; main makes demo data without it",
@@ -57,22 +70,28 @@ class DataParams(Parameters):
     )
     workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024, role="machine")
 
+    def reader(self) -> DatasetReader:
+        """Return the reader of the data set, with the options given; raises UserError for one it has not."""
+        given = {
+            name: value for name in OF_READERS if (value := getattr(self, name)) != getattr(DataParams, name)
+        }
+        where = "parameter dataset_options"
+        more = parse_yaml(self.dataset_options, where) if self.dataset_options else {}
+        if not isinstance(more, Mapping):
+            raise UserError("is no mapping", where=where, mend="Give YAML such as {name: value}")
+        options = {**given, **{str(name): value for name, value in more.items()}}
+        return READERS[self.dataset].from_mapping(options, where=f"data set {self.dataset}")
+
     def collect(self) -> Collected:
         """Return clips, labels and files with every problem that they have.
 
-        Raises UserError where no folder is given or ``targets`` cannot be used.
+        Raises UserError where no folder is given or an option of the reader cannot be used.
         """
+        reader = self.reader()
         if not self.soundtracks_dir:
-            mend = "Give the folder that holds Set1/ and mean_ratings_set1.csv"
+            mend = f"Give the folder that holds {reader.files}"
             raise UserError("is not given", where="parameter soundtracks_dir", mend=mend)
-        return collect(
-            Path(self.soundtracks_dir),
-            _path(self.ratings),
-            _path(self.midlevel_dir),
-            _path(self.tracklist),
-            [target.strip() for target in self.targets.split(",") if target.strip()],
-            scale_max=self.scale_max,
-        )
+        return reader(Path(self.soundtracks_dir))
 
     def survey(self, collected: Collected) -> Survey:
         """Return all that is wrong or odd about the data set, its spectrograms and its splits.
@@ -90,7 +109,3 @@ class DataParams(Parameters):
             split_seed=self.split_seed,
             workers=self.workers,
         )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmer.data.collection import FEWEST_CLIPS
 from rmer.data.demo.demo_files import write_demo_data
+from rmer.data.readers.collection import FEWEST_CLIPS
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rmer.data.audio import decoder_version
-from rmer.data.collection import Collected, labels_digest
+from rmer.data.audio.decoders import decoder_version
+from rmer.data.audio.frontend import FRONTEND_VERSION
 from rmer.data.dataset import Dataset, fit_normalisation
-from rmer.data.frontend import FRONTEND_VERSION
-from rmer.data.preparation import prepare
+from rmer.data.preparation.preparation import prepare
+from rmer.data.preparation.survey import Survey
+from rmer.data.readers.collection import Collected, labels_digest
 from rmer.data.splits import PARTS, largest_difference
-from rmer.data.survey import Survey
 from rmer.digests import file_digest
 from rmer.parameters import param
 from rmer.stages.data.data_params import DataParams
@@ -86,6 +86,9 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
         "frontend_version": FRONTEND_VERSION,
         "split_seed": params.split_seed,
     }
+    for name in ("dataset", "dataset_options"):
+        if (value := getattr(params, name)) != getattr(DataParams, name):
+            config[name] = value
     if len(duplicates):  # they change the album split, of data sets that have any
         config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
     return config
@@ -157,6 +160,8 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tu
     lines += [f"Note: {warning}." for warning in warnings[:NOTED]]
     if len(warnings) > NOTED:
         lines.append(f"{len(warnings) - NOTED} more in `{Artifact.WARNINGS}`.")
+    reader = params.reader()
+    lines += [text for text in (reader.citation, reader.licence) if text]
     run.note("\n\n".join(lines))
 
 

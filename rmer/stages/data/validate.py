@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rmer.data.collection import labels_digest
-from rmer.data.survey import Survey
-from rmer.data.text_tables import counted
+from rmer.data.preparation.survey import Survey
+from rmer.data.readers.collection import labels_digest
+from rmer.data.tables.text_tables import counted
 from rmer.stages.data.data_params import DataParams
 
 

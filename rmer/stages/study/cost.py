@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rmer.attacks.method import Aim
-from rmer.data.frontend import BANDS
+from rmer.data.audio.filterbank import BANDS
 from rmer.data.splits import published_split
 from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of

@@ -8,9 +8,9 @@ from typing import Any
 
 from rmer.attacks.registry import ATTACKS
 from rmer.attacks.suite import TIERS
-from rmer.data.collection import Collected
 from rmer.data.dataset import EMOTIONS
-from rmer.data.soundtracks import check_targets
+from rmer.data.readers.collection import Collected
+from rmer.data.tables.ratings import check_targets
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, listed, param, preset, taking

@@ -13,15 +13,14 @@ import shutil
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rmer.redaction import redacted
+from rmer.tracking.delivery.operations import Operation, parse
 from rmer.tracking.locations import home, store_key
 from rmer.tracking.private import OWNER_ONLY, private_folder
 
-Operation = dict[str, Any]
 SPOOL = "spool"
 STORE = "store.txt"
 
@@ -55,8 +54,8 @@ class Journal:
         self.sent = self._read_sent()
 
     def append(self, operation: Operation) -> None:
-        """Write one operation, or nothing (plain JSON values; NaN and infinities are kept)."""
-        line = json.dumps(operation).encode() + b"\n"
+        """Write one operation, or nothing."""
+        line = operation.as_line()
         with self._lock:
             try:
                 left = line
@@ -100,7 +99,7 @@ class Journal:
             while offset < end and len(operations) < limit:
                 line = file.readline()
                 offset += len(line)
-                operations.append((_parse(line), offset))
+                operations.append((parse(line), offset))
         return operations
 
     def acknowledge(self, offset: int, files: list[str]) -> None:
@@ -124,7 +123,7 @@ class Journal:
         """Keep aside an operation that the store will never take, with the reason."""
         self._refused.touch(OWNER_ONLY)
         with self._refused.open("a") as file:
-            file.write(json.dumps({"reason": reason, "operation": operation}) + "\n")
+            file.write(json.dumps({"reason": reason, "operation": operation.as_dict()}) + "\n")
         self.refusals.append(reason)
 
     def close(self) -> None:
@@ -194,14 +193,6 @@ def waiting_stores() -> dict[str, int]:
 def _largest_number(files: Path) -> int:
     # Folders whose operations were sent are gone, so their count says nothing about what is free.
     return max((int(path.name) for path in files.iterdir()), default=0)
-
-
-def _parse(line: bytes) -> Operation:
-    try:
-        operation: Operation = json.loads(line)
-    except ValueError:  # the disk lost it, in a power failure say
-        return {"do": "unreadable"}
-    return operation
 
 
 def _reasons(path: Path) -> list[str]:

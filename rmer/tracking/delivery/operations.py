@@ -1,158 +1,259 @@
-"""Applying journalled operations to a run of the tracking store; every one may safely be applied twice.
+"""What can be done to a run, one type an operation: how it stands in the journal, and how the store gets it.
 
-Metrics are unique by key, timestamp, step and value in MLflow's stores, params, tags and artifacts by their
-name; a LoggedModel is found again by its tags, and dataset inputs by name and digest.
+Every one may safely be applied twice. Metrics are unique by key, timestamp, step and value in MLflow's
+stores, params, tags and artifacts by their name; a LoggedModel is found again by its run and name, and
+dataset inputs by name and digest.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from rmer.tracking.delivery.journal import Operation
+from rmer.tracking.delivery.destination import Batch, Destination
 from rmer.tracking.delivery.outages import say
 from rmer.tracking.leftovers import clear_uploads
-from rmer.tracking.schema import Tag
+from rmer.tracking.liveness import heartbeat
 
-BATCH = ("metrics", "params", "tags")
 FORBIDDEN = "PERMISSION_DENIED"
 LOGGED_TABLES = "mlflow.loggedArtifacts"
 
 
-class Delivery:
-    """Applies operations to one run; raises whatever MLflow raises."""
+@dataclass(frozen=True)
+class Operation(ABC):
+    """One operation; its fields are plain JSON values (NaN and infinities are kept).
 
-    def __init__(self, client: MlflowClient, run_id: str, folder: Path) -> None:
-        self._client, self._run_id, self._folder = client, run_id, folder
-        self._model_ids: dict[str, str] = {}
-        self._uploads_cleared = False
+    ``do`` is its name in the journal.
+    """
 
-    def apply(self, operations: list[Operation]) -> None:
-        """Apply operations: metrics, params and tags in one call, anything else alone."""
-        if operations[0]["do"] in BATCH:
-            self._batch(operations)
-        else:
-            (operation,) = operations
-            getattr(self, f"_{operation['do']}")(operation)
+    do: ClassVar[str]
 
-    def set_tags(self, tags: dict[str, str], run_id: str | None = None) -> None:
-        """Set tags of the run, or of another one, at once, past the journal."""
-        self._client.log_batch(run_id or self._run_id, tags=[RunTag(*item) for item in tags.items()])
+    @abstractmethod
+    def apply(self, to: Destination) -> None:
+        """Do it to a run; raises whatever MLflow raises."""
 
-    def _batch(self, operations: list[Operation]) -> None:
-        metrics: list[Metric] = []
-        params: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        for operation in operations:
-            values = operation["values"]
-            if operation["do"] == "metrics":
-                metrics += self._points(operation)
-            elif operation["do"] == "params":
-                params |= values
-            else:
-                tags |= values
-        self._client.log_batch(
-            self._run_id,
-            metrics=metrics,
-            params=[Param(*item) for item in params.items()],
-            tags=[RunTag(*item) for item in tags.items()],
-        )
+    def as_line(self) -> bytes:
+        """Return its line of the journal."""
+        return json.dumps(self.as_dict()).encode() + b"\n"
 
-    def _points(self, operation: Operation) -> list[Metric]:
-        name = operation.get("model")
-        model_id = self._model_id(name) if name else None
-        time, step = operation["time"], operation["step"]
-        return [
-            Metric(key, value, time, step, model_id=model_id, run_id=self._run_id)
-            for key, value in operation["values"].items()
+    def as_dict(self) -> dict[str, Any]:
+        """Return what :func:`parse` makes it of again."""
+        return {"do": self.do, **vars(self)}
+
+
+@dataclass(frozen=True)
+class Batched(Operation):
+    """One of those of which many go to the store in one call."""
+
+    values: Mapping[str, Any]
+
+    @abstractmethod
+    def add_to(self, batch: Batch, to: Destination) -> None:
+        """Put the values into a batch for this run."""
+
+    def apply(self, to: Destination) -> None:
+        """Send a batch of this one alone."""
+        apply_together([self], to)
+
+
+@dataclass(frozen=True)
+class LogMetrics(Batched):
+    """Metrics of one step; ``time`` in milliseconds, ``model`` the name of the run's model, if of one."""
+
+    do = "metrics"
+    time: int
+    step: int
+    model: str | None = None
+
+    def add_to(self, batch: Batch, to: Destination) -> None:
+        """Put the points into a batch."""
+        model_id = to.model_id(self.model) if self.model else None
+        batch.metrics += [
+            Metric(key, value, self.time, self.step, model_id=model_id, run_id=to.run_id)
+            for key, value in self.values.items()
         ]
 
-    def _artifact(self, operation: Operation) -> None:
-        self._clear_uploads()
-        path = self._folder / operation["file"]
-        if path.is_dir():
-            self._client.log_artifacts(self._run_id, str(path), operation["path"] or None)
-        else:
-            self._client.log_artifact(self._run_id, str(path), operation["path"] or None)
 
-    def _clear_uploads(self) -> None:
-        if not self._uploads_cleared:
-            clear_uploads(self._run().info.artifact_uri)
-            self._uploads_cleared = True
+@dataclass(frozen=True)
+class LogParams(Batched):
+    """Parameters."""
 
-    def _table(self, operation: Operation) -> None:
-        self._artifact(operation)
-        tables = json.loads(self._run().data.tags.get(LOGGED_TABLES, "[]"))
-        entry = {"path": operation["name"], "type": "table"}
+    do = "params"
+
+    def add_to(self, batch: Batch, to: Destination) -> None:
+        """Put the parameters into a batch."""
+        batch.params |= self.values
+
+
+@dataclass(frozen=True)
+class SetTags(Batched):
+    """Tags."""
+
+    do = "tags"
+
+    def add_to(self, batch: Batch, to: Destination) -> None:
+        """Put the tags into a batch."""
+        batch.tags |= self.values
+
+
+@dataclass(frozen=True)
+class LogArtifact(Operation):
+    """A file or folder of the journal, put into the artifact folder ``path``."""
+
+    do = "artifact"
+    file: str
+    path: str
+
+    def apply(self, to: Destination) -> None:
+        """Upload it."""
+        to.clear_uploads()
+        local = to.folder / self.file
+        upload = to.client.log_artifacts if local.is_dir() else to.client.log_artifact
+        upload(to.run_id, str(local), self.path or None)
+
+
+@dataclass(frozen=True)
+class LogTable(LogArtifact):
+    """A table for the UI, which finds it by its path ``name`` in a tag."""
+
+    do = "table"
+    name: str
+
+    def apply(self, to: Destination) -> None:
+        """Upload it and name it in the tag."""
+        super().apply(to)
+        tables = json.loads(to.run().data.tags.get(LOGGED_TABLES, "[]"))
+        entry = {"path": self.name, "type": "table"}
         if entry not in tables:
-            self._client.set_tag(self._run_id, LOGGED_TABLES, json.dumps([*tables, entry]))
+            to.set_tags({LOGGED_TABLES: json.dumps([*tables, entry])})
 
-    def _dataset(self, operation: Operation) -> None:
-        dataset = Dataset(**operation["dataset"])
-        tags = [InputTag(MLFLOW_DATASET_CONTEXT, operation["context"])]
-        self._client.log_inputs(self._run_id, datasets=[DatasetInput(dataset, tags)])
 
-    def _model(self, operation: Operation) -> None:
-        name, folder = operation["name"], self._folder / operation["file"]
-        model_id = self._model_id(name) or self._create_model(operation)
+@dataclass(frozen=True)
+class LogInput(Operation):
+    """The data set that a run works on."""
+
+    do = "dataset"
+    dataset: Mapping[str, Any]
+    context: str
+
+    def apply(self, to: Destination) -> None:
+        """Log it as an input."""
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, self.context)]
+        to.client.log_inputs(to.run_id, datasets=[DatasetInput(Dataset(**self.dataset), tags)])
+
+
+@dataclass(frozen=True)
+class LogModel(Operation):
+    """A LoggedModel, whose files lie in the folder ``file`` of the journal."""
+
+    do = "model"
+    file: str
+    name: str
+    step: int
+    params: Mapping[str, str]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def apply(self, to: Destination) -> None:
+        """Create it, unless an earlier try did, upload its files and link it with the run."""
+        folder = to.folder / self.file
+        model_id = to.model_id(self.name) or to.create_model(self.name, self.params, self.tags)
         model = Model.load(str(folder))
-        model.model_id, model.run_id, model.artifact_path = model_id, self._run_id, name
+        model.model_id, model.run_id, model.artifact_path = model_id, to.run_id, self.name
         model.save(str(folder / "MLmodel"))
-        clear_uploads(self._client.get_logged_model(model_id).artifact_location)
-        self._client.log_model_artifacts(model_id, str(folder))
-        self._client.finalize_logged_model(model_id, "READY")
-        outputs = self._run().outputs
+        clear_uploads(to.client.get_logged_model(model_id).artifact_location)
+        to.client.log_model_artifacts(model_id, str(folder))
+        to.client.finalize_logged_model(model_id, "READY")
+        outputs = to.run().outputs
         linked = [output.model_id for output in outputs.model_outputs] if outputs else []
         if model_id not in linked:
-            self._client.log_outputs(self._run_id, [LoggedModelOutput(model_id, operation["step"])])
+            to.client.log_outputs(to.run_id, [LoggedModelOutput(model_id, self.step)])
 
-    def _create_model(self, operation: Operation) -> str:
-        name = operation["name"]
-        model = self._client.create_logged_model(
-            experiment_id=self._run().info.experiment_id,
-            name=name,
-            source_run_id=self._run_id,
-            tags={**operation["tags"], Tag.TRAIN_RUN_ID: self._run_id},
-            params=operation["params"],
-            model_type="pytorch",
-        )
-        self._model_ids[name] = model.model_id
-        return str(model.model_id)
 
-    def _model_id(self, name: str) -> str | None:
-        if name not in self._model_ids:
-            found = self._client.search_logged_models(
-                [self._run().info.experiment_id],
-                filter_string=f"source_run_id = '{self._run_id}' AND name = '{name}'",
-            )
-            if not found:
-                return None
-            self._model_ids[name] = found[0].model_id
-        return self._model_ids[name]
+@dataclass(frozen=True)
+class TagOther(Operation):
+    """Tags of another run, which link it with this one."""
 
-    def _tag_other(self, operation: Operation) -> None:
-        """Link another run with this one, unless it is somebody else's, which only says so."""
+    do = "tag_other"
+    run: str
+    tags: Mapping[str, str]
+
+    def apply(self, to: Destination) -> None:
+        """Set them, unless the run is somebody else's, which only says so."""
         try:
-            self.set_tags(operation["tags"], operation["run"])
+            to.set_tags(self.tags, self.run)
         except MlflowException as error:
             if error.error_code != FORBIDDEN:
                 raise
-            say(f"Run {operation['run']} may only be read: it gets no link to run {self._run_id}.")
+            say(f"Run {self.run} may only be read: it gets no link to run {to.run_id}.")
 
-    def _terminate(self, operation: Operation) -> None:
-        if operation["tags"]:
-            self.set_tags(operation["tags"])
-        self._client.set_terminated(self._run_id, operation["status"], end_time=operation["time"])
 
-    def _unreadable(self, operation: Operation) -> None:
+@dataclass(frozen=True)
+class Terminate(Operation):
+    """The end of a run, with its last tags; ``time`` in milliseconds."""
+
+    do = "terminate"
+    status: str
+    time: int
+    tags: Mapping[str, str]
+
+    def apply(self, to: Destination) -> None:
+        """End the run."""
+        if self.tags:
+            to.set_tags(self.tags)
+        to.client.set_terminated(to.run_id, self.status, end_time=self.time)
+
+
+@dataclass(frozen=True)
+class Beat(Operation):
+    """The sign that the run's process lives; sent past the journal."""
+
+    do = "heartbeat"
+
+    def apply(self, to: Destination) -> None:
+        """Renew the run's heartbeat tag."""
+        to.set_tags(heartbeat())
+
+
+@dataclass(frozen=True)
+class Unreadable(Operation):
+    """A line that the disk lost, in a power failure say, or that another version of rmer wrote."""
+
+    do = "unreadable"
+
+    def apply(self, to: Destination) -> None:
+        """Raise ValueError."""
         raise ValueError("a line of the journal cannot be read")
 
-    def _run(self) -> Any:
-        return self._client.get_run(self._run_id)
+
+KINDS: dict[str, type[Operation]] = {
+    kind.do: kind
+    for kind in (
+        *(LogMetrics, LogParams, SetTags, LogArtifact, LogTable, LogInput, LogModel),
+        *(TagOther, Terminate, Unreadable),
+    )
+}
+
+
+def parse(line: bytes) -> Operation:
+    """Return the operation of a journal's line."""
+    try:
+        values = json.loads(line)
+        return KINDS[values.pop("do")](**values)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Unreadable()
+
+
+def apply_together(operations: list[Batched], to: Destination) -> None:
+    """Send metrics, params and tags of several operations in one call."""
+    batch = Batch()
+    for operation in operations:
+        operation.add_to(batch, to)
+    to.log_batch(batch)

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
-from rmer.tracking.delivery.journal import Operation
+from rmer.tracking.delivery.operations import LogMetrics, Operation
 from rmer.tracking.schema import is_time
 
 ROUNDING = 1e-6
@@ -33,9 +33,9 @@ class LoggedPoints:
     def add_waiting(self, operations: Iterable[Operation]) -> None:
         """Add the points of operations that wait in the journal."""
         for operation in operations:
-            if operation["do"] == "metrics":
-                for key, value in operation["values"].items():
-                    self._values.setdefault(key, {})[operation["step"]] = value
+            if isinstance(operation, LogMetrics):
+                for key, value in operation.values.items():
+                    self._values.setdefault(key, {})[operation.step] = value
 
     def take_new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
         """Return those of a step's values that must be sent, and count them as logged."""

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mlflow import MlflowClient
 
-from rmer.tracking.delivery.journal import Journal, Operation
-from rmer.tracking.delivery.operations import BATCH, Delivery
+from rmer.tracking.delivery.destination import Destination
+from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.operations import (
+    Batched,
+    Beat,
+    LogArtifact,
+    LogModel,
+    Operation,
+    Terminate,
+    apply_together,
+)
 from rmer.tracking.delivery.outages import is_outage, one_line, refusal, say, seconds
-from rmer.tracking.liveness import HEARTBEAT_SECONDS, heartbeat
+from rmer.tracking.liveness import HEARTBEAT_SECONDS
 from rmer.tracking.machine import lack
 from rmer.tracking.schema import Tag
 
@@ -28,7 +39,7 @@ class Courier:
 
     def __init__(self, client: MlflowClient, journal: Journal) -> None:
         self.journal = journal
-        self._delivery = Delivery(client, journal.run_id, journal.folder)
+        self._run = Destination(client, journal.run_id, journal.folder)
         self._last_beat = time.monotonic()
 
     def carry(self) -> int:
@@ -43,12 +54,12 @@ class Courier:
         group = _together(waiting)
         operations = [self._honest(operation) for operation, _ in group]
         try:
-            self._delivery.apply(operations)
+            self._apply(operations)
         except Exception as error:  # an outage goes to the caller; otherwise find the operation at fault
             if is_outage(error):
                 raise
             self._one_by_one(operations)
-        files = [operation["file"] for operation in operations if "file" in operation]
+        files = [item.file for item in operations if isinstance(item, (LogArtifact, LogModel))]
         self.journal.acknowledge(group[-1][1], files)
         return len(group)
 
@@ -56,18 +67,26 @@ class Courier:
         """Renew the run's heartbeat tag when it is due."""
         if time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
             self._last_beat = time.monotonic()
-            self._delivery.set_tags(heartbeat())
+            Beat().apply(self._run)
 
     def _honest(self, operation: Operation) -> Operation:
         """Return the operation, but a run that lost values does not end as FINISHED."""
-        if operation["do"] != "terminate" or not self.journal.refusals:
+        if not isinstance(operation, Terminate) or not self.journal.refusals:
             return operation
-        return {**operation, "status": "FAILED", "tags": {Tag.ERROR: self.journal.refusals[0]}}
+        return replace(operation, status="FAILED", tags={Tag.ERROR: self.journal.refusals[0]})
+
+    def _apply(self, operations: Sequence[Operation]) -> None:
+        """Apply the operations of one group (:func:`_together`)."""
+        together = [operation for operation in operations if isinstance(operation, Batched)]
+        if together:
+            apply_together(together, self._run)
+        else:
+            operations[0].apply(self._run)
 
     def _one_by_one(self, operations: list[Operation]) -> None:
         for operation in operations:
             try:
-                self._delivery.apply([operation])
+                operation.apply(self._run)
             except Exception as error:  # as above
                 if is_outage(error):
                     raise
@@ -108,7 +127,7 @@ class Sender:
         """
         now = int(time.time() * 1000)
         try:
-            self._journal.append({"do": "terminate", "status": status, "time": now, "tags": tags})
+            self._journal.append(Terminate(status, now, tags))
             self._journal.flush()
         finally:
             self._drain()
@@ -139,7 +158,7 @@ class Sender:
                         self._courier.beat()
                 except Exception as error:  # an outage is waited for, anything else raised by `check`
                     if not is_outage(error):
-                        self._journal.refuse({"do": "heartbeat"}, one_line(error))
+                        self._journal.refuse(Beat(), one_line(error))
                         continue
                     self._note_away(error)
                     pause = self._rest(pause)
@@ -179,14 +198,9 @@ class Sender:
 def _together(waiting: list[tuple[Operation, int]]) -> list[tuple[Operation, int]]:
     """Return the first operations that can go to the store in one call."""
     group, points = waiting[:1], 0
-    if group[0][0]["do"] not in BATCH:
-        return group
-    points = len(group[0][0]["values"])
-    for operation, offset in waiting[1:]:
-        if operation["do"] not in BATCH:
-            break
-        points += len(operation["values"])
+    for operation, offset in waiting:
+        points += len(operation.values) if isinstance(operation, Batched) else MOST_POINTS + 1
         if points > MOST_POINTS:
             break
         group.append((operation, offset))
-    return group
+    return group[1:] or group

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.data.splits import PARTS
-from rmer.data.text_tables import counted, some
+from rmer.data.tables.text_tables import counted, some
 
 # A true correlation of .7, which the published systems have, is told from none (two-sided, 5 %) in four of
 # five test sets from this many clips on: n = 3 + ((1.960 + .842) / artanh .7)^2 = 13.4, by Fisher's z (Fisher

@@ -16,8 +16,6 @@ from rmer.errors import DataErrors
 from rmer.files import read_bytes
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-# Columns of rmer's own tables that hold text, even where every cell looks like a number.
-TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
 _NUMBER = re.compile(r"(\d+)(?:\.0*)?")
 
 
@@ -102,6 +100,14 @@ def whole_number(cell: str) -> int | None:
 def clip_name(number: int) -> str:
     """Return the name of a numbered clip: ``7`` -> ``007``."""
     return f"{number:03d}"
+
+
+def clip_from_cell(cell: str) -> str:
+    """Return a clip's name: ``1``, ``001`` and ``1.0`` give ``001``, a file stem itself, all else ""."""
+    number = whole_number(cell)
+    if number is not None:
+        return clip_name(number)
+    return cell if re.fullmatch(r"\w[\w. -]*", cell) and cell.casefold() != "nan" else ""
 
 
 def number_in(cell: str, low: float, high: float) -> tuple[float, str]:

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rmer.data.adequacy import constant_labels, too_few_groups, weak_parts
-from rmer.data.collection import MEND, Collected
-from rmer.data.duplicates import Match, find_duplicates
-from rmer.data.frontend import FPS, FRAMES, File2Spect
-from rmer.data.soundness import MIN_SECONDS, problems_of, warnings_of
-from rmer.data.spectrograms import CachedSpectrogram, compute_spectrograms
+from rmer.data.audio.filterbank import FPS
+from rmer.data.audio.frontend import FRAMES, File2Spect
+from rmer.data.audio.soundness import MIN_SECONDS, problems_of, warnings_of
+from rmer.data.audio.spectrograms import CachedSpectrogram, compute_spectrograms
+from rmer.data.preparation.adequacy import constant_labels, too_few_groups, weak_parts
+from rmer.data.preparation.duplicates import Match, find_duplicates
+from rmer.data.readers.collection import MEND, Collected
 from rmer.data.splits import SPLIT_SEED, album_split, grouped, part_column, published_split
-from rmer.data.text_tables import counted, some
+from rmer.data.tables.text_tables import counted, some
 from rmer.errors import DataErrors, UserError
 
 
@@ -64,7 +65,7 @@ def survey(
     """Decode all recordings, compare them, split the clips and say everything that is wrong or odd.
 
     Clips that sound for less than ``min_seconds`` are a problem; excerpts have ``frames`` frames. Raises what
-    :func:`rmer.data.spectrograms.compute_spectrograms` does.
+    :func:`rmer.data.audio.spectrograms.compute_spectrograms` does.
     """
     started = time.perf_counter()
     results = compute_spectrograms(list(collected.audio.values()), file2spect, cache_dir, workers)

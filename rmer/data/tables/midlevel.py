@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rmer.data.dataset import CONCEPTS
-from rmer.data.text_tables import (
+from rmer.data.tables.text_tables import (
     Reading,
     TextTable,
     clip_name,

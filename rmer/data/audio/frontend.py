@@ -1,7 +1,7 @@
 """The front end as published: mono audio at 22 050 Hz to a logarithmically filtered log spectrogram.
 
 Two implementations agree to 2e-6: :class:`MadmomAudio2Spect` here runs madmom itself, and
-:class:`rmer.data.torch_frontend.Audio2Spect` is its differentiable twin, which needs no madmom.
+:class:`rmer.data.audio.torch_frontend.Audio2Spect` is its differentiable twin, which needs no madmom.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import (
+from rmer.data.audio.decoders import (
     SAMPLE_RATE,
     decoder_version,
     missing_madmom,
@@ -24,15 +24,10 @@ from rmer.data.audio import (
     require_decoder,
     rounded,
 )
-from rmer.data.soundness import Soundness, measure
+from rmer.data.audio.filterbank import BANDS_PER_OCTAVE, FPS, FRAME_SIZE, HIGHEST, LOWEST, silent_audio
+from rmer.data.audio.soundness import Soundness, measure
 from rmer.errors import UserError
 
-FPS = 31.3
-HOP = SAMPLE_RATE / FPS  # samples, 704.47: frame i starts at sample int(i * HOP)
-FRAME_SIZE = 2048
-BANDS_PER_OCTAVE = 24
-LOWEST, HIGHEST, TUNING = 20.0, 16000.0, 440.0  # Hz
-BANDS = 149
 FRAMES = 313  # 10 s
 FRONTENDS = ("madmom", "torch")
 FRONTEND_VERSION = 1  # raise when either implementation changes a value: cached spectrograms depend on it
@@ -42,7 +37,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class File2Spect:
-    """Audio file to raw log spectrogram, float32 [frames, 149]; see :func:`rmer.data.audio.decode`."""
+    """Audio file to raw log spectrogram, float32 [frames, 149] (:func:`rmer.data.audio.decoders.decode`)."""
 
     decoder: str = "soundfile"
     frontend: str = "madmom"
@@ -75,7 +70,8 @@ def audio2spect(frontend: str) -> Callable[[npt.NDArray[np.floating[Any]]], Floa
     if frontend == "madmom":
         return MadmomAudio2Spect()
     if frontend == "torch":
-        from rmer.data.torch_frontend import TorchAudio2Spect  # workers that run madmom do without torch
+        # Workers that run madmom do without torch.
+        from rmer.data.audio.torch_frontend import TorchAudio2Spect
 
         return TorchAudio2Spect()
     raise UserError(f"no front end {frontend!r}", mend=f"Choose one of: {', '.join(FRONTENDS)}")
@@ -117,25 +113,3 @@ class MadmomAudio2Spect:
             signal = self._signal(samples, sample_rate=SAMPLE_RATE, num_channels=1, norm=True)
         trimmed = np.trim_zeros(signal)
         return np.array(self._filter.process(self._frame.process(trimmed)), np.float32)
-
-
-def filterbank() -> FloatArray:
-    """Return madmom's logarithmic filterbank, float32 [1024 bins, 149 bands].
-
-    Triangles of unit area between neighbours of the bins that lie nearest to frequencies at 24 an octave,
-    tuned to 440 Hz; bins that several low frequencies share count once.
-    """
-    steps = np.arange(-1000, 1000) / BANDS_PER_OCTAVE
-    frequencies = TUNING * 2.0**steps
-    frequencies = frequencies[(frequencies >= LOWEST) & (frequencies <= HIGHEST)]
-    bins = np.arange(FRAME_SIZE // 2)
-    centres = np.unique(np.rint(frequencies * FRAME_SIZE / SAMPLE_RATE).clip(max=bins[-1]))
-    triangles = [
-        np.interp(bins, centres[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(len(centres) - 2)
-    ]
-    return np.stack([triangle / triangle.sum() for triangle in triangles], axis=1).astype(np.float32)
-
-
-def silent_audio() -> UserError:
-    """Say that there is nothing to normalise."""
-    return UserError("audio is silent from start to end", where="front end", mend="Leave this clip out")

@@ -1,46 +1,26 @@
-"""Ratings and audio of Soundtracks Set 1 (Eerola & Vuoskoski 2011), or of one's own data in the same form."""
+"""Ratings of Soundtracks Set 1 (Eerola & Vuoskoski 2011), or of one's own data in the same form."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from rmer.data.csv_tables import TEXT_COLUMNS
 from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS
-from rmer.data.text_tables import (
-    TEXT_COLUMNS,
+from rmer.data.tables.text_tables import (
     Reading,
     TextTable,
-    clip_name,
+    clip_from_cell,
     heading,
     number_in,
     read_text_table,
-    whole_number,
 )
 from rmer.errors import UserError
 
 RATINGS_FILE = "mean_ratings_set1.csv"
-AUDIO_FOLDERS = ("Set1", "Set1/Set1", "")
-AUDIO_EXTENSIONS = (
-    *(
-        ".mp3",
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ),
-    *(".m4a", ".mp4", ".aac", ".wma"),
-)
 SCALE_MAX = 10.0
 SOUNDTRACKS_SCALE = (1.0, 9.0)
 _RESERVED = {
@@ -89,32 +69,6 @@ def inspect_ratings(
     return Reading(ratings, tuple(table.problems), tuple(warnings))
 
 
-def find_audio(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
-    """Return the audio file of each clip and what is wrong (missing or empty files).
-
-    Files are found by number (``001.mp3``; else another audio format, in the order of AUDIO_EXTENSIONS) in
-    ``Set1/``, ``Set1/Set1/`` or ``folder`` itself; hidden ones such as ``._001.mp3`` are not audio.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return {}, [f"{folder} is not a folder"]
-    files = _audio_files(folder)
-    found: dict[str, Path] = {}
-    missing, problems = [], []
-    for clip in clips:
-        if clip not in files:
-            missing.append(clip)
-        elif files[clip].stat().st_size == 0:
-            problems.append(f"{files[clip].name} is empty")
-        else:
-            found[clip] = files[clip]
-    if missing and not found and not problems:
-        problems.append(f"no audio of any clip in {folder}, {folder / 'Set1'} or {folder / 'Set1/Set1'}")
-    else:
-        problems += [f"no audio file of clip {clip} (looked for {clip}.mp3 and others)" for clip in missing]
-    return found, problems
-
-
 def check_targets(targets: Sequence[str]) -> None:
     """Raise UserError unless ``targets`` are usable as columns and as names of metrics."""
     where, mend = "targets", "Name columns of the ratings file, such as valence,energy"
@@ -128,14 +82,6 @@ def check_targets(targets: Sequence[str]) -> None:
         raise UserError(f"{', '.join(taken)} already has a meaning in a data set", where=where, mend=mend)
     if len({heading(name) for name in targets}) < len(targets):
         raise UserError("one is named twice", where=where, mend=mend)
-
-
-def clip_from_cell(cell: str) -> str:
-    """Return a clip's name: ``1``, ``001`` and ``1.0`` give ``001``, a file stem itself, all else ""."""
-    number = whole_number(cell)
-    if number is not None:
-        return clip_name(number)
-    return cell if re.fullmatch(r"\w[\w. -]*", cell) and cell.casefold() != "nan" else ""
 
 
 def _targets(
@@ -153,19 +99,3 @@ def _targets(
         if problem:
             table.add(line, f"{target} of clip {clip_from_cell(cells['clip'])} {problem}")
     return values
-
-
-def _audio_files(folder: Path) -> dict[str, Path]:
-    """Index audio by clip name; the likelier format, then the likelier folder, wins."""
-    candidates = []
-    for place, name in enumerate(AUDIO_FOLDERS):
-        if not (folder / name).is_dir():
-            continue
-        for path in sorted((folder / name).iterdir()):
-            extension = path.suffix.lower()
-            if extension in AUDIO_EXTENSIONS and not path.name.startswith(".") and path.is_file():
-                candidates.append((AUDIO_EXTENSIONS.index(extension), place, path))
-    files: dict[str, Path] = {}
-    for *_, path in sorted(candidates):
-        files.setdefault(clip_from_cell(path.stem), path)
-    return files

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.audio import FULL_SCALE, SAMPLE_RATE, Signal, quantise
+from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE, Signal, quantise
 
 MIN_SECONDS = 1.0
 SILENCE_SECONDS = 0.1  # before and after, which encoders add

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmer.data.audio import SAMPLE_RATE, decoder_version
+from rmer.data.audio.decoders import SAMPLE_RATE, decoder_version
+from rmer.data.audio.filterbank import BANDS, FPS
+from rmer.data.audio.frontend import FRONTEND_VERSION
 from rmer.data.dataset import Dataset
-from rmer.data.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
-from rmer.data.frontend import BANDS, FPS, FRONTEND_VERSION
-from rmer.data.survey import Survey
+from rmer.data.preparation.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
+from rmer.data.preparation.survey import Survey
 
 
 def prepare(surveyed: Survey) -> Dataset:

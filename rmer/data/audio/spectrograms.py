@@ -20,8 +20,8 @@ import numpy.typing as npt
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from rmer.data.frontend import File2Spect
-from rmer.data.soundness import Soundness
+from rmer.data.audio.frontend import File2Spect
+from rmer.data.audio.soundness import Soundness
 from rmer.digests import file_digest
 from rmer.errors import UserError
 

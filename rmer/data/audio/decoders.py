@@ -21,7 +21,7 @@ import numpy.typing as npt
 import soundfile
 from scipy.signal import upfirdn
 
-from rmer.data.complaints import complaints_of_libav, complaints_on_stderr
+from rmer.data.audio.complaints import complaints_of_libav, complaints_on_stderr
 from rmer.errors import UserError
 
 SAMPLE_RATE = 22050

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rmer.data.soundtracks import clip_from_cell
-from rmer.data.text_tables import Reading, read_text_table
+from rmer.data.tables.text_tables import Reading, clip_from_cell, read_text_table
 
 TRACKLIST_FILE = "set1_tracklist.csv"
 ALBUM_ALIASES = {"The Portait of a Lady": "The Portrait of a Lady"}

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rmer.data.audio import FULL_SCALE
-from rmer.data.frontend import FRAME_SIZE, HOP, filterbank, silent_audio
+from rmer.data.audio.decoders import FULL_SCALE
+from rmer.data.audio.filterbank import FRAME_SIZE, HOP, filterbank, silent_audio
 from rmer.threads import torch_threads
 
 

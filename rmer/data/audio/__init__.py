@@ -1,0 +1,1 @@
+"""Recordings: decoding, what is wrong with them, the front end, their spectrograms on disk."""

@@ -1,0 +1,1 @@
+"""Text tables as authors of data sets ship them."""

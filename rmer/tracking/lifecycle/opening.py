@@ -1,0 +1,143 @@
+"""Opening a run: skip what is done, go on with what was interrupted, else begin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from uuid import uuid4
+
+from mlflow.tracking.context import registry
+
+from rmer.redaction import redacted, redacted_values
+from rmer.tracking import find
+from rmer.tracking.delivery.journal import Journal
+from rmer.tracking.delivery.operations import LogParams
+from rmer.tracking.delivery.points import LoggedPoints
+from rmer.tracking.delivery.sender import Sender
+from rmer.tracking.git import git_tags
+from rmer.tracking.lifecycle.closing import (
+    close_broken,
+    close_finished,
+    tell_changed,
+    tell_waiting,
+    terminable,
+)
+from rmer.tracking.lifecycle.resuming import earlier, only_one, reopen
+from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
+from rmer.tracking.lifecycle.work_folders import drop_old_work, drop_work, work_names
+from rmer.tracking.lifecycle.wrapper import end_wrapper, mark_duplicate, take_wrapper
+from rmer.tracking.liveness import process_tags
+from rmer.tracking.records import Records
+from rmer.tracking.runs import Run
+from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag
+from rmer.tracking.values import as_params
+
+
+def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
+    """See :meth:`rmer.tracking.store.Store.perform`."""
+    params = as_params(spec.config)
+    with only_one(store, spec):
+        wrapper = take_wrapper()
+        try:
+            store.replay()
+            old, journal = earlier(store, spec)
+        except BaseException as error:
+            end_wrapper(store, wrapper, error)
+            raise
+        if old is None:
+            run_id = _begin(store, spec, wrapper, _tags(store, spec))
+            return _work(store, spec, Journal(store.uri, run_id), params, None, body)
+        if journal is None:
+            mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
+            drop_old_work(store, spec)
+            return Outcome(old.run_id, skipped=True, metrics=old.metrics)
+        try:
+            mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
+            reopen(store, old, _tags(store, spec))
+        except BaseException:
+            journal.close()
+            raise
+        return _work(store, spec, journal, params, old, body)
+
+
+def _work(
+    store: Records,
+    spec: RunSpec,
+    journal: Journal,
+    params: dict[str, str],
+    old: find.RunRecord | None,
+    body: Callable[[Run], None],
+) -> Outcome:
+    """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
+    sender = Sender(store.client, journal, store=store.name)
+    try:
+        with terminable():
+            run = _run(store, spec, journal, params, old, sender)
+            body(run)
+            tell_changed(run)
+            sender.check()
+    except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
+        close_broken(store, journal.run_id, sender, error)
+        raise
+    waiting = close_finished(store, run, sender)
+    drop_work(store, spec)
+    tell_waiting(store, waiting)
+    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
+
+
+def _run(
+    store: Records,
+    spec: RunSpec,
+    journal: Journal,
+    params: dict[str, str],
+    old: find.RunRecord | None,
+    sender: Sender,
+) -> Run:
+    run_id, known, points = journal.run_id, old.params if old else {}, LoggedPoints()
+    if old is not None:
+        # In this order: what the sender sends meanwhile is in the store then.
+        points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
+        points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
+    new = {key: text for key, text in params.items() if key not in known}
+    sender.submit(LogParams(new))
+    return Run(
+        run_id,
+        resumed=old is not None,
+        work=work_names(store, spec),
+        journal=journal,
+        sender=sender,
+        known_params={**known, **new},
+        points=points,
+    )
+
+
+def _tags(store: Records, spec: RunSpec) -> dict[str, str]:
+    tags = {Tag.SCHEMA: SCHEMA_VERSION, Tag.STAGE: spec.stage, Tag.CONFIG: spec.digest}
+    if spec.study:
+        tags[Tag.STUDY] = spec.study
+    tags = {Tag.ORIGIN: Origin.COMPUTED, **tags, **git_tags(), **process_tags(), **store.tags, **spec.tags}
+    return {key: redacted(value) for key, value in tags.items()}
+
+
+def _begin(store: Records, spec: RunSpec, wrapper: str | None, tags: dict[str, str]) -> str:
+    if wrapper is not None:
+        store.set_tags(wrapper, tags)
+        store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
+        return wrapper
+    context = redacted_values(registry.resolve_tags())
+    return _create(store, spec.name, {**context, **tags, Tag.OPENING: uuid4().hex})
+
+
+def _create(store: Records, name: str, tags: dict[str, str]) -> str:
+    """Create one run, also where the reply to an earlier try was lost after the store had created it."""
+    tried = False
+
+    def create() -> str:
+        nonlocal tried
+        found = find.search(store.client, {Tag.OPENING: tags[Tag.OPENING]}) if tried else []
+        if found:
+            return found[0].run_id
+        tried = True
+        return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
+
+    return store.patiently(create)
