@@ -13,7 +13,6 @@ import pytest
 from conftest import ROOT
 from plugins import run_beside
 
-from rmer.stages.attack.attack_params import SETTINGS
 from rmer.stages.study.plan import SIZES, StudyParams, make_plan
 from rmer.stages.study.study import config_of, settings_of
 from rmer.stages.train import TrainParams, kept_from
