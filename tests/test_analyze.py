@@ -14,7 +14,7 @@ from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.stages.import_published import ImportParams, import_published
-from rmer.tracking import Store, Tag, connect
+from rmer.tracking import RunRecord, Store, Tag, connect
 
 # Section 6 of the study's description: mean and population standard deviation over 10 seeds.
 COLUMNS = (
@@ -288,6 +288,19 @@ def test_of_a_deleted_training_counts_what_the_attack_run_says(store: Store, stu
     with pytest.raises(UserError, match=r"not alike: training: epochs 1, lr 0\.1 \(1 runs\), epochs 2"):
         select(store, study)
     assert [item.seed for item in select(store, study, where="training=epochs 2, lr 0.1")] == ["2"]
+
+
+def test_a_store_that_goes_away_is_no_deleted_training(
+    store: Store, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attack_run(store, study)
+
+    def away(run_id: str) -> RunRecord:
+        raise UserError("the tracking store does not answer")
+
+    monkeypatch.setattr(store, "get", away)
+    with pytest.raises(UserError, match="does not answer"):
+        select(store, study)
 
 
 @pytest.mark.parametrize(

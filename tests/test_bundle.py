@@ -252,11 +252,21 @@ def test_imported_logs_are_imported_and_not_trained() -> None:
 
 
 def test_a_weight_of_its_own_is_given_as_such() -> None:
-    tags = {Tag.SYSTEM: "aA2M2E w.3", Tag.SEED: "6"}
+    tags = {Tag.SYSTEM: "aA2M2E w.3", Tag.SEED: "6", Tag.ORIGIN: Origin.COMPUTED}
     script = reproduce_script([], [record(tags, {"task_loss_weight": "0.3"})], [], AnalyzeParams())
     (_, options), _ = commands(script)
     assert options == {"system": "aA2M2E", "task_loss_weight": "0.3", "seed": "6"}
     assert TrainParams.from_mapping(options).resolve_system().name == "aA2M2E w.3"
+
+
+def test_models_of_others_are_attacked_as_they_were_and_not_trained() -> None:
+    tags = {Tag.SYSTEM: "theirs", Tag.SEED: "1", Tag.TRAIN_PROTOCOL: "corrected", Tag.SPLIT_SCHEME: "album"}
+    tags |= {Tag.ORIGIN: Origin.EXTERNAL, Tag.ATTACK: "pgd", Tag.MODEL_URI: "models:/theirs/1"}
+    (verb, options), _ = commands(
+        reproduce_script([], [record(tags, {})], [record(tags, {})], AnalyzeParams())
+    )
+    assert (verb, options["model_uri"], options["system"]) == ("attack", "models:/theirs/1", "theirs")
+    assert (options["train_protocol"], options["split_scheme"]) == ("corrected", "album")
 
 
 def test_a_folder_that_cannot_be_written(made: tuple[Store, Analysis, Path], tmp_path: Path) -> None:

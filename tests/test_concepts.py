@@ -36,7 +36,12 @@ from rmer.report.concept_figures import (
 )
 from rmer.report.sections.concepts_section import concept_section, concept_tables, reason_without
 from rmer.stages.analysis.selection import Selected
-from rmer.stages.attack.explanation import concept_layer, log_explanation, read_explanations
+from rmer.stages.attack.explanation import (
+    WEIGHTS_TABLE,
+    concept_layer,
+    log_explanation,
+    read_explanations,
+)
 from rmer.stages.attack.victims import Victim
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
@@ -454,6 +459,16 @@ def test_a_run_without_an_explanation_says_why(store: Store) -> None:
     systems, without = read_explanations(store, [unnamed, foreign], ["mynet", "A2B2E"])
     assert not systems
     assert without == {name: reason_without(name) for name in ("mynet", "A2B2E")}
+
+
+def test_an_altered_table_of_concepts_is_refused_by_name(store: Store) -> None:
+    run = attacked(store, "altered", bottleneck(4))
+    file = store.download(run.record.run_id, WEIGHTS_TABLE)
+    table = pd.read_csv(file)
+    table.assign(bias=table["bias"] + 0.01).to_csv(file, index=False)
+    what = f"{WEIGHTS_TABLE} is not the file that the run logged"
+    with pytest.raises(UserError, match=rf"^run {run.record.run_id} \(altered\): {what}"):
+        read_explanations(store, [run], ["altered"])
 
 
 # ---- the report --------------------------------------------------------------------------------------------

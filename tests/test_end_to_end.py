@@ -201,6 +201,14 @@ def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tup
     assert f"{price:,} attack gradients" in describe_attack(store, params)
 
 
+@pytest.mark.parametrize("target", ["valence", "melody"])
+def test_a_price_is_told_of_every_loss_that_an_attack_takes(study: tuple[Store, str], target: str) -> None:
+    params = {"attack": "pgd", "loss": f"up:{target}", "steps": 3, "device": "cpu"}
+    assert "attack gradients" in describe_attack(study[0], AttackParams(system="A2M2E", **params))
+    with pytest.raises(UserError, match="'up:boredom' is no loss"):
+        describe_attack(study[0], AttackParams(system="A2M2E", **{**params, "loss": "up:boredom"}))
+
+
 def test_published_runs_report_the_last_iterate_and_rescore_the_saved_one(study: tuple[Store, str]) -> None:
     store, _ = study
     (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "published"})
@@ -306,17 +314,17 @@ def test_the_study_on_a_server_without_shared_disk_that_stops_in_mid_run(
 
 
 class TheirNetwork(torch.nn.Module):
-    """A model of somebody else's that meets the contract."""
+    """A model of somebody else's that meets the contract, unless its outputs are scaled by infinity."""
 
-    def __init__(self, targets: int) -> None:
+    def __init__(self, targets: int, scale: float) -> None:
         super().__init__()
-        self.head = torch.nn.Linear(149, targets)
+        self.head, self.scale = torch.nn.Linear(149, targets), scale
 
     def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        return {"output": self.head(inputs.mean((1, 2))), "c_prob": None}
+        return {"output": self.scale * self.head(inputs.mean((1, 2))), "c_prob": None}
 
 
-def log_their_model(targets: int, tags: Mapping[str, str]) -> str:
+def log_their_model(targets: int, tags: Mapping[str, str], scale: float = 1.0) -> str:
     """Log a model as docs/own-model.md says; return its URI."""
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, 40, 149))]),
@@ -324,7 +332,7 @@ def log_their_model(targets: int, tags: Mapping[str, str]) -> str:
     )
     with mlflow.start_run(tags=dict(tags)):
         logged = mlflow.pytorch.log_model(
-            TheirNetwork(targets).eval(),
+            TheirNetwork(targets, scale).eval(),
             name="model",
             signature=signature,
             input_example=np.zeros((2, 1, 40, 149), np.float32),
@@ -462,9 +470,12 @@ def test_a_model_that_breaks_the_contract_is_a_clear_error(tmp_path: Path, demo:
     store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
     prepared(store, demo)
     mlflow.set_tracking_uri(store.uri)
-    uri = log_their_model(5, {})
-    with pytest.raises(UserError, match=r"returns output \[2, 5\], the data set has 8 targets"):
-        attack(store, AttackParams(model_uri=uri))
+    for uri, what in (
+        (log_their_model(5, {}), r"returns output \[2, 5\], the data set has 8 targets"),
+        (log_their_model(8, {}, scale=np.inf), "predicts NaN or infinity for clean clips"),
+    ):
+        with pytest.raises(UserError, match=what):
+            attack(store, AttackParams(model_uri=uri))
 
 
 def test_data_without_concepts_trains_what_needs_none(tmp_path: Path, demo: Path) -> None:

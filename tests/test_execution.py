@@ -17,15 +17,21 @@ from conftest import ROOT
 from light_jobs import STEPS, light
 from servers import copy_fresh_sqlite, free_port, start_python, wait_for
 
+from rmer.data.collection import Collected, collect
+from rmer.data.survey import Survey
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job
 from rmer.execution.scheduler import JobsFailed, run_jobs, visible_gpus, worker_gpus
+from rmer.stages.analysis.analyze import Analysis
+from rmer.stages.data import data_params
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.stages.study import study
 from rmer.stages.study.grid import GridParams, read_grid
+from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.sweep import SweepParams, run_sweep
-from rmer.tracking import RunRecord, Stage, Store, Tag, connect
+from rmer.tracking import Outcome, RunRecord, RunSpec, Stage, Store, Tag, connect
 
 SERIAL = EngineParams()
 
@@ -49,6 +55,47 @@ def test_a_job_gets_the_run_id_of_the_one_that_it_needs(store: Store) -> None:
     done, failures = run(store, [light(2, needs="job 1"), light(1)])
     assert failures == []
     assert store.get(done["job 2"]).params["cfg.before"] == done["job 1"]
+
+
+def test_failures_of_a_study_are_told_where_the_rest_cannot_be_analysed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unalike(*_: object) -> Analysis:
+        raise UserError("the attack runs found are not alike")
+
+    done = {"A2E s6 | pgd": "id"}, [Failure("A2E s21", "it diverged")]
+    monkeypatch.setattr(study, "run_jobs", lambda *_, **__: done)
+    monkeypatch.setattr(study, "_analyze", unalike)
+    plan = make_plan(StudyParams(systems="A2E", attacks="pgd"))
+    spec = RunSpec(Stage.STUDY, "study", {"systems": "A2E"})
+    with pytest.raises(JobsFailed, match="1 of 4 jobs failed"):
+        store.perform(
+            spec, lambda run: study._body(run, store, plan, EngineParams(), lambda: Outcome("data"))
+        )
+
+
+def test_a_study_reads_its_data_once_and_tells_all_problems_together(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_demo_data(DemoParams(out_dir=str(tmp_path / "data"), clips=6, seconds=1.0))
+    next(folder.rglob("001.*")).unlink()
+    collected, surveyed = [], []
+
+    def counted(*files: Any, **settings: Any) -> Collected:
+        collected.append(collect(*files, **settings))
+        return collected[-1]
+
+    def surveying(found: Collected, *_: object, **__: object) -> Survey:
+        surveyed.append(found)
+        raise UserError("surveyed")
+
+    monkeypatch.setattr(data_params, "collect", counted)
+    monkeypatch.setattr(data_params, "survey", surveying)
+    with pytest.raises(UserError, match="surveyed"):
+        study.run_study(store, make_plan(StudyParams(soundtracks_dir=str(folder))), folder)
+    assert len(collected) == 1
+    assert surveyed == collected
+    assert surveyed[0].problems, "the missing clip is told with what decoding finds"
 
 
 def test_what_is_done_is_not_done_again(store: Store, tmp_path: Path) -> None:

@@ -327,6 +327,15 @@ def test_runs_on_the_same_data_must_have_the_same_clips_and_labels(
     )
 
 
+def test_runs_on_other_data_may_have_other_clips(store: Store, request: pytest.FixtureRequest) -> None:
+    study = request.node.name
+    runs = [attack_run(store, study, "A2E", seed, dataset=f"d{seed}") for seed in (1, 2)]
+    forget_digests(store, runs[1])
+    rewrite(place(store, runs[1], CLIPS), lambda table: table.assign(clip="x" + table["clip"]))
+    selected = select_attack_runs(store, {}, study=study, systems=[], where={}, allow_mixed=True)
+    assert len({model.clips for model in read_evidence(store, selected).models}) == 2
+
+
 def test_digests_are_of_every_file_that_a_run_logged(store: Store, tmp_path: Path) -> None:
     (tmp_path / "data" / "deep").mkdir(parents=True)
     (tmp_path / "data" / "deep" / "a.npy").write_bytes(b"array")

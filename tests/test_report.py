@@ -58,6 +58,8 @@ def test_clips_are_put_in_order_with_their_values() -> None:
     ("change", "message"),
     [
         ({"label_tension": np.nan}, "labels that are not numbers"),
+        ({"clean_tender": np.inf}, "clean predictions that are not numbers"),
+        ({"clean_tender": [0.1, np.nan, 0.2, 0.3]}, "clean predictions that are not numbers"),
         ({"clip": "001"}, "a clip twice"),
         ({"label_anger": 0.5}, "lacks clean_anger, adv_anger"),
     ],

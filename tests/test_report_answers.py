@@ -105,6 +105,19 @@ def test_the_answer_tells_endpoints_apart() -> None:
     assert len(sentences) == 3
 
 
+def test_each_of_several_controls_has_its_sentence() -> None:
+    controls = {"placebo": (answers.MORE,) * 2, "placebo w.3": (answers.MORE, answers.ALIKE)}
+    rows = rows_of({"A2E": (answers.MORE,) * 2, **controls})
+    first, *others = answers.answers(rows, "A2M2E", "L-inf .01", seeds=5)
+    assert "But by correlation it is not shown to be more robust than its placebo" in first
+    said = [text.partition(" (permuted")[0] for text in others if text.startswith("Control: ")]
+    assert said == [
+        "Control: A2M2E is, by both endpoints, more robust than placebo",
+        "Control: A2M2E is, by clipped MAE, more robust than placebo w.3; by correlation, as robust as "
+        "placebo w.3",
+    ]
+
+
 @pytest.mark.parametrize(
     ("placebo", "qualified"), [(answers.UNKNOWN, True), (answers.ALIKE, True), (answers.MORE, False)]
 )

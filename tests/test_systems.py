@@ -12,7 +12,7 @@ from rmer.errors import UserError
 from rmer.systems.catalogue import CATALOGUE, System, known_system, resolve
 from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.network import build_network, load_checkpoint
+from rmer.systems.network import ARCHITECTURES, PlainNetwork, build_network, load_checkpoint
 
 CONVOLUTIONS = ("1", "2", "3", "4", "5", "6", "7", "7b", "11")
 
@@ -60,11 +60,18 @@ A2E, A2M2E, PLACEBO = CATALOGUE["A2E"], CATALOGUE["A2M2E"], CATALOGUE["placebo"]
         (A2M2E.varied(task_loss_weight=0.0, adversarial=True), "aA2M2E w0"),
         (PLACEBO.varied(task_loss_weight=0.7), "placebo w.7"),
         (PLACEBO.varied(adversarial=True), "aplacebo"),
+        (PLACEBO.varied(adversarial=True, task_loss_weight=0.3), "aplacebo w.3"),
     ],
 )
 def test_variations_are_named_by_what_is_varied(system: System, name: str) -> None:
     assert system.name == name
     assert known_system(name) == (CATALOGUE.get(name.split(" ")[0]))
+
+
+def test_no_variation_has_the_name_of_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES._loaded, "levels", PlainNetwork)
+    assert A2E.varied(arch="levels").name == "A2E levels"
+    assert System("atonal", "levels").varied(adversarial=True).name == "aatonal"
 
 
 def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:

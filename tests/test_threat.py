@@ -66,3 +66,13 @@ def test_an_l2_budget_a_cell_contains_the_linf_one() -> None:
     corner = inputs + 0.01 * spectrograms(6, seed=7).sign()
     assert not Threat.per_cell("l2", 0.01, CELLS).violations(inputs, corner).any()
     assert Threat.per_cell("l2", 0.0099, CELLS).violations(inputs, corner).all()
+
+
+def test_an_l2_radius_may_be_missed_by_rounding_and_by_no_more() -> None:
+    # So large a radius that the rounding of the norm, by which was scaled, outweighs that of x + delta.
+    inputs, delta = torch.zeros(4, 1, 12, BANDS), spectrograms(4, torch.float32, seed=7)
+    scaled = delta * (1000.0 / l2_norms(delta)).view(-1, 1, 1, 1)
+    threat = Threat("l2", 1000.0)
+    assert (l2_norms(scaled.double()) > 1000.0).any(), "else nothing is shown"
+    assert not threat.violations(inputs, scaled).any()
+    assert threat.violations(inputs, scaled * (1 + 1e-5)).all()

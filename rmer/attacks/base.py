@@ -299,8 +299,8 @@ def _finished(file: Path) -> Crafted | None:
     """Return a finished batch; None where there is none, or its file is damaged, so that it is done again."""
     try:
         with ZipFile(file) as archive:
-            whole = archive.testzip() is None  # checksums, which torch does not look at
-        return Crafted(**torch.load(file, weights_only=True)) if whole else None
+            undamaged = archive.testzip() is None  # checksums, which torch does not look at
+        return Crafted(**torch.load(file, weights_only=True)) if undamaged else None
     except (OSError, BadZipFile, RuntimeError, TypeError, ValueError, KeyError, EOFError, UnpicklingError):
         return None
 

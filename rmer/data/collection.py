@@ -19,7 +19,7 @@ from rmer.data.tracklist import TRACKLIST_FILE, inspect_tracklist
 from rmer.errors import DataErrors
 
 FEWEST_CLIPS = 6
-_MEND = "Mend the files and run again; `rmer validate` lists all problems without running anything"
+MEND = "Mend the files and run again; what is computed is kept"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Collected:
     def checked(self) -> Collected:
         """Return itself; raises DataErrors with all problems where there are any."""
         if self.problems:
-            raise DataErrors(self.problems, where="data set", mend=_MEND)
+            raise DataErrors(self.problems, where="data set", mend=MEND)
         return self
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from rmer.data.adequacy import constant_labels, too_few_groups, weak_parts
-from rmer.data.collection import Collected
+from rmer.data.collection import MEND, Collected
 from rmer.data.duplicates import Match, find_duplicates
 from rmer.data.frontend import FPS, FRAMES, File2Spect
 from rmer.data.soundness import MIN_SECONDS, problems_of, warnings_of
@@ -20,8 +20,6 @@ from rmer.data.spectrograms import CachedSpectrogram, compute_spectrograms
 from rmer.data.splits import SPLIT_SEED, album_split, grouped, part_column, published_split
 from rmer.data.text_tables import counted, some
 from rmer.errors import DataErrors, UserError
-
-MEND = "Mend the files and run again; what is computed is kept"
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def sweep(
                     batch_size=batch_size,
                     warm=None if smaller is None else smaller.adversaries,
                     progress=None if progress is None else lambda clips, cost=cost: progress(clips * cost),  # type: ignore[misc]
-                    resume=None if resume is None else resume / f"{epsilon:g}-{index}-{attack.name}",
+                    resume=None if resume is None else resume / f"{epsilon}-{index}-{attack.name}",
                 )
             )
         adversaries = _by_metric(attacks, results)

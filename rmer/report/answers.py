@@ -65,8 +65,12 @@ def answers(
     if black_boxes:
         sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
         sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in (PRIMARY, SECONDARY)]
-    sentences += _control([row for row in rows if is_control(row.a)], reference, conclusive=conclusive)
-    others = [row for row in rows if row not in black_boxes and not is_control(row.a)]
+    controls = [row for row in rows if is_control(row.a)]
+    sentences += [
+        _control([row for row in controls if row.a == name], reference, conclusive=conclusive)
+        for name in dict.fromkeys(row.a for row in controls)
+    ]
+    others = [row for row in rows if row not in black_boxes and row not in controls]
     if others:
         listed = _verdicts(others)
         sentences.append(f"Against the other systems, {reference} is, {listed}.")
@@ -179,12 +183,13 @@ def _short(found: set[str]) -> str:
 
 
 def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison]) -> str:
-    """Qualify an answer in favour of the reference that the control does not share."""
-    favours = {row.endpoint for row in black_boxes if verdict(row) in (MORE, SLIGHTLY_MORE)}
-    shared = {row.endpoint for row in rows if is_control(row.a) and verdict(row) in (MORE, SLIGHTLY_MORE)}
-    if not any(is_control(row.a) for row in rows) or favours <= shared:
+    """Qualify an answer in favour of the reference that some control does not share."""
+    better = (MORE, SLIGHTLY_MORE)
+    favours = {row.endpoint for row in black_boxes if verdict(row) in better}
+    unshared = {row.endpoint for row in rows if is_control(row.a) and verdict(row) not in better}
+    if not favours & unshared:
         return ""
-    by = _and([ENDPOINT_NAMES[endpoint] for endpoint in ENDPOINT_NAMES if endpoint in favours - shared])
+    by = _and([name for endpoint, name in ENDPOINT_NAMES.items() if endpoint in favours & unshared])
     return f" But by {by} it is not shown to be more robust than its placebo."
 
 
@@ -225,15 +230,14 @@ def _tests(row: Comparison) -> str:
     return f"95 % interval {interval(row.low, row.high)}, {p}, Hedges' g = {number(row.hedges_g)}"
 
 
-def _control(rows: Sequence[Comparison], reference: str, *, conclusive: bool) -> list[str]:
-    if not rows:
-        return []
+def _control(rows: Sequence[Comparison], reference: str, *, conclusive: bool) -> str:
+    """Return what the comparison with one control says."""
     (found,) = (verdict(row) for row in rows if row.endpoint == PRIMARY)
     meaning = MEANINGS[found] if conclusive else "the attack does too little to tell what helps against it"
-    return [
+    return (
         f"Control: {reference} is, {_verdicts(rows)} (permuted concept labels). By the primary endpoint, "
         f"{meaning}."
-    ]
+    )
 
 
 def _damage(robustness: pd.DataFrame, endpoint: str) -> float:

@@ -83,6 +83,7 @@ def _data(facts: Methods) -> str:
 
 def _training(facts: Methods) -> str:
     training = facts.training
+    norm = training.get("adversarial_norm", "")
     seeds = {tuple(seeds) for seeds in facts.systems.values()}
     if len(seeds) == 1:
         trained = ", ".join(facts.systems)
@@ -99,7 +100,7 @@ def _training(facts: Methods) -> str:
     if "adversarial_epsilon" in training:
         text += (
             f". Adversarial training attacked a share of {training['adversarial_share']} of each batch by "
-            f"PGD of {training['adversarial_iterations']} steps within {NORMS[training['adversarial_norm']]} "
+            f"PGD of {training['adversarial_iterations']} steps within {NORMS.get(norm, norm)} "
             f"{training['adversarial_epsilon']}"
         )
     return f"{text}."

@@ -93,11 +93,21 @@ class System:
         )
         kin = next((known for known in (self, *CATALOGUE.values()) if known.is_kin_of(wanted)), None)
         if kin is None:
-            return replace(wanted, name=f"{'a' if adversarial else ''}{self.name.removeprefix('a')}")
+            kin = self._kin(arch, adversarial=adversarial)
         if kin.task_loss_weight == task_loss_weight:
             return kin
         name = f"{kin.name} w{task_loss_weight:g}".replace("0.", ".")
         return replace(kin, name=name, task_loss_weight=task_loss_weight, parent="")
+
+    def _kin(self, arch: str, *, adversarial: bool) -> System:
+        """Return the system of its usual weight for which the catalogue has no name: ``aplacebo``."""
+        base = self.name.removeprefix("a") if self.adversarial else self.name
+        name, weight = f"a{base}" if adversarial else base, self.task_loss_weight
+        if arch != self.arch:
+            name, weight = f"{name} {arch}", usual_weight(arch)
+        return replace(
+            self, name=name, arch=arch, task_loss_weight=weight, adversarial=adversarial, parent=""
+        )
 
     def is_kin_of(self, other: System) -> bool:
         """Return whether two systems differ in nothing but the weight of their losses, if in that."""

@@ -231,8 +231,8 @@ def _begin(store: Store, spec: RunSpec, wrapper: str | None, tags: dict[str, str
         store.set_tags(wrapper, tags)
         store.patiently(lambda: store.client.update_run(wrapper, name=spec.name))
         return wrapper
-    tags = redacted_values({**registry.resolve_tags(), **tags})
-    return _create(store, spec.name, {**tags, Tag.OPENING: uuid4().hex})
+    context = redacted_values(registry.resolve_tags())
+    return _create(store, spec.name, {**context, **tags, Tag.OPENING: uuid4().hex})
 
 
 def _create(store: Store, name: str, tags: dict[str, str]) -> str:

@@ -106,7 +106,7 @@ class Run:
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
         content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
-        self._write(path, lambda file: file.write_text(content), do="table", name=path)
+        self._write(path, lambda file: file.write_text(content, encoding="utf-8"), do="table", name=path)
 
     def text(self, content: str, path: str) -> None:
         """Log a text, such as an HTML report; credentials in addresses are taken out."""

@@ -34,6 +34,10 @@ T = TypeVar("T")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
+class AbsentError(UserError):
+    """The store answered, and has no run or model of this name."""
+
+
 def connect(
     tracking_uri: str | None = None, experiment: str | None = None, *, send_waiting: bool = True
 ) -> Store:
@@ -103,7 +107,7 @@ class Store:
         return self.patiently(lambda: search(self.client, tags, status=status, most=most))
 
     def get(self, run_id: str) -> RunRecord:
-        """Return one run; raises :class:`UserError` when there is none with this id."""
+        """Return one run; raises :class:`AbsentError` when there is none with this id."""
         return as_record(self._read(lambda: self.client.get_run(run_id)))
 
     def metric_history(self, run_id: str, key: str) -> list[tuple[int, float]]:
@@ -142,7 +146,7 @@ class Store:
             return None
         try:
             return self.get(run_id)
-        except UserError:
+        except AbsentError:
             return None  # a model brought from another store
 
     def replay(self) -> SyncResult:
@@ -212,7 +216,7 @@ class Store:
             if error.error_code not in ABSENT:
                 raise
             mend = "Check the id and MLFLOW_TRACKING_URI"
-            raise UserError(error.message, where=self.name, mend=mend) from error
+            raise AbsentError(error.message, where=self.name, mend=mend) from error
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Make a call, waiting a while for a store that is away."""

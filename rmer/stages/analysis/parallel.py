@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from rmer.errors import UserError
 from rmer.tracking import RunRecord, Store
+from rmer.tracking.store import AbsentError
 
 READERS = 8
 
@@ -28,7 +28,7 @@ def named_runs(store: Store, records: Sequence[RunRecord], tag: str) -> list[Run
     def find(run_id: str) -> RunRecord | None:
         try:
             return store.get(run_id)
-        except UserError:
+        except AbsentError:
             return None
 
     return [record for record in in_parallel(find, ids) if record is not None]

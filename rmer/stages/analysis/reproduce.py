@@ -48,7 +48,7 @@ def reproduce_script(
     ]
     lines += [_preprocess(record, data) for record in _by_time(datasets)]
     lines += [
-        _train(record) for record in _by_time(trained) if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
+        _train(record) for record in _by_time(trained) if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     ]
     lines += [_attack(record) for record in _by_time(computed)]
     given = {
@@ -76,10 +76,10 @@ def _attack(record: RunRecord) -> str:
     attack = record.tags.get(Tag.ATTACK, "")
     known = {"attack", "split", "precision", *SETTINGS.get(attack, {})}
     values = {name: value for name, value in logged(AttackParams, record).items() if name in known}
-    if Tag.TRAIN_RUN_ID in record.tags:
-        named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}
-    else:
-        named = {"model_uri": Tag.MODEL_URI, "dataset_run_id": Tag.DATASET_RUN_ID}
+    named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}
+    if Tag.TRAIN_RUN_ID not in record.tags:
+        named |= {"split_scheme": Tag.SPLIT_SCHEME, "model_uri": Tag.MODEL_URI}
+        named |= {"dataset_run_id": Tag.DATASET_RUN_ID}
     values = {name: record.tags.get(tag, "") for name, tag in named.items()} | values
     return f"rmer attack{_options(values | _study(record))}"
 
@@ -98,11 +98,11 @@ def logged(kind: type[Parameters], record: RunRecord) -> dict[str, Any]:
 
 
 def _model(record: RunRecord) -> dict[str, str]:
-    """Return the options that name the system of a train run: of the catalogue, or with its own weight."""
+    """Return the options that name the system of a train run: of the catalogue, or with what was varied."""
     name = record.tags.get(Tag.SYSTEM, "")
     values = {"system": name.split(" ")[0]}
     if name not in CATALOGUE:
-        values["task_loss_weight"] = record.params.get("cfg.task_loss_weight", "")
+        values |= {name: record.params.get(f"cfg.{name}", "") for name in ("arch", "task_loss_weight")}
     return values | {"seed": record.tags.get(Tag.SEED, "")}
 
 

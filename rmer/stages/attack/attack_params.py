@@ -225,7 +225,14 @@ class AttackParams(Parameters):
 
     @property
     def budgets(self) -> list[float]:
-        """All budgets of the run, ascending; raises UserError where the reported one is not among them."""
+        """All budgets of the run, ascending.
+
+        Raises UserError where the reported one is not among them, or is 0 and a curve or a least budget is
+        wanted.
+        """
+        if self.attack in ("suite", "minimal") and self.epsilon_report == 0:
+            what = f"the {self.attack} attack looks for nothing within a budget of 0"
+            raise UserError(what, where="parameter epsilon", mend="Give a number above 0")
         text = self.settings.get("epsilons", "")
         if not text:
             budgets = list(TIERS[self.settings["tier"]].epsilons) if self.attack == "suite" else []

@@ -16,7 +16,7 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.digests import file_digest
 from rmer.errors import UserError
 from rmer.stages.data.dataset_runs import find_dataset
-from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -174,6 +174,7 @@ def victim_of_uri(
             return own
         name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
     system = system or name
+    known = known_system(system)
     return _victim(
         store,
         model,
@@ -185,7 +186,7 @@ def victim_of_uri(
         seed=seed,
         train_protocol=train_protocol or "published",
         scheme=split_scheme or "published",
-        named_units=system not in CATALOGUE or CATALOGUE[system].names_concepts,
+        named_units=known is None or known.names_concepts,
     )
 
 

@@ -59,15 +59,15 @@ class DataParams(Parameters):
             scale_max=self.scale_max,
         )
 
-    def survey(self) -> Survey:
+    def survey(self, collected: Collected) -> Survey:
         """Return all that is wrong or odd about the data set, its spectrograms and its splits.
 
-        Raises UserError where decoder or front end are not installed, and what :meth:`collect` raises.
+        Raises UserError where decoder or front end are not installed.
         """
         file2spect = File2Spect(self.decoder, self.frontend)
         file2spect.require()
         return survey(
-            self.collect(),
+            collected,
             file2spect,
             Path(self.cache_dir) if self.cache_dir else home() / "spectrograms",
             frames=self.frames,

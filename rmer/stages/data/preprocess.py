@@ -40,12 +40,12 @@ def preprocess(store: Store, params: PreprocessParams) -> Outcome:
     Raises UserError where the decoder or front end is not installed, and DataErrors with every problem of
     labels and audio, before a run is opened. What is computed is kept all the same.
     """
-    return log_data_set(store, params, survey_of(params))
+    return log_data_set(store, params, survey_of(params, params.collect()))
 
 
-def survey_of(params: PreprocessParams) -> Survey:
+def survey_of(params: PreprocessParams, collected: Collected) -> Survey:
     """Return what is to be prepared, and print what is odd about it; raises as :func:`preprocess` does."""
-    surveyed = params.survey()
+    surveyed = params.survey(collected)
     for warning in surveyed.warnings:
         tqdm.write(f"Note: {warning}", file=sys.stderr)
     return surveyed.checked()
@@ -64,11 +64,6 @@ def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
         config=_config(params, surveyed),
         study=params.study or None,
     )
-
-
-def collect_of(params: DataParams) -> Collected:
-    """Return clips, labels and files; raises DataErrors with every problem of labels and missing clips."""
-    return params.collect().checked()
 
 
 def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:

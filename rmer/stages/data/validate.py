@@ -21,7 +21,7 @@ def validate(params: ValidateParams) -> list[str]:
 
     Spectrograms are kept, so that ``preprocess`` need not compute them again.
     """
-    surveyed = params.survey()
+    surveyed = params.survey(params.collect())
     print(_report(params.soundtracks_dir, surveyed))
     return list(surveyed.problems)
 

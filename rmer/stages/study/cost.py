@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,7 +16,7 @@ from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import build_attacks, gradients_of_run
-from rmer.stages.data.preprocess import collect_of
+from rmer.stages.attack.victims import Victim
 from rmer.stages.study.plan import Plan, check_concepts
 from rmer.systems.arithmetic import resolve_precision
 from rmer.systems.catalogue import System
@@ -88,15 +89,15 @@ def _clips(plan: Plan) -> int:
     params = plan.params
     if not params.soundtracks_dir:
         return params.clips or 0
-    data = plan.preprocess_params(params.soundtracks_dir)
-    check_concepts(plan, data)
-    return len(collect_of(data).clips)
+    collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
+    check_concepts(plan, collected)
+    return len(collected.clips)
 
 
 def estimate(plan: Plan, clips: int) -> Estimate:
     """Count what a plan needs for a data set of ``clips`` clips, and time one batch of each kind here."""
     parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames, targets = plan.params.frames or 0, len(listed(plan.params.targets))
+    frames, targets = plan.params.frames or 0, tuple(listed(plan.params.targets))
     training = attack = 0
     for system, seed in plan.models:
         config = _config(plan, system, seed)
@@ -106,7 +107,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(system) is not None
-            gradients = _gradients(attacking, targets, clips=parts["test"], transfer=transfer)
+            gradients = _gradients(attacking, targets, (), clips=parts["test"], transfer=transfer)
             attack += len(plan.seeds) * gradients
     unit = _time_one(frames, plan.params.device, plan.params.precision)
     models, attacks = len(plan.models), len(plan.models) * len(plan.assaults)
@@ -127,9 +128,10 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     victims = victims_of(store, params)
     first = next(victims)
     clips, _, frames, _ = first.data.part(params.split).inputs.shape
-    models = 1 + sum(1 for _ in victims)
-    targets = len(first.dataset.emotions)
-    found = estimate_attack(params, models=models, clips=clips, frames=frames, targets=targets)
+    # A later model may lack the concepts that a loss names, as in the run.
+    gradients = [_gradients_on(victim, params, clips) for victim in chain([first], victims)]
+    models = len(gradients)
+    found = estimate_attack(params, gradients=sum(gradients), models=models, clips=clips, frames=frames)
     budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
     return (
         f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
@@ -138,10 +140,11 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     )
 
 
-def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: int, targets: int) -> Estimate:
-    """Count and time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
+def estimate_attack(
+    params: AttackParams, *, gradients: int, models: int, clips: int, frames: int
+) -> Estimate:
+    """Time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
     unit = _time_one(frames, params.device, params.precision)
-    gradients = models * _gradients(params, targets, clips=clips, transfer=True)
     return Estimate(
         runs=models,
         training_gradients=0,
@@ -152,11 +155,17 @@ def estimate_attack(params: AttackParams, *, models: int, clips: int, frames: in
     )
 
 
-def _gradients(params: AttackParams, targets: int, *, clips: int, transfer: bool) -> int:
-    names = tuple(f"target{index}" for index in range(targets))
+def _gradients_on(victim: Victim, params: AttackParams, clips: int) -> int:
+    return _gradients(params, victim.dataset.emotions, victim.concepts, clips=clips, transfer=True)
+
+
+def _gradients(
+    params: AttackParams, targets: tuple[str, ...], concepts: tuple[str, ...], *, clips: int, transfer: bool
+) -> int:
     precision = resolve_precision(params.precision, resolve_device(params.device))
-    attacks = build_attacks(params, names, (), None)
-    return gradients_of_run(params, attacks, targets, clips=clips, precision=precision, transfer=transfer)
+    attacks = build_attacks(params, targets, concepts, None)
+    outputs = len(targets)
+    return gradients_of_run(params, attacks, outputs, clips=clips, precision=precision, transfer=transfer)
 
 
 def _config(plan: Plan, system: System, seed: int) -> FitConfig:

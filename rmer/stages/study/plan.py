@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from rmer.data.collection import Collected
 from rmer.data.dataset import EMOTIONS
 from rmer.data.soundness import MIN_SECONDS
 from rmer.data.soundtracks import SCALE_MAX, check_targets
@@ -14,7 +15,7 @@ from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, listed, param
 from rmer.stages.attack.attack_params import PROTOCOLS, SETTINGS, AttackParams
 from rmer.stages.data.demo_data import DemoParams
-from rmer.stages.data.preprocess import PreprocessParams, collect_of
+from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
 from rmer.systems.arithmetic import PRECISIONS
 from rmer.systems.catalogue import System, resolve
@@ -222,13 +223,17 @@ def _check_stages(plan: Plan) -> None:
         )
 
 
-def check_concepts(plan: Plan, data: PreprocessParams) -> None:
-    """Raise UserError before anything is computed, where a system learns concepts and the data have none."""
+def check_concepts(plan: Plan, collected: Collected) -> None:
+    """Raise UserError before anything is computed, where a system learns concepts and the data have none.
+
+    The files may lack more than that, which is told first.
+    """
     learners = [system.name for system in plan.systems if system.supervises_concepts]
-    if learners and not collect_of(data).concepts:
+    if learners and not collected.concepts:
+        collected.checked()
         raise UserError(
             f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations",
-            where=data.soundtracks_dir,
+            where=plan.params.soundtracks_dir,
             mend="Give midlevel_dir, or other systems (blackbox and adversarial need none)",
         )
 

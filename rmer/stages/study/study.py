@@ -62,8 +62,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     """
     params, engine = plan.params, EngineParams.of(plan.params)
     data = plan.preprocess_params(str(folder))
-    check_concepts(plan, data)
-    surveyed = survey_of(data)
+    collected = data.collect()
+    check_concepts(plan, collected)
+    surveyed = survey_of(data, collected)
     config = _config(plan, preprocess_spec(data, surveyed).digest)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
@@ -114,8 +115,10 @@ def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Ca
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]
-    analyses = {name: _analyze(store, plan, name) for name in attacks}
-    raise_failures(run, jobs, done, failures)
+    try:
+        analyses = {name: _analyze(store, plan, name) for name in attacks}
+    finally:  # what failed is told, too, where the rest cannot be analysed
+        raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
     lineage |= {f"analysis | {name}": analysis.outcome.run_id for name, analysis in analyses.items()}
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")

@@ -20,6 +20,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from rmer.errors import UserError
+from rmer.tracking.machine import lack
 from rmer.tracking.models.archive_check import check_archive, damaged, refused
 
 _PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
@@ -102,7 +103,7 @@ def load_network(folder: Path) -> nn.Module:
         with _no_pickles():
             return ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
     except Exception as error:  # torch raises many kinds for a graph or for weights that do not fit together
-        raise damaged(program, type(error).__name__) from error
+        raise lack(error, str(program)) or damaged(program, type(error).__name__) from error
 
 
 def naming_run(folder: Path) -> str:
