@@ -90,11 +90,20 @@ def test_a_model_logged_as_documented_is_attacked(store: Store) -> None:
     assert record.metrics["adv/mae"] >= record.metrics["clean/mae"]
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them, and "" for the page itself."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if page.suffix == ".md" else []
+    return {"", *(re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_pictures_are_there(page: Path) -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
-    local = [target.partition("#")[0] for target in targets if not target.startswith("http")]
-    assert not [target for target in local if not (page.parent / target).exists()]
+    for target in (target for target in targets if not target.startswith("http")):
+        name, _, anchor = target.partition("#")
+        found = page.parent / name if name else page
+        assert found.exists(), target
+        assert anchor in anchors(found), target
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

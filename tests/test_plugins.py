@@ -139,6 +139,8 @@ def test_a_setting_that_all_attacks_have_is_refused(tmp_path: Path) -> None:
     done = run_beside(tmp_path, "attack --attack hum")
     message = "attack hum: its setting device is a parameter of all attacks. Call it otherwise"
     assert (done.returncode, done.stderr) == (2, f"rmer: {message}\n")
+
+
 def write_songs(folder: Path) -> None:
     demo = write_demo_data(folder / "demo", clips=12, seconds=1.5)
     (folder / "mean").mkdir()

@@ -123,8 +123,8 @@ def _attack(facts: Methods) -> str:
         "correlation over all clips jointly. The worst iterate of each clip was kept for raw and for clipped "
         f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were "
         f"computed in {attack['precision']}, perturbations, comparisons and scores in float32"
-        f"{_gradient_precision(attack)}. Budgets were asserted on the stored adversaries, which were read back "
-        f"to be scored. Results are reported at epsilon {attack['epsilon']}."
+        f"{_gradient_precision(attack)}. Budgets were asserted on the stored adversaries, which were read "
+        f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
     )
 
 
