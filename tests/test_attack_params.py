@@ -10,13 +10,13 @@ import pytest
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
 from rmer.attacks.fgsm import FGSM
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import Aim
 from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import Noise
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, SteeringObjective
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import BridgeAttack, PublishedAttack
-from rmer.attacks.registry import ATTACKS
 from rmer.attacks.square import Square
 from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.transfer import Transfer

@@ -16,6 +16,7 @@ from rmer.attacks import published
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, Problem, clip_generator
 from rmer.attacks.fgsm import FGSM
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.objectives import (
@@ -28,7 +29,6 @@ from rmer.attacks.objectives import (
 )
 from rmer.attacks.pgd import PGD
 from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
-from rmer.attacks.registry import ATTACKS
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from published_clone import write_clone
 
-from rmer.attacks.registry import ATTACKS
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.readers.known_readers import READERS
 from rmer.data.splits import part_column, published_split

@@ -15,11 +15,11 @@ from attack_runs import EMOTIONS, attack_run, suite_run
 
 from rmer.errors import UserError
 from rmer.evaluation.checks.measurements import AttackedScores, PrecisionPair
-from rmer.stages.analysis.agreement import read_curve
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import select_attack_runs
+from rmer.stages.attack.agreement import read_curve
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.integrity import as_tags, logged
 

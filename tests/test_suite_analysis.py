@@ -19,7 +19,7 @@ from rmer.report.sections.protocol_steps_section import (
 )
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.analysis.protocol_steps import find_protocol_steps
+from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.tracking import Store, connect

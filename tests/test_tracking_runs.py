@@ -70,7 +70,7 @@ def test_a_run_carries_its_tags_params_and_full_history(store: Store) -> None:
         Tag.SYSTEM: "A2E",
         Tag.CONFIG: SPEC.digest,
         Tag.ORIGIN: "computed",
-        Tag.SCHEMA: "1",
+        Tag.SCHEMA: "2",
         Tag.SPLIT: "test",
         Tag.BUDGET_HELD: "true",
         Tag.PID: str(os.getpid()),

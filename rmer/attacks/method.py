@@ -41,7 +41,7 @@ class Aim:
 
 
 class AttackMethod(ABC):
-    """One attack, or a suite of several, that is registered under its name in :mod:`rmer.attacks.registry`.
+    """One attack, or a suite of several, registered under its name in :mod:`rmer.attacks.known_attacks`.
 
     Its settings are the fields of its dataclass that are made with :func:`rmer.parameters.param`. A setting
     that several attacks have under one name means the same in all of them.

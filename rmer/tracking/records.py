@@ -16,7 +16,7 @@ from rmer.tracking.delivery.outages import patiently, say
 from rmer.tracking.delivery.replay import SyncResult, replay
 from rmer.tracking.find import RunRecord, as_record, search
 from rmer.tracking.liveness import is_alive, whereabouts
-from rmer.tracking.schema import SCHEMA_VERSION, Tag
+from rmer.tracking.schema import SCHEMA_VERSIONS, Tag
 
 T = TypeVar("T")
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
@@ -88,10 +88,11 @@ class Records:
     def mark_dead(self) -> list[str]:
         """Mark RUNNING runs of this project whose process is dead as KILLED; return their ids."""
         marked = []
-        for record in self.search({Tag.SCHEMA: SCHEMA_VERSION}, status="RUNNING"):
-            if not is_alive(record.tags):
-                self.end_dead(record)
-                marked.append(record.run_id)
+        for version in SCHEMA_VERSIONS:
+            for record in self.search({Tag.SCHEMA: version}, status="RUNNING"):
+                if not is_alive(record.tags):
+                    self.end_dead(record)
+                    marked.append(record.run_id)
         return marked
 
     def end_dead(self, record: RunRecord) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 from rmer.old_names import as_digested
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+SCHEMA_VERSIONS = ("1", SCHEMA_VERSION)  # what stores may hold
+# Digests are of the names of the first version (:mod:`rmer.old_names`), so that a run of before is not done again.
+_DIGESTED = "1"
 DEFAULT_EXPERIMENT = "rmer"
 
 
@@ -104,7 +107,7 @@ def config_digest(stage: str, config: Mapping[str, Any]) -> str:
     ``config`` holds plain JSON values; key order does not matter and numbers are compared as numbers
     (``1`` equals ``1.0``).
     """
-    text = json.dumps([SCHEMA_VERSION, stage, _plain(as_digested(config))], sort_keys=True, allow_nan=False)
+    text = json.dumps([_DIGESTED, stage, _plain(as_digested(config))], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from rmer.redaction import redacted
 
 PREFIX = "cfg."
+ABSENT = "(none)"
 # MLflow cuts longer parameter values without a word.
 LONGEST = 6000
 

@@ -9,7 +9,7 @@ from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.train import ModelParams, TrainParams
 from rmer.tracking import RunRecord, Store, Tag
-from rmer.tracking.values import PREFIX
+from rmer.tracking.values import ABSENT, PREFIX
 
 # Tags that must agree: tag -> the parameter that narrows a selection to one value.
 DIMENSIONS = {
@@ -43,7 +43,6 @@ OF_SYSTEM = frozenset(
 OF_PROTOCOL = frozenset(("normalised_on", "drop_last"))
 # What names of settings of the training begin with.
 TRAINING = "training."
-ABSENT = "(none)"
 # Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier.
 OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
 # The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.

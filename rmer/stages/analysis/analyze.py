@@ -22,10 +22,10 @@ from rmer.report.whole_report import report_of
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
-from rmer.stages.analysis.contents import contents_of
 from rmer.stages.analysis.distinct import require_distinct
-from rmer.stages.analysis.protocol_steps import find_protocol_steps
+from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import read_runs
+from rmer.stages.analysis.report_contents import contents_of
 from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 

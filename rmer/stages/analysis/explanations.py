@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rmer.evaluation.concepts import AttackedConcepts, ConceptLayer, identity_error
 from rmer.report.sections.concepts_section import reason_without
-from rmer.stages.analysis.agreement import require_scores
 from rmer.stages.analysis.selection import Selected
+from rmer.stages.attack.agreement import require_scores
 from rmer.stages.attack.explanation import IDENTITY, WEIGHTS_TABLE, concept_scores
 from rmer.tracking import Artifact, RunRecord, Store
 from rmer.tracking.integrity import altered

@@ -12,9 +12,9 @@ from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.report.html import UsedRun
 from rmer.report.system_tables import in_order
-from rmer.stages.analysis.agreement import checked_model, read_checks, read_searches, require_same_clips
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.selection import Selected
+from rmer.stages.attack.agreement import checked_model, read_checks, read_searches, require_same_clips
 from rmer.tracking import Artifact, RunRecord, Store, Tag
 
 # The norm whose runs the endpoints are taken from, where there are several.

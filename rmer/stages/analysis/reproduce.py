@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmer.attacks.registry import ATTACKS
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.parameters import Parameters
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams

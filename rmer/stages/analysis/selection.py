@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
-from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.tracking import RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
+from rmer.tracking.values import ABSENT
 
 # Runs of a large store that are looked at to say what there is.
 MOST_LISTED = 200

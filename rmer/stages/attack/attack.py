@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rmer.errors import UserError
 from rmer.evaluation.checks.measurements import AttackedScores
-from rmer.stages.analysis.agreement import read_curve
+from rmer.stages.attack.agreement import read_curve
 from rmer.stages.attack.attack_logging import attack_and_log
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import AttackSetup

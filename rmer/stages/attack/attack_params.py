@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import AttackMethod, Setting
-from rmer.attacks.registry import ATTACKS
 from rmer.attacks.suite import TIERS, Suite, Tier
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rmer.attacks.registry import ATTACKS
+from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.suite import TIERS
 from rmer.data.dataset import EMOTIONS
 from rmer.data.readers.collection import Collected

@@ -16,9 +16,9 @@ from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.checks.measurements import ERRORS
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.metrics import aims, regression_scores, under_attack
-from rmer.stages.analysis.alike import ABSENT
 from rmer.tracking import Artifact, RunRecord, Store, Tag
 from rmer.tracking.integrity import altered
+from rmer.tracking.values import ABSENT
 
 TOLERANCE = 1e-6
 # Stores keep infinity as the largest number that they have.
