@@ -14,7 +14,7 @@ from rmer.old_names import as_digested
 
 SCHEMA_VERSION = "2"
 SCHEMA_VERSIONS = ("1", SCHEMA_VERSION)  # what stores may hold
-# Digests are of the names of the first version (:mod:`rmer.old_names`), so that a run of before is not done again.
+# Digests are of the names of the first version (rmer/old_names.py), so that no run of before is done again.
 _DIGESTED = "1"
 DEFAULT_EXPERIMENT = "rmer"
 

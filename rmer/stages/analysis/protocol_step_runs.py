@@ -14,11 +14,12 @@ import pandas as pd
 from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
 from rmer.report.robustness import shown_metrics
 from rmer.report.system_tables import system_rank
-from rmer.stages.analysis.alike import ABSENT, DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, settings_of
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.stages.attack.agreement import checked_model, read_curve
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
+from rmer.tracking.values import ABSENT
 
 # Attacks that a step may be judged by, the most thorough first; controls and weaker attacks are none.
 ATTACKS = (SUITE, "apgd", "pgd", "published", "bridge")
