@@ -187,9 +187,8 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     where = f"parameter {field.name}"
     if rules["choices"] and value not in rules["choices"]:
         choices = ", ".join(str(choice) for choice in rules["choices"] if choice != "")
-        raise UserError(
-            f"{shown(value)} is not one of its values", where=where, mend=f"Choose one of: {choices}"
-        )
+        mend = f"Choose one of: {choices}"
+        raise UserError(f"{shown(value)} is not one of its values", where=where, mend=mend)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low = -math.inf if rules["low"] is None else rules["low"]
         high = math.inf if rules["high"] is None else rules["high"]
@@ -224,6 +223,5 @@ def _check_path(value: str, where: str) -> None:
         Path(value).expanduser()
     except RuntimeError as error:
         mend = "Write ~/ for your own home, ./~ for a folder of such a name"
-        raise UserError(
-            f"{shown(value)} begins with the home of nobody here", where=where, mend=mend
-        ) from error
+        what = f"{shown(value)} begins with the home of nobody here"
+        raise UserError(what, where=where, mend=mend) from error

@@ -23,9 +23,8 @@ def read_yaml_file(path: Path, *, mend: str) -> Any:
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from error
     if len(content) > LONGEST_FILE:
-        raise UserError(
-            f"has {len(content)} bytes, settings at most {LONGEST_FILE}", where=str(path), mend=mend
-        )
+        what = f"has {len(content)} bytes, settings at most {LONGEST_FILE}"
+        raise UserError(what, where=str(path), mend=mend)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -45,22 +45,16 @@ class Registry(Mapping[str, T], Generic[T]):
     def _others(self) -> dict[str, EntryPoint]:
         points = {point.name: point for point in entry_points(group=self.group)}
         for name in sorted(set(points) & set(self._loaded)):
-            raise UserError(
-                f"there is another {self.kind} of the name {name}",
-                where=_package(points[name]),
-                mend="Rename its entry point",
-            )
+            what = f"there is another {self.kind} of the name {name}"
+            raise UserError(what, where=_package(points[name]), mend="Rename its entry point")
         return points
 
     def _load(self, point: EntryPoint) -> T:
         try:
             return cast(T, point.load())
         except Exception as error:  # another package's code: whatever it raises
-            raise UserError(
-                f"its {self.kind} {point.name} cannot be loaded ({type(error).__name__}: {error})",
-                where=_package(point),
-                mend="Mend or remove that package",
-            ) from error
+            what = f"its {self.kind} {point.name} cannot be loaded ({type(error).__name__}: {error})"
+            raise UserError(what, where=_package(point), mend="Mend or remove that package") from error
 
 
 def _package(point: EntryPoint) -> str:

@@ -48,9 +48,8 @@ class MinimumNorm(Attack):
 
     def __post_init__(self) -> None:
         if self.inner.joint:
-            raise UserError(
-                "a joint objective has no error of each clip", where=self.name, mend="Use loss l1 or mse"
-            )
+            mend = "Use loss l1 or mse"
+            raise UserError("a joint objective has no error of each clip", where=self.name, mend=mend)
         if not self.growth > 0:
             raise UserError(f"{self.growth} is no growth", where="growth", mend="Give a number > 0")
         if self.bisections < 1:

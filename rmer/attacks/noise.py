@@ -42,9 +42,8 @@ class Noise(ObjectiveAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.noise not in KINDS:
-            raise UserError(
-                f"{self.noise!r} is no noise", where=self.name, mend=f"Use one of {', '.join(KINDS)}"
-            )
+            mend = f"Use one of {', '.join(KINDS)}"
+            raise UserError(f"{self.noise!r} is no noise", where=self.name, mend=mend)
         if self.draws < 1:
             raise UserError("needs at least one draw", where=self.name, mend="Raise draws")
 

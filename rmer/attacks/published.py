@@ -54,15 +54,11 @@ class PublishedAttack(Attack):
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:
-            raise UserError(
-                f"{self.optimiser!r} is not one of its optimisers",
-                where="optimiser",
-                mend=f"Use one of {', '.join(OPTIMISERS)}",
-            )
+            mend = f"Use one of {', '.join(OPTIMISERS)}"
+            raise UserError(f"{self.optimiser!r} is not one of its optimisers", where="optimiser", mend=mend)
         if self.conv_method not in ("corr", "mse"):
-            raise UserError(
-                f"{self.conv_method!r} is no criterion", where="conv_method", mend="Use corr or mse"
-            )
+            mend = "Use corr or mse"
+            raise UserError(f"{self.conv_method!r} is no criterion", where="conv_method", mend=mend)
 
     def passes(self, targets: int) -> Passes:
         return Passes(self.max_iters, 0)

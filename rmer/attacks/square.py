@@ -52,11 +52,8 @@ class Square(ObjectiveAttack):
         if not 0 < self.p_init <= 1:
             raise UserError(f"{self.p_init} is no share", where="p_init", mend="Give a share, 0 to 1")
         if self.losses[0].joint:
-            raise UserError(
-                "clips are searched one by one, and a joint loss has no value of each clip",
-                where=self.name,
-                mend="Use loss l1 or mse",
-            )
+            what = "clips are searched one by one, and a joint loss has no value of each clip"
+            raise UserError(what, where=self.name, mend="Use loss l1 or mse")
 
     def passes(self, targets: int) -> Passes:
         return Passes(0, 1 + self.queries)

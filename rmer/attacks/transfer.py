@@ -43,9 +43,8 @@ class Transfer(Attack):
 
     def __post_init__(self) -> None:
         if not self.inner.enforced:
-            raise UserError(
-                f"{self.inner.name} holds no budget", where=self.name, mend="Use an attack that does"
-            )
+            mend = "Use an attack that does"
+            raise UserError(f"{self.inner.name} holds no budget", where=self.name, mend=mend)
 
     @classmethod
     def settings(cls) -> dict[str, Setting]:

@@ -146,11 +146,8 @@ class Dataset:
             frontend=dict(description["frontend"]),
         )
         if dataset.digest != description["digest"]:
-            raise UserError(
-                f"contents do not match their digest {description['digest']} in {DATASET_FILE}",
-                where=str(folder),
-                mend=_MEND,
-            )
+            what = f"contents do not match their digest {description['digest']} in {DATASET_FILE}"
+            raise UserError(what, where=str(folder), mend=_MEND)
         return dataset
 
 
@@ -185,11 +182,8 @@ def fit_normalisation(clips: pd.DataFrame) -> Normalisation:
     deviations = clips["spec_mean_square"].to_numpy(np.float64) - 2 * mean * means + mean**2
     std = float(np.sqrt(max(deviations.mean(), 0.0)))
     if not (np.isfinite(mean) and std > 0):
-        raise UserError(
-            f"spectrograms cannot be standardised (mean {mean}, std {std})",
-            where="data set",
-            mend="Check that the audio is not silent",
-        )
+        what = f"spectrograms cannot be standardised (mean {mean}, std {std})"
+        raise UserError(what, where="data set", mend="Check that the audio is not silent")
     return Normalisation(mean, std)
 
 
@@ -211,9 +205,8 @@ def read_clip_table(path: Path) -> pd.DataFrame:
             {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(names)}
         )
     except (ValueError, OverflowError) as error:
-        raise UserError(
-            f"has a cell that is not a number ({str(error)[:100]})", where=str(path), mend=_MEND
-        ) from error
+        what = f"has a cell that is not a number ({str(error)[:100]})"
+        raise UserError(what, where=str(path), mend=_MEND) from error
 
 
 def _column(name: str, cells: list[str]) -> Any:
@@ -256,9 +249,8 @@ def _read_spectrograms(path: Path) -> FloatArray:
     except (
         Exception
     ) as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
-        raise UserError(
-            f"is not a whole array ({type(error).__name__})", where=str(path), mend=_MEND
-        ) from error
+        what = f"is not a whole array ({type(error).__name__})"
+        raise UserError(what, where=str(path), mend=_MEND) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         raise UserError("is not a float32 array", where=str(path), mend=_MEND)
     return array

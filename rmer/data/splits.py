@@ -34,11 +34,8 @@ def published_split(clips: int) -> dict[str, IntArray]:
     test = int((clips - train) * 0.5)
     validation = clips - train - test
     if min(train, validation, test) < 1:
-        raise UserError(
-            f"{clips} clips cannot be divided into train, validation and test",
-            where="split",
-            mend="Give at least 6 clips",
-        )
+        what = f"{clips} clips cannot be divided into train, validation and test"
+        raise UserError(what, where="split", mend="Give at least 6 clips")
     order = published_order(clips)
     return dict(zip(PARTS, np.split(order, [train, train + validation]), strict=True))
 
@@ -82,11 +79,8 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
         raise UserError("some clips have no album", where="album split", mend="Complete the track list")
     names, members = np.unique(np.asarray(albums, dtype=str), return_inverse=True)
     if len(names) < len(PARTS):
-        raise UserError(
-            f"{len(names)} albums cannot be divided into train, validation and test",
-            where="album split",
-            mend="Give at least 3 albums, or use the published split",
-        )
+        what = f"{len(names)} albums cannot be divided into train, validation and test"
+        raise UserError(what, where="album split", mend="Give at least 3 albums, or use the published split")
     standardised = _standardised(targets)
     sums = np.zeros((len(names), 1 + 2 * standardised.shape[1]))
     np.add.at(sums, members, np.hstack([np.ones((len(members), 1)), standardised, standardised**2]))

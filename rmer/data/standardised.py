@@ -75,11 +75,9 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
     rows = dataset.split(scheme)
     empty = [part for part in PARTS if not len(rows[part])]
     if empty:
-        raise UserError(
-            f"the {scheme} split has no {' and no '.join(empty)} clip",
-            where=f"data set of {len(dataset)} clips",
-            mend="Give at least 11 clips, or another split scheme",
-        )
+        what = f"the {scheme} split has no {' and no '.join(empty)} clip"
+        mend = "Give at least 11 clips, or another split scheme"
+        raise UserError(what, where=f"data set of {len(dataset)} clips", mend=mend)
     fitted = dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]]
     normalisation = fit_normalisation(fitted)
     train = _part(dataset, rows["train"], normalisation)

@@ -214,11 +214,8 @@ def _curve(table: pd.DataFrame, clips: Sequence[str], targets: Sequence[str], wh
     predictions = {}
     for metric, rows in table.groupby("metric"):
         if rows["clip"].tolist() != list(clips) * len(epsilons):
-            raise UserError(
-                f"does not hold the clips of adversaries/clips.csv for every epsilon ({metric})",
-                where=where,
-                mend=_MEND,
-            )
+            what = f"does not hold the clips of adversaries/clips.csv for every epsilon ({metric})"
+            raise UserError(what, where=where, mend=_MEND)
         values = rows[list(targets)].to_numpy(np.float64)
         predictions[str(metric)] = values.reshape(len(epsilons), len(clips), len(targets))
     return Curve(epsilons, predictions)

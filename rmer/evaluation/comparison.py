@@ -225,11 +225,9 @@ def _check_same_clips(samples: Sequence[SystemSample]) -> None:
         first = samples[0]
         same = sample.clips == first.clips and list(map(str, sample.albums)) == list(map(str, first.albums))
         if not same or not _same_labels(sample.labels, first.labels):
-            raise UserError(
-                "were attacked on different clips, or their clips have other albums or ratings",
-                where=f"{first.name} and {sample.name}",
-                mend="Compare attack runs of one data set and split",
-            )
+            what = "were attacked on different clips, or their clips have other albums or ratings"
+            mend = "Compare attack runs of one data set and split"
+            raise UserError(what, where=f"{first.name} and {sample.name}", mend=mend)
 
 
 def _same_labels(a: Floats, b: Floats) -> bool:

@@ -109,11 +109,9 @@ def connect_ray(address: str, site: Site) -> Any:
     hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
     if (elsewhere := hosts - {socket.gethostname()}) and site.uri.startswith("sqlite"):
         ray.shutdown()
-        raise UserError(
-            f"{', '.join(sorted(elsewhere))} cannot write to a file of this machine",
-            where="tracking store",
-            mend="Start `rmer server` and set MLFLOW_TRACKING_URI to its address",
-        )
+        what = f"{', '.join(sorted(elsewhere))} cannot write to a file of this machine"
+        mend = "Start `rmer server` and set MLFLOW_TRACKING_URI to its address"
+        raise UserError(what, where="tracking store", mend=mend)
     return ray
 
 

@@ -56,11 +56,9 @@ class EngineParams(Parameters):
         for field in fields(EngineParams):
             engines = SETTINGS.get(field.name, ENGINES)
             if self.engine not in engines and getattr(self, field.name) != field.default:
-                raise UserError(
-                    f"engine {self.engine} does not use it",
-                    where=f"parameter {field.name}",
-                    mend=f"Leave it out, or choose engine {' or '.join(engines)}",
-                )
+                what = f"engine {self.engine} does not use it"
+                mend = f"Leave it out, or choose engine {' or '.join(engines)}"
+                raise UserError(what, where=f"parameter {field.name}", mend=mend)
         if self.job_gpus is not None and self.job_gpus > 1 and self.job_gpus % 1:
             mend = "Give a part of one, or a whole number"
             raise UserError(f"{self.job_gpus} cannot be had", where="parameter job_gpus", mend=mend)

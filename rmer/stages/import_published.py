@@ -45,11 +45,8 @@ def import_published(store: Store, params: ImportParams) -> Outcome:
     missing or malformed.
     """
     if not params.source:
-        raise UserError(
-            "no folder given",
-            where="parameter source",
-            mend="Clone https://github.com/CPJKU/robustness_mer_bottleneck and name its folder",
-        )
+        mend = "Clone https://github.com/CPJKU/robustness_mer_bottleneck and name its folder"
+        raise UserError("no folder given", where="parameter source", mend=mend)
     logs = read_published_logs(Path(params.source).expanduser())
     content = hashlib.sha256("".join(log.digest for log in logs).encode()).hexdigest()[:16]
     study = params.study or None

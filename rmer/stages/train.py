@@ -100,11 +100,8 @@ class TrainParams(TrainingParams, ModelParams):
         for field in dataclasses.fields(AdversarialParams):
             if field.name not in used and getattr(self, field.name) != field.default:
                 reason = "is not trained adversarially" if not system.adversarial else "has no such number"
-                raise UserError(
-                    f"{system.name} under the {self.train_protocol} protocol {reason}",
-                    where=f"parameter {field.name}",
-                    mend="Leave it out",
-                )
+                what = f"{system.name} under the {self.train_protocol} protocol {reason}"
+                raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
 
 
 def train(store: Store, params: TrainParams) -> Outcome:
@@ -113,11 +110,9 @@ def train(store: Store, params: TrainParams) -> Outcome:
     device = resolve_device(params.device)
     dataset_run, dataset = find_dataset(store, params.dataset_run_id, params.study)
     if system.supervises_concepts and not dataset.concepts:
-        raise UserError(
-            f"{system.name} learns concepts, and the data set has none",
-            where=f"data set of run {dataset_run.run_id}",
-            mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
-        )
+        what = f"{system.name} learns concepts, and the data set has none"
+        mend = "Preprocess with midlevel_dir, or train A2E or A2B2E"
+        raise UserError(what, where=f"data set of run {dataset_run.run_id}", mend=mend)
     scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
     precision = resolve_precision(params.precision, device)
     config = params.resolve_fit(has_concepts=bool(dataset.concepts), precision=precision)

@@ -30,27 +30,17 @@ class System:
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
-            raise UserError(
-                f"{self.arch!r} is no architecture", where="arch", mend=f"Use {' or '.join(ARCHITECTURES)}"
-            )
+            mend = f"Use {' or '.join(ARCHITECTURES)}"
+            raise UserError(f"{self.arch!r} is no architecture", where="arch", mend=mend)
         if not 0.0 <= self.task_loss_weight <= 1.0:
-            raise UserError(
-                f"{self.task_loss_weight} is out of range",
-                where="task_loss_weight",
-                mend="Give a number in [0, 1]",
-            )
+            mend = "Give a number in [0, 1]"
+            raise UserError(f"{self.task_loss_weight} is out of range", where="task_loss_weight", mend=mend)
         if not self.has_bottleneck and self.task_loss_weight != 1.0:
-            raise UserError(
-                f"the {self.arch} architecture has no concepts to weigh the emotions against",
-                where="task_loss_weight",
-                mend="Leave it at 1, or use arch=bottleneck",
-            )
+            what = f"the {self.arch} architecture has no concepts to weigh the emotions against"
+            raise UserError(what, where="task_loss_weight", mend="Leave it at 1, or use arch=bottleneck")
         if self.permuted_concepts and not self.supervises_concepts:
-            raise UserError(
-                "it learns no concepts that could be permuted",
-                where="system placebo",
-                mend="Give a task_loss_weight below 1 and arch=bottleneck",
-            )
+            mend = "Give a task_loss_weight below 1 and arch=bottleneck"
+            raise UserError("it learns no concepts that could be permuted", where="system placebo", mend=mend)
 
     @property
     def has_bottleneck(self) -> bool:
@@ -166,11 +156,8 @@ def resolve(names: str) -> list[System]:
     known_groups = groups()
     for name in listed(names):
         if name not in known_groups and name not in CATALOGUE:
-            raise UserError(
-                f"no system or group is called {name!r}",
-                where="systems",
-                mend=f"Known are {', '.join([*CATALOGUE, *known_groups])}",
-            )
+            mend = f"Known are {', '.join([*CATALOGUE, *known_groups])}"
+            raise UserError(f"no system or group is called {name!r}", where="systems", mend=mend)
         found.update({member: CATALOGUE[member] for member in known_groups.get(name, (name,))})
     if not found:
         raise UserError("no system is named", where="systems", mend=f"Known are {', '.join(CATALOGUE)}")

@@ -28,11 +28,9 @@ class CompiledModel:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         variable, names = COMPILERS.get(device.type, COMPILERS["cpu"])
         if not any(map(shutil.which, (os.environ.get(variable, ""), *names))):
-            raise UserError(
-                f"torch finds no compiler ({' or '.join(names)})",
-                where="parameter compile",
-                mend=f"Install one, name one in {variable}, or leave compile out",
-            )
+            what = f"torch finds no compiler ({' or '.join(names)})"
+            mend = f"Install one, name one in {variable}, or leave compile out"
+            raise UserError(what, where="parameter compile", mend=mend)
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         self._model = torch.compile(model, dynamic=False, mode=mode)
         self.sizes: set[int] = set()

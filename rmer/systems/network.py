@@ -143,11 +143,9 @@ def load_checkpoint(path: Path) -> nn.Module:
     except FileNotFoundError:
         raise UserError("checkpoint not found", where=str(path)) from None
     except Exception as error:  # torch, pickle, zip and safetensors each raise their own kind for a bad file
-        raise UserError(
-            f"not a checkpoint of this network ({type(error).__name__})",
-            where=str(path),
-            mend="Give a state dict saved by rmer or by the published code",
-        ) from error
+        what = f"not a checkpoint of this network ({type(error).__name__})"
+        mend = "Give a state dict saved by rmer or by the published code"
+        raise UserError(what, where=str(path), mend=mend) from error
     require_finite(state, where=str(path), mend="Train again with a smaller lr, or give another checkpoint")
     return network.eval()
 

@@ -79,20 +79,16 @@ def not_as_logged(run_id: str, run_name: str, path: str, name: str = "") -> User
 
 def altered(run_id: str, run_name: str, what: str) -> UserError:
     """Return the error for a run one of whose files says something else than the run."""
-    return UserError(
-        what,
-        where=f"run {run_id} ({run_name})",
-        mend=f"Restore the file, or delete the run (`mlflow runs delete --run-id {run_id}`) and repeat it",
-    )
+    mend = f"Restore the file, or delete the run (`mlflow runs delete --run-id {run_id}`) and repeat it"
+    return UserError(what, where=f"run {run_id} ({run_name})", mend=mend)
 
 
 def _parsed(tag: str, text: str) -> Digests:
     try:
         return {str(name): str(digest) for name, digest in json.loads(text).items()}
     except (ValueError, AttributeError):
-        raise UserError(
-            "does not hold digests", where=f"tag {tag}", mend="Delete the run and repeat it"
-        ) from None
+        mend = "Delete the run and repeat it"
+        raise UserError("does not hold digests", where=f"tag {tag}", mend=mend) from None
 
 
 def _name(path: Path, root: Path) -> str:

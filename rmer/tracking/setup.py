@@ -71,9 +71,8 @@ def _knock(uri: str) -> None:
         raise gone(redacted(uri), error) from error
     except ModuleNotFoundError as error:
         mend = "Install psycopg (for postgresql://) or psycopg2-binary (for postgresql+psycopg2://)"
-        raise UserError(
-            f"the database driver is missing ({error})", where=redacted(uri), mend=mend
-        ) from error
+        what = f"the database driver is missing ({error})"
+        raise UserError(what, where=redacted(uri), mend=mend) from error
 
 
 def _somebody_is_there(error: Exception) -> bool:

@@ -43,8 +43,5 @@ class TrainingState:
             values = torch.load(path, map_location="cpu", weights_only=True)
             return cls(**{**values, "stopping": EarlyStopping(**values["stopping"])})
         except Exception as error:  # torch, pickle and zip each raise their own kind for a bad file
-            raise UserError(
-                f"not a training checkpoint ({type(error).__name__})",
-                where=str(path),
-                mend="Delete it to train from the start",
-            ) from error
+            what = f"not a training checkpoint ({type(error).__name__})"
+            raise UserError(what, where=str(path), mend="Delete it to train from the start") from error

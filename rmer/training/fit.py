@@ -77,11 +77,8 @@ def fit(
     device = torch.device(device)
     config.check_epochs()
     if config.concept_weight > 0 and data.train.concepts is None:
-        raise UserError(
-            "this system learns concepts, and the data set has none",
-            where="data set",
-            mend="Preprocess with midlevel_dir, or train A2E or A2B2E",
-        )
+        mend = "Preprocess with midlevel_dir, or train A2E or A2B2E"
+        raise UserError("this system learns concepts, and the data set has none", where="data set", mend=mend)
     prepare_device(device)
     with seeded(config.seed, device):
         training = _Training(data, config, device, checkpoint)
@@ -138,11 +135,8 @@ class _Training:
     def finish(self) -> Fitted:
         """Return the best network."""
         if self.best is None:
-            raise UserError(
-                "validation correlation was never a number: predictions or labels are constant",
-                where="training",
-                mend="Lower lr, or give more validation clips",
-            )
+            what = "validation correlation was never a number: predictions or labels are constant"
+            raise UserError(what, where="training", mend="Lower lr, or give more validation clips")
         require_finite(self.best, where="training", mend="Delete the run and train again")
         state = self._state()
         if self.path is not None:

@@ -98,9 +98,8 @@ def require_decoder(decoder: str) -> None:
     except ImportError as error:
         if decoder == "madmom":
             raise missing_madmom("decoder madmom") from error
-        raise UserError(
-            "decoder pyav needs av, which is not installed", mend="Run: pip install av"
-        ) from error
+        mend = "Run: pip install av"
+        raise UserError("decoder pyav needs av, which is not installed", mend=mend) from error
 
 
 def quantise(signal: FloatArray) -> npt.NDArray[np.int16]:
@@ -213,25 +212,20 @@ def _decode_pyav(path: Path) -> Signal:
 def _plausible(rate: int, path: Path) -> int:
     """Return the rate of a file; raises UserError where no recording has it, before it costs memory."""
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise UserError(
-            f"has a sample rate of {rate} Hz, outside {LOWEST_RATE}-{HIGHEST_RATE}",
-            where=str(path),
-            mend="Its header is wrong: replace the file",
-        )
+        what = f"has a sample rate of {rate} Hz, outside {LOWEST_RATE}-{HIGHEST_RATE}"
+        raise UserError(what, where=str(path), mend="Its header is wrong: replace the file")
     return rate
 
 
 def _check_amplitude(signal: FloatArray, path: Path) -> None:
     """Raise UserError where samples, 1 being full scale, are no numbers or no sound."""
     if not np.isfinite(signal).all():
-        raise UserError(
-            "holds samples that are not finite numbers", where=str(path), mend="Re-encode the file"
-        )
+        mend = "Re-encode the file"
+        raise UserError("holds samples that are not finite numbers", where=str(path), mend=mend)
     peak = float(np.abs(signal).max(initial=0))
     if peak > LOUDEST:
-        raise UserError(
-            f"has samples of {peak:.3g} times full scale", where=str(path), mend="Scale it to -1 ... 1"
-        )
+        mend = "Scale it to -1 ... 1"
+        raise UserError(f"has samples of {peak:.3g} times full scale", where=str(path), mend=mend)
 
 
 def _promised_to_libsndfile(path: Path) -> float:

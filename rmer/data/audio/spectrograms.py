@@ -76,11 +76,9 @@ def _results(
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
             yield from joblib.Parallel(n_jobs=processes, return_as="generator")(tasks)
     except TerminatedWorkerError as error:
-        raise UserError(
-            "a worker process died, for lack of memory or inside the decoder",
-            where="audio",
-            mend="Run again: finished clips are kept, and fewer workers need less memory",
-        ) from error
+        what = "a worker process died, for lack of memory or inside the decoder"
+        mend = "Run again: finished clips are kept, and fewer workers need less memory"
+        raise UserError(what, where="audio", mend=mend) from error
 
 
 def _compute(path: Path, file2spect: File2Spect, cache_dir: Path) -> CachedSpectrogram | UserError:
@@ -133,6 +131,5 @@ def _write(path: Path, spectrogram: npt.NDArray[np.float32], sound: Soundness) -
 
 
 def _cache_error(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot be written ({error.strerror})", where=str(folder), mend="Give another cache_dir"
-    )
+    mend = "Give another cache_dir"
+    return UserError(f"cannot be written ({error.strerror})", where=str(folder), mend=mend)

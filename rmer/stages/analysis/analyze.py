@@ -111,9 +111,8 @@ def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selecte
     rows = sorted({item.system for item in selected} | {item.name for item in selected})
     if params.reference != REFERENCE and params.reference not in rows:
         mend = f"There are {', '.join(rows)}"
-        raise UserError(
-            f"no attacked system is called {params.reference}", where="parameter reference", mend=mend
-        )
+        what = f"no attacked system is called {params.reference}"
+        raise UserError(what, where="parameter reference", mend=mend)
     for study in listed(params.ladder):
         if not store.find(Stage.ATTACK, study=study):
             mend = "Name studies that attacked something, separated by commas"

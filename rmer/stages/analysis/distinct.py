@@ -28,11 +28,8 @@ def require_distinct(store: Store, runs: AnalysedRuns) -> None:
     a, b = (f"{run_in_words(item, runs.selected)} (run {item.record.run_id})" for item in (first, second))
     others = len(found) - 1
     more = f" (and {others} more such pair{'s' if others > 1 else ''})" if others else ""
-    raise UserError(
-        f"{a} and {b} are one model{more}: their {what} are equal",
-        where=store.name,
-        mend="Train one of them anew, or leave one out with systems or study",
-    )
+    mend = "Train one of them anew, or leave one out with systems or study"
+    raise UserError(f"{a} and {b} are one model{more}: their {what} are equal", where=store.name, mend=mend)
 
 
 def _equal(models: Sequence[tuple[Selected, AttackedModel]]) -> Iterator[tuple[Selected, Selected, str]]:

@@ -19,11 +19,8 @@ def scatter_emotions(models: Sequence[AttackedModel], wanted: str) -> list[str]:
     targets = models[0].targets
     unknown = [name for name in listed(wanted) if name not in targets]
     if unknown:
-        raise UserError(
-            f"no target is called {', '.join(unknown)}",
-            where="parameter emotions",
-            mend=f"The runs have {', '.join(targets)}",
-        )
+        mend = f"The runs have {', '.join(targets)}"
+        raise UserError(f"no target is called {', '.join(unknown)}", where="parameter emotions", mend=mend)
     default = [name for name in SCATTER_EMOTIONS if name in targets] or list(targets[:2])
     return listed(wanted) or default
 
@@ -37,11 +34,8 @@ def scatter_models(
     systems = {row[0].system for row in rows.values()}
     unknown = [name for name in wanted if name not in systems | set(rows)]
     if unknown:
-        raise UserError(
-            f"no attacked system is called {', '.join(unknown)}",
-            where="parameter scatter_systems",
-            mend=f"There are {', '.join(rows)}",
-        )
+        what = f"no attacked system is called {', '.join(unknown)}"
+        raise UserError(what, where="parameter scatter_systems", mend=f"There are {', '.join(rows)}")
     names = wanted or [name for name in SCATTER_SYSTEMS if name in systems] or list(rows)[:3]
     chosen = [row for name in names for row in rows if name in (row, rows[row][0].system)]
     seed, shown = wanted_seed or SCATTER_SEED, {}
@@ -49,9 +43,7 @@ def scatter_models(
         shown[row] = next((model for model in rows[row] if model.seed == seed), rows[row][0])
     without = [row for row, model in shown.items() if model.seed != seed]
     if wanted_seed and without:
-        raise UserError(
-            f"{', '.join(without)} has no run of seed {seed}",
-            where="parameter scatter_seed",
-            mend=f"Its seeds are {', '.join(model.seed for model in rows[without[0]])}",
-        )
+        what = f"{', '.join(without)} has no run of seed {seed}"
+        mend = f"Its seeds are {', '.join(model.seed for model in rows[without[0]])}"
+        raise UserError(what, where="parameter scatter_seed", mend=mend)
     return shown

@@ -158,11 +158,9 @@ def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool
             f"trained in {item.record.tags.get(Tag.TRAIN_RUN_ID, ABSENT)})"
             for item in items
         )
-        raise UserError(
-            f"{len(twice)} systems and seeds occur more than once; {name} seed {seed} does in runs {runs}",
-            where=store.name,
-            mend="Narrow with study, or allow_mixed=true takes the newest of each",
-        )
+        what = f"{len(twice)} systems and seeds occur more than once; {name} seed {seed} does in runs {runs}"
+        mend = "Narrow with study, or allow_mixed=true takes the newest of each"
+        raise UserError(what, where=store.name, mend=mend)
     return [items[0] for items in rows.values()]
 
 
@@ -180,11 +178,8 @@ def _mixture(
         ways.append(f"where={','.join(settings)}")
     if not study:
         ways.append("study")
-    return UserError(
-        f"the attack runs found are not alike: {found}",
-        where=store.name,
-        mend=f"Narrow with {' or '.join(ways)}; allow_mixed=true compares them side by side",
-    )
+    mend = f"Narrow with {' or '.join(ways)}; allow_mixed=true compares them side by side"
+    return UserError(f"the attack runs found are not alike: {found}", where=store.name, mend=mend)
 
 
 def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: Sequence[str]) -> UserError:
@@ -198,8 +193,6 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
         for tag, name in names.items()
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
     )
-    return UserError(
-        "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else ""),
-        where=store.name,
-        mend=f"Among its newest are {has}" if existing else "Run attack or import_published first",
-    )
+    what = "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else "")
+    mend = f"Among its newest are {has}" if existing else "Run attack or import_published first"
+    return UserError(what, where=store.name, mend=mend)

@@ -75,11 +75,8 @@ def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | N
     system, run_id = params.settings["source_system"], params.settings["source_run_id"]
     found = find_surrogate(store, victim, system=system, run_id=run_id)
     if found is None and (params.method.needs_surrogate or system):
-        raise UserError(
-            f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from",
-            where=store.name,
-            mend="Train another system, or give source_run_id",
-        )
+        what = f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from"
+        raise UserError(what, where=store.name, mend="Train another system, or give source_run_id")
     return found
 
 

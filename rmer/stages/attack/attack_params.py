@@ -73,11 +73,8 @@ def _with_settings_of_attacks(kind: P) -> P:
     for attack, method in ATTACKS.items():
         for name, setting in method.settings().items():
             if name in declared:
-                raise UserError(
-                    f"its setting {name} is a parameter of all attacks",
-                    where=f"attack {attack}",
-                    mend="Call it otherwise",
-                )
+                what = f"its setting {name} is a parameter of all attacks"
+                raise UserError(what, where=f"attack {attack}", mend="Call it otherwise")
             if name not in kind.__annotations__:
                 setattr(kind, name, _parameter(name, setting))
                 kind.__annotations__[name] = str if setting.kind is str else setting.kind | None
@@ -230,11 +227,9 @@ class AttackParams(Parameters):
             mend = "Give numbers above 0, separated by commas"
             raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
         if self.reported_epsilon not in budgets:
-            raise UserError(
-                f"{text} does not hold the reported budget {self.reported_epsilon:g}",
-                where="parameter epsilons",
-                mend="Add it, or name the one to be reported with epsilon",
-            )
+            what = f"{text} does not hold the reported budget {self.reported_epsilon:g}"
+            mend = "Add it, or name the one to be reported with epsilon"
+            raise UserError(what, where="parameter epsilons", mend=mend)
         return budgets
 
 
@@ -243,11 +238,8 @@ def _from_file(path: str) -> dict[str, Any]:
     values = _read_yaml(Path(path))
     for key, allowed in FIXED.items():
         if key in values and values.pop(key) not in allowed:
-            raise UserError(
-                f"{key}: only {allowed[0]} is supported, as in the published code",
-                where=path,
-                mend="Mend or leave out that line",
-            )
+            what = f"{key}: only {allowed[0]} is supported, as in the published code"
+            raise UserError(what, where=path, mend="Mend or leave out that line")
     if "config" in values:
         raise UserError("names another file of parameters", where=path, mend="Put all of them into one")
     for key, name in RENAMED.items():

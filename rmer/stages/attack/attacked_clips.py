@@ -40,11 +40,8 @@ def clip_table(
     main, *others = adversaries
     clean, clean_units = predict(victim.model, part.inputs.to(device))
     if not np.isfinite(clean).all():
-        raise UserError(
-            "the model predicts NaN or infinity for clean clips",
-            where=victim.system,
-            mend="See the model contract in docs/own-model.md",
-        )
+        mend = "See the model contract in docs/own-model.md"
+        raise UserError("the model predicts NaN or infinity for clean clips", where=victim.system, mend=mend)
     rescored, units = predict(victim.model, adversaries[main].to(device))
     clips = victim.dataset.clips.iloc[part.rows]
     columns: dict[str, Any] = {

@@ -61,11 +61,8 @@ def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: st
         chosen = next((digest for digest in [*digests.values(), *of.values()] if digest in of.values()), "")
     kept = [record for record in found if of[record.run_id] in (chosen, "")]
     if not kept:
-        raise UserError(
-            f"no such model was trained on the data set of run {dataset_run_id}",
-            where=store.name,
-            mend="Train on it first, or name the model by train_run_id",
-        )
+        what = f"no such model was trained on the data set of run {dataset_run_id}"
+        raise UserError(what, where=store.name, mend="Train on it first, or name the model by train_run_id")
     tqdm.write(_told(chosen, len(kept), len(found) - len(kept)))
     return kept
 

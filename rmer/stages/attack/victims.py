@@ -80,11 +80,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
     if run_id:
         found = victim_of_run(store, store.get(run_id), victim.dataset_run_id)
         if found.data.normalisation != victim.data.normalisation:
-            raise UserError(
-                f"{found.system} sees the clips standardised otherwise than {victim.system} does",
-                where=f"run {run_id}",
-                mend="Transfer from a model of the same training protocol and split",
-            )
+            what = f"{found.system} sees the clips standardised otherwise than {victim.system} does"
+            mend = "Transfer from a model of the same training protocol and split"
+            raise UserError(what, where=f"run {run_id}", mend=mend)
         return found
     shared = {
         Tag.SEED: victim.seed,
@@ -110,15 +108,11 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
     """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``)."""
     if run.tags.get(Tag.STAGE) != Stage.TRAIN:
-        raise UserError(
-            f"run {run.run_id} is not a train run", where=store.name, mend="Give a train run's id"
-        )
+        mend = "Give a train run's id"
+        raise UserError(f"run {run.run_id} is not a train run", where=store.name, mend=mend)
     if run.tags.get(Tag.ORIGIN) == Origin.IMPORTED:
-        raise UserError(
-            f"run {run.run_id} was imported from published logs and holds no model",
-            where=store.name,
-            mend="Train the system, or give model_uri",
-        )
+        what = f"run {run.run_id} was imported from published logs and holds no model"
+        raise UserError(what, where=store.name, mend="Train the system, or give model_uri")
     if run.tags.get(Tag.ORIGIN, Origin.EXTERNAL) == Origin.COMPUTED:
         path = store.download(run.run_id, f"{Artifact.CHECKPOINTS}/best.safetensors")
         model: nn.Module = load_checkpoint(path)
@@ -279,17 +273,11 @@ def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, w
         shape = tuple(output.shape)
     except (RuntimeError, TypeError, KeyError, IndexError, AttributeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the model does not map {list(inputs.shape)} to output and c_prob ({reason})",
-            where=where,
-            mend=mend,
-        ) from error
+        what = f"the model does not map {list(inputs.shape)} to output and c_prob ({reason})"
+        raise UserError(what, where=where, mend=mend) from error
     if shape != (len(inputs), targets):
-        raise UserError(
-            f"the model returns output {list(output.shape)}, the data set has {targets} targets",
-            where=where,
-            mend=mend,
-        )
+        what = f"the model returns output {list(output.shape)}, the data set has {targets} targets"
+        raise UserError(what, where=where, mend=mend)
     if not output.isfinite().all():
         raise UserError("the model predicts NaN or infinity for clean clips", where=where, mend=mend)
     return 0 if units is None else int(units.shape[1])

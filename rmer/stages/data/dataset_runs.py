@@ -21,19 +21,14 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
     else:
         found = store.find(Stage.PREPROCESS, study=study or None)
         if not found:
-            raise UserError(
-                "no finished preprocess run" + (f" in study {study!r}" if study else ""),
-                where=store.name,
-                mend="Run preprocess first, or give dataset_run_id",
-            )
+            what = "no finished preprocess run" + (f" in study {study!r}" if study else "")
+            raise UserError(what, where=store.name, mend="Run preprocess first, or give dataset_run_id")
         record = found[0]
     dataset = _load(store.download(record.run_id, Artifact.DATASET))
     if dataset.digest != record.tags.get(Tag.DATASET, dataset.digest):
-        raise UserError(
-            f"holds data set {dataset.digest}, and logged {record.tags[Tag.DATASET]}",
-            where=f"run {record.run_id} ({record.name})",
-            mend="Restore its artifact dataset, or delete the run and preprocess again",
-        )
+        what = f"holds data set {dataset.digest}, and logged {record.tags[Tag.DATASET]}"
+        mend = "Restore its artifact dataset, or delete the run and preprocess again"
+        raise UserError(what, where=f"run {record.run_id} ({record.name})", mend=mend)
     return record, dataset
 
 

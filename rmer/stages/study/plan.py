@@ -186,11 +186,8 @@ def make_plan(params: StudyParams) -> Plan:
         mend = "Leave it out: all clips of soundtracks_dir are used"
         raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
     if unknown or not attacks:
-        raise UserError(
-            f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named",
-            where="parameter attacks",
-            mend=f"Known are {', '.join(ATTACKS)}",
-        )
+        what = f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named"
+        raise UserError(what, where="parameter attacks", mend=f"Known are {', '.join(ATTACKS)}")
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
     _check_stages(plan)
     return plan
@@ -216,11 +213,8 @@ def _check_stages(plan: Plan) -> None:
     alone = [system.name for system in plan.systems if plan.source_of(system) is None]
     # A study with a name of its own may hold models of other systems already.
     if "transfer" in plan.attacks and alone and not params.study:
-        raise UserError(
-            f"there is no other system to transfer to {', '.join(alone)} from",
-            where="parameter attacks",
-            mend="Add a system, or leave transfer out",
-        )
+        what = f"there is no other system to transfer to {', '.join(alone)} from"
+        raise UserError(what, where="parameter attacks", mend="Add a system, or leave transfer out")
 
 
 def check_concepts(plan: Plan, collected: Collected) -> None:
@@ -231,11 +225,9 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
     learners = [system.name for system in plan.systems if system.supervises_concepts]
     if learners and not collected.concepts:
         collected.checked()
-        raise UserError(
-            f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations",
-            where=plan.params.soundtracks_dir,
-            mend="Give midlevel_dir, or other systems (blackbox and adversarial need none)",
-        )
+        what = f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations"
+        mend = "Give midlevel_dir, or other systems (blackbox and adversarial need none)"
+        raise UserError(what, where=plan.params.soundtracks_dir, mend=mend)
 
 
 def _seeds(text: str) -> list[int]:

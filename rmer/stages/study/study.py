@@ -90,11 +90,8 @@ def _check_name(store: Store, study: str, settings: dict[str, Any]) -> None:
         found = {key: record.params.get(key, DEFAULT) for key in dict.fromkeys(known)}
         other = [f"{key} {text}" for key, text in found.items() if text != fixed.get(key, DEFAULT)]
         if other:
-            raise UserError(
-                f"study {study!r} holds runs of other settings ({', '.join(other).replace(PREFIX, '')})",
-                where=store.name,
-                mend="Give another study name, or none",
-            )
+            what = f"study {study!r} holds runs of other settings ({', '.join(other).replace(PREFIX, '')})"
+            raise UserError(what, where=store.name, mend="Give another study name, or none")
 
 
 def settings_of(plan: Plan, data: str) -> dict[str, Any]:
