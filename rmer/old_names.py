@@ -17,10 +17,7 @@ ATTACKS = {"single_step": "fgsm", "minimal": "minimum_norm"}
 PARAMETERS = {"warm": "warm_start"}
 # Parameters that runs logged and that nobody gives.
 LOGGED = {"epsilon_report": "epsilon"}
-METRICS = {
-    "minimal/epsilon_median": "minimum_norm/epsilon_median",
-    "minimal/found": "minimum_norm/found",
-}
+METRICS = {"minimal/epsilon_median": "minimum_norm/epsilon_median", "minimal/found": "minimum_norm/found"}
 
 
 def told_new_name(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
 import os
@@ -55,6 +56,13 @@ def param(
     """
     metadata = {"help": help, "choices": choices, "low": low, "high": high, "kind": kind, "role": role}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+place = functools.partial(param, kind="path", role="place")
+choice = functools.partial(param, role="choice")
+name_choice = functools.partial(choice, kind="name")
+model_choice = functools.partial(param, kind="name", role="model")
+machine = functools.partial(param, role="machine")
 
 
 @dataclasses.dataclass(frozen=True)

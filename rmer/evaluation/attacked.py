@@ -11,14 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.errors import UserError
-from rmer.evaluation.metrics import (
-    METRICS,
-    Scores,
-    clip_errors,
-    own_columns,
-    regression_scores,
-    under_attack,
-)
+from rmer.evaluation.metrics import METRICS, Scores, clip_errors, own_columns, regression_scores, under_attack
 
 _MEND = "Restore the file, or repeat the attack"
 

@@ -14,14 +14,7 @@ from rmer.errors import UserError
 from rmer.evaluation.bootstrap import DRAWS, SEED, estimate
 from rmer.evaluation.endpoints import Endpoint
 from rmer.evaluation.metrics import METRICS, Metric, under_attack
-from rmer.evaluation.statistics import (
-    cliffs_delta,
-    comparisons,
-    hedges_g,
-    holm,
-    tost_welch,
-    welch_seeds,
-)
+from rmer.evaluation.statistics import cliffs_delta, comparisons, hedges_g, holm, tost_welch, welch_seeds
 
 ALPHA = 0.05
 PRIMARY, SECONDARY = "delta/mae_clipped", "delta/corr"

@@ -5,51 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, machine
 
 ENGINES = ("serial", "local", "ray")
 # Parameters that some engines only know; to give one to another engine is an error.
-SETTINGS = {
-    "jobs_at_once": ("local", "ray"),
-    "job_gpus": ("local", "ray"),
-    "ray_address": ("ray",),
-}
+SETTINGS = {"jobs_at_once": ("local", "ray"), "job_gpus": ("local", "ray"), "ray_address": ("ray",)}
 
 
 @dataclass(frozen=True)
 class EngineParams(Parameters):
     """Where jobs run, and how much of the machine each gets."""
 
-    engine: str = param(
-        "serial",
-        "where jobs run: in this process, on worker processes, on Ray",
-        choices=ENGINES,
-        role="machine",
+    engine: str = machine("serial", "run jobs in this process, on worker processes, on Ray", choices=ENGINES)
+    jobs_at_once: int = machine(0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000)
+    job_cpus: int = machine(
+        0, "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)", low=0, high=1024
     )
-    jobs_at_once: int = param(
-        0, "most jobs at a time (local, ray); 0: as many as fit", low=0, high=100_000, role="machine"
+    job_gpus: float | None = machine(
+        None, "GPUs a job (.25: four share one); default: 1 where there are any", low=0.0, high=64.0
     )
-    job_cpus: int = param(
-        0,
-        "cores and threads a job; 0: all (serial), cores / jobs at once (local), 1 (ray)",
-        low=0,
-        high=1024,
-        role="machine",
-    )
-    job_gpus: float | None = param(
-        None,
-        "GPUs a job (.25: four share one); default: 1 where there are any",
-        low=0.0,
-        high=64.0,
-        role="machine",
-    )
-    ray_address: str = param(
-        "", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here", role="machine"
-    )
-    retries: int = param(
-        2, "how often a job whose worker died is tried again", low=0, high=1000, role="machine"
-    )
-    dry_run: bool = param(False, "say what would be done, and stop", role="machine")
+    ray_address: str = machine("", "Ray cluster (auto, host:port); default: RAY_ADDRESS, else one made here")
+    retries: int = machine(2, "how often a job whose worker died is tried again", low=0, high=1000)
+    dry_run: bool = machine(False, "say what would be done, and stop")
 
     def __post_init__(self) -> None:
         super().__post_init__()

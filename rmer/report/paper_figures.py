@@ -19,16 +19,7 @@ from matplotlib.ticker import MultipleLocator
 from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report.readable import REPORTED_2019, mean_and_std, number
-from rmer.report.style import (
-    ADVERSARIAL,
-    BLACK_BOX,
-    CLEAN,
-    DIAGONAL,
-    HATCH,
-    INTERPRETABLE,
-    STYLE,
-    styled,
-)
+from rmer.report.style import ADVERSARIAL, BLACK_BOX, CLEAN, DIAGONAL, HATCH, INTERPRETABLE, STYLE, styled
 from rmer.report.system_tables import in_order, is_adversarial, is_interpretable, twin
 
 

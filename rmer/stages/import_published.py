@@ -18,7 +18,7 @@ from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
 from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.metrics import constant_mae, regression_scores
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, name_choice, place
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
@@ -32,10 +32,8 @@ PUBLISHED = "published"
 class ImportParams(Parameters):
     """Parameters of ``import_published``."""
 
-    source: str = param(
-        "", "clone of the published repository, or its runs/adversaries", kind="path", role="place"
-    )
-    study: str = param(PUBLISHED, "name of the group of runs", kind="name", role="choice")
+    source: str = place("", "clone of the published repository, or its runs/adversaries")
+    study: str = name_choice(PUBLISHED, "name of the group of runs")
 
 
 def import_published(store: Store, params: ImportParams) -> Outcome:

@@ -16,7 +16,7 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import regression_scores
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset
@@ -67,17 +67,15 @@ class ProtocolParams(Parameters):
 class TrainingParams(AdversarialParams, FitParams, ProtocolParams):
     """How any model is trained, by itself or in a study."""
 
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
+    device: str = machine("auto", "auto, cpu, cuda or cuda:<number>")
 
 
 @dataclass(frozen=True)
 class TrainParams(TrainingParams, ModelParams):
     """Parameters of ``train``."""
 
-    dataset_run_id: str = param(
-        "", "preprocess run; default: the newest of the study", kind="name", role="choice"
-    )
-    study: str = param("", "name of the group of runs", kind="name", role="choice")
+    dataset_run_id: str = name_choice("", "preprocess run; default: the newest of the study")
+    study: str = name_choice("", "name of the group of runs")
 
     def __post_init__(self) -> None:
         super().__post_init__()

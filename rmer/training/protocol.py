@@ -33,9 +33,7 @@ class AdversarialParams(Parameters):
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
     adversarial_norm: str = param(
-        "linf",
-        "norm of its budget (corrected; l2: epsilon times the root of the number of cells)",
-        choices=NORMS,
+        "linf", "norm of its budget (corrected); l2: radius epsilon x root of cells", choices=NORMS
     )
     adversarial_epsilon: float = param(
         0.02, "that budget a cell (corrected), standardised units", low=1e-6, high=100.0

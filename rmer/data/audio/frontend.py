@@ -88,11 +88,7 @@ class MadmomAudio2Spect:
 
     def __init__(self) -> None:
         try:
-            from madmom.audio import (
-                FramedSignalProcessor,
-                LogarithmicFilteredSpectrogramProcessor,
-                Signal,
-            )
+            from madmom.audio import FramedSignalProcessor, LogarithmicFilteredSpectrogramProcessor, Signal
         except ImportError as error:
             raise missing_madmom("front end madmom") from error
         self._signal = Signal

@@ -113,10 +113,7 @@ def measure_seeds(
     first, same, other = (
         attack(network, inputs, labels, threat, seed=seed).adversaries for seed in (1, 1, 2)
     )
-    return Seeds(
-        float((same != first).double().mean()),
-        float((other != first).double().mean()),
-    )
+    return Seeds(float((same != first).double().mean()), float((other != first).double().mean()))
 
 
 def measure_inputs(inputs: Tensor, floor: Tensor | None) -> Inputs:

@@ -48,11 +48,7 @@ def comparison_section(contents: Contents) -> Section:
         differences_figure(rows),
     )
     return Section(
-        TITLE,
-        paragraphs,
-        [ReportTable(caption, readable_comparisons(rows))],
-        {"differences": figure},
-        data,
+        TITLE, paragraphs, [ReportTable(caption, readable_comparisons(rows))], {"differences": figure}, data
     )
 
 

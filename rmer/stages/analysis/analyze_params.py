@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import CORR_MARGIN, MAE_MARGIN, PRIMARY, SECONDARY
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, choice, name_choice, param, place
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.tracking import Tag
 
@@ -18,64 +18,30 @@ REFERENCE = "A2M2E"
 class AnalyzeParams(Parameters):
     """Parameters of ``analyze``: an empty one does not narrow the selection."""
 
-    study: str = param("", "attack runs of this group", kind="name", role="choice")
-    origin: str = param(
-        "",
-        "computed, imported or external runs",
-        choices=("", "computed", "imported", "external"),
-        role="choice",
-    )
-    train_protocol: str = param(
-        "", "models trained under this protocol", choices=("", "published", "corrected"), role="choice"
-    )
-    attack_protocol: str = param(
-        "", "attacks under this protocol", choices=("", "published", "bridge", "corrected"), role="choice"
-    )
-    attack: str = param(
-        "", "runs of this attack (published, bridge, suite, pgd, ...)", kind="name", role="choice"
-    )
-    tier: str = param("", "size of the suite of attacks (quick, paper)", kind="name", role="choice")
-    norm: str = param(
-        "",
-        "norm of the budget; a suite is shown under all its norms",
-        choices=("", "linf", "l2"),
-        role="choice",
-    )
-    epsilon: float | None = param(
-        None, "reported budget a cell, standardised units", low=0.0, high=1e6, role="choice"
-    )
-    attack_seed: str = param("", "seed of the attack's random starts", kind="name", role="choice")
-    dataset: str = param("", "digest of the data set (tag rmer.dataset)", kind="name", role="choice")
-    split_scheme: str = param(
-        "", "published or album split", choices=("", "published", "album"), role="choice"
-    )
-    split: str = param("", "attacked part of the data", choices=("", "test", "validation"), role="choice")
-    where: str = param(
-        "",
-        "settings of attack and training, as name=value, by commas (steps=40,training.epochs=199)",
-        role="choice",
-    )
-    systems: str = param("", "systems, separated by commas", role="choice")
+    study: str = name_choice("", "attack runs of this group")
+    origin: str = choice("", "where runs come from", choices=("", "computed", "imported", "external"))
+    train_protocol: str = choice("", "protocol of training", choices=("", "published", "corrected"))
+    attack_protocol: str = choice("", "protocol of attacks", choices=("", "published", "bridge", "corrected"))
+    attack: str = name_choice("", "runs of this attack (published, bridge, suite, pgd, ...)")
+    tier: str = name_choice("", "size of the suite of attacks (quick, paper)")
+    norm: str = choice("", "norm of the budget; suites: shown under all", choices=("", "linf", "l2"))
+    epsilon: float | None = choice(None, "reported budget a cell, standardised units", low=0.0, high=1e6)
+    attack_seed: str = name_choice("", "seed of the attack's random starts")
+    dataset: str = name_choice("", "digest of the data set (tag rmer.dataset)")
+    split_scheme: str = choice("", "published or album split", choices=("", "published", "album"))
+    split: str = choice("", "attacked part of the data", choices=("", "test", "validation"))
+    where: str = choice("", "settings of attack and training, by commas (steps=40,training.epochs=199)")
+    systems: str = choice("", "systems, separated by commas")
     reference: str = param(REFERENCE, "system that the tests compare all others with")
     margin_mae: float = param(MAE_MARGIN, "margin of equivalence, clipped MAE", low=1e-9, high=1.0)
     margin_corr: float = param(CORR_MARGIN, "margin of equivalence, correlation", low=1e-9, high=2.0)
     bootstrap_seed: int = param(SEED, "seed of the bootstrap", low=0, high=2**31)
-    ladder: str = param(
-        "",
-        "further studies to look for steps from published to corrected in, separated by commas",
-        role="choice",
-    )
-    bundle: str = param(
-        "", "folder to write tables, figures and text for a paper to", kind="path", role="place"
-    )
-    emotions: str = param("", "emotions of the scatter plot; default: tension,tender", role="choice")
-    scatter_systems: str = param(
-        "", "systems of the scatter plot; default: A2B2E,A2M2E,aA2B2E", role="choice"
-    )
-    scatter_seed: str = param("", "seed of the scatter plot; default: 21 where present", role="choice")
-    allow_mixed: bool = param(
-        False, "compare runs that differ in more than their system, side by side", role="guard"
-    )
+    ladder: str = choice("", "further studies to look for steps from published to corrected in, by commas")
+    bundle: str = place("", "folder to write tables, figures and text for a paper to")
+    emotions: str = choice("", "emotions of the scatter plot; default: tension,tender")
+    scatter_systems: str = choice("", "systems of the scatter plot; default: A2B2E,A2M2E,aA2B2E")
+    scatter_seed: str = choice("", "seed of the scatter plot; default: 21 where present")
+    allow_mixed: bool = param(False, "compare runs that differ in more than system", role="guard")
 
     def __post_init__(self) -> None:
         super().__post_init__()

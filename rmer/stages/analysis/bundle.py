@@ -44,11 +44,7 @@ reproduce.sh      the commands that make the runs and this folder anew
 
 
 def write_bundle(
-    store: Store,
-    params: AnalyzeParams,
-    runs: AnalysedRuns,
-    report: Report,
-    steps: Sequence[RunRecord],
+    store: Store, params: AnalyzeParams, runs: AnalysedRuns, report: Report, steps: Sequence[RunRecord]
 ) -> list[Path]:
     """Write the bundle to the folder that the parameters name; return its files, relative to it.
 

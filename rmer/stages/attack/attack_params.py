@@ -16,7 +16,7 @@ from rmer.attacks.method import AttackMethod, Setting
 from rmer.attacks.suite import TIERS, Suite, Tier
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
-from rmer.parameters import Parameters, listed, param
+from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
 from rmer.systems.arithmetic import PRECISIONS
 
@@ -95,66 +95,35 @@ class AttackParams(Parameters):
     """Parameters of ``attack``: these, and all settings of attacks."""
 
     attack: str = param("published", "which attack", choices=tuple(ATTACKS))
-    system: str = param("", "attack models of this system", kind="name", role="model")
-    seed: str = param("", "attack models of this training seed", kind="name", role="model")
-    train_protocol: str = param(
-        "", "attack models of this protocol", choices=("", "published", "corrected"), role="model"
-    )
-    train_run_id: str = param("", "attack the model of this run", kind="name", role="model")
-    model_uri: str = param("", "attack this MLflow model or checkpoint file", kind="path", role="model")
-    dataset_run_id: str = param(
-        "", "preprocess run; default: the one that the model was trained on", kind="name", role="choice"
-    )
-    study: str = param(
-        "",
-        "group whose models are attacked, and that the runs join; default: models of the newest data set",
-        kind="name",
-        role="choice",
-    )
-    split_scheme: str = param(
-        "",
-        "split that the model of model_uri was trained on",
-        choices=("", "published", "album"),
-        role="choice",
-    )
+    system: str = model_choice("", "attack models of this system")
+    seed: str = model_choice("", "attack models of this training seed")
+    train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
+    train_run_id: str = model_choice("", "attack the model of this run")
+    model_uri: str = model_choice("", "attack this MLflow model or checkpoint file", kind="path")
+    dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
+    study: str = name_choice("", "group of models and runs; default: models of the newest data set")
+    split_scheme: str = choice("", "split of the model of model_uri", choices=("", "published", "album"))
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
-    config: str = param(
-        "", "YAML file of attack parameters (the published keys are known)", kind="path", role="place"
-    )
+    config: str = place("", "YAML file of attack parameters (the published keys are known)")
     epsilon: float | None = param(
         None,
         f"budget a cell, standardised units; of several, the reported one ({quoted('epsilon')})",
         low=0.0,
         high=1e6,
     )
-    epsilons: str = param(
-        "", "several budgets, separated by commas, in one run; default of suite: its tier's"
-    )
-    norm: str = param(
-        "",
-        "norm of the budget; l2 has the radius epsilon x root of the number of cells",
-        choices=("", *NORMS),
-    )
+    epsilons: str = param("", "several budgets in one run, by commas; default of suite: its tier's")
+    norm: str = param("", "norm of the budget; l2: radius epsilon x root of cells", choices=("", *NORMS))
     attack_seed: int | None = param(None, f"seed of all that is random ({SEED})", low=0, high=2**31)
     warm_start: bool | None = param(
         None, f"start also from the adversaries of the next smaller budget ({quoted('warm_start')})"
     )
-    source_system: str = param(
-        "", f"system that adversaries are crafted on ({quoted('source_system')})", kind="name"
-    )
-    source_run_id: str = param(
-        "",
-        f"train run that adversaries are crafted on ({quoted('source_run_id')})",
-        kind="name",
-        role="choice",
-    )
-    attack_batch_size: int = param(
-        0, "clips attacked at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000, role="machine"
-    )
-    compile: bool = param(False, "take gradients from a compiled model (torch.compile)", role="machine")
+    source_system: str = param("", f"system to craft adversaries on ({quoted('source_system')})", kind="name")
+    source_run_id: str = name_choice("", f"run of the model to craft on ({quoted('source_run_id')})")
+    attack_batch_size: int = machine(0, "clips at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000)
+    compile: bool = machine(False, "take gradients from a compiled model (torch.compile)")
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
-    device: str = param("auto", "auto, cpu, cuda or cuda:<number>", role="machine")
-    dry_run: bool = param(False, "say what would be done and what it would cost, and stop", role="machine")
+    device: str = machine("auto", "auto, cpu, cuda or cuda:<number>")
+    dry_run: bool = machine(False, "say what would be done and what it would cost, and stop")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,7 +17,7 @@ from rmer.data.readers.reader import DatasetReader
 from rmer.data.splits import SPLIT_SEED
 from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, machine, param, place
 from rmer.plain_yaml import parse_yaml
 from rmer.tracking.locations import home
 
@@ -35,27 +35,10 @@ class DataParams(Parameters):
         choices=tuple(READERS),
     )
     dataset_options: str = param("", "options of that reader alone: YAML such as {name: value}")
-    soundtracks_dir: str = param(
-        "",
-        "folder with the clips (Set1/001.mp3 ...) and ratings; main makes demo data without it",
-        kind="path",
-        role="place",
-    )
-    ratings: str = param(
-        "", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir", kind="path", role="place"
-    )
-    midlevel_dir: str = param(
-        "",
-        "Mid-level annotations; default: metadata_annotations in soundtracks_dir",
-        kind="path",
-        role="place",
-    )
-    tracklist: str = param(
-        "",
-        "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if there",
-        kind="path",
-        role="place",
-    )
+    soundtracks_dir: str = place("", "clips (Set1/001.mp3 ...) and ratings; main: demo data without it")
+    ratings: str = place("", "ratings CSV; default: mean_ratings_set1.csv in soundtracks_dir")
+    midlevel_dir: str = place("", "Mid-level annotations; default: metadata_annotations in soundtracks_dir")
+    tracklist: str = place("", "track list CSV; default: set1_tracklist.csv in soundtracks_dir, if any")
     targets: str = param(",".join(EMOTIONS), "columns of the ratings to predict, separated by commas")
     scale_max: float = param(SCALE_MAX, "ratings are divided by this", low=1e-6, high=1e6)
     decoder: str = param("soundfile", "reader of audio files", choices=tuple(DECODERS))
@@ -65,10 +48,8 @@ class DataParams(Parameters):
         MIN_SECONDS, "clips that sound for less are an error", low=0.1, high=600.0, role="guard"
     )
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
-    cache_dir: str = param(
-        "", "folder for full spectrograms; default: spectrograms in RMER_HOME", kind="path", role="place"
-    )
-    workers: int = param(0, "processes of preprocessing; 0: one a core", low=0, high=1024, role="machine")
+    cache_dir: str = place("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
+    workers: int = machine(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
 
     def reader(self) -> DatasetReader:
         """Return the reader of the data set, with the options given; raises UserError for one it has not."""

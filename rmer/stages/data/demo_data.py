@@ -8,16 +8,14 @@ from pathlib import Path
 from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.readers.collection import FEWEST_CLIPS
 from rmer.errors import UserError
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, param, place
 
 
 @dataclass(frozen=True)
 class DemoParams(Parameters):
     """Parameters of ``demo_data``."""
 
-    out_dir: str = param(
-        "demo_data", "folder to write, in the layout of the real data sets", kind="path", role="place"
-    )
+    out_dir: str = place("demo_data", "folder to write, in the layout of the real data sets")
     clips: int = param(40, "number of clips", low=FEWEST_CLIPS, high=999)
     seconds: float = param(15.0, "length of a clip", low=1.0, high=60.0)
     seed: int = param(42, "seed of everything that is drawn", low=0, high=2**31)

@@ -20,7 +20,7 @@ from rmer.data.preparation.survey import Survey
 from rmer.data.readers.collection import Collected, labels_digest
 from rmer.data.splits import PARTS, largest_difference
 from rmer.digests import file_digest
-from rmer.parameters import param
+from rmer.parameters import name_choice
 from rmer.stages.data.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -31,7 +31,7 @@ NOTED = 20  # warnings in a run's description; all are in its artifact
 class PreprocessParams(DataParams):
     """Parameters of ``preprocess``."""
 
-    study: str = param("", "name of the group of runs", kind="name", role="choice")
+    study: str = name_choice("", "name of the group of runs")
 
 
 def preprocess(store: Store, params: PreprocessParams) -> Outcome:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rmer.errors import UserError, shown
-from rmer.parameters import Parameters, param
+from rmer.parameters import Parameters, name_choice, param, place
 from rmer.plain_yaml import parse_yaml, read_yaml_file
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.train import TrainParams
@@ -27,19 +27,14 @@ MOST_JOBS = 10_000
 class GridParams(Parameters):
     """What a sweep does."""
 
-    grid: str = param(
-        "",
-        "YAML file with the keys train and attack: parameters, each a value or a list",
-        kind="path",
-        role="place",
-    )
+    grid: str = place("", "YAML file with the keys train and attack: each parameter a value or list")
     train: str = param(
         "", "instead of the file's: YAML such as {system: [A2E, A2M2E], seed: [6, 21]}", kind="document"
     )
     attack: str = param(
         "", "instead of the file's: YAML such as {attack: pgd, epsilon: [.01, .02]}", kind="document"
     )
-    study: str = param("", "name of the group of runs", kind="name", role="choice")
+    study: str = name_choice("", "name of the group of runs")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rmer.data.readers.collection import Collected
 from rmer.data.tables.ratings import check_targets
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
-from rmer.parameters import Parameters, listed, param, preset, taking
+from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
@@ -64,25 +64,12 @@ OF_ATTACKS = [
 class DesignParams(Parameters):
     """What a study is made of."""
 
-    size: str = param(
-        "small", "small (minutes) or full (as published): defaults", choices=tuple(SIZES), role="choice"
-    )
-    study: str = param(
-        "",
-        "name of the group of runs; default: one that stands for these parameters",
-        kind="name",
-        role="choice",
-    )
-    systems: str = param(
-        "published",
-        "systems or groups (published, blackbox, interpretable, adversarial, all), by commas",
-        role="choice",
-    )
-    seeds: str = param("", "training seeds, by commas", role="choice")
-    attacks: str = param(
-        "published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)", role="choice"
-    )
-    clips: int | None = param(None, "clips of the demo data", low=11, high=100_000, role="choice")
+    size: str = choice("small", "small (minutes) or full (as published): defaults", choices=tuple(SIZES))
+    study: str = name_choice("", "name of the group of runs; default: made of these parameters")
+    systems: str = choice("published", "systems or groups (published, blackbox, ..., all), by commas")
+    seeds: str = choice("", "training seeds, by commas")
+    attacks: str = choice("published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)")
+    clips: int | None = choice(None, "clips of the demo data", low=11, high=100_000)
 
 
 @dataclass(frozen=True)
