@@ -198,9 +198,7 @@ class Attack(AttackMethod):
         progress : called with the number of clips done after each batch
         resume : folder for finished batches; those found there are not attacked again
 
-        Raises
-        ------
-        BudgetError : an adversary of an enforced attack leaves ``threat``
+        Raises BudgetError where an adversary of an enforced attack leaves ``threat``
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
         parts: list[Crafted] = []

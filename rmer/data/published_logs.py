@@ -95,13 +95,9 @@ def read_published_logs(source: Path) -> list[PublishedLog]:
 
     Parameters
     ----------
-    source
-        A clone of the published repository, or its folder ``runs`` or ``runs/adversaries``.
+    source : A clone of the published repository, or its folder ``runs`` or ``runs/adversaries``.
 
-    Raises
-    ------
-    UserError
-        Where there are no logs. DataErrors lists every problem of every log: file, line, column, what.
+    Raises UserError where there are no logs. DataErrors lists every problem of every log.
     """
     folders, problems = _folders(_adversaries(source))
     logs = []

@@ -58,22 +58,11 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
 
     Parameters
     ----------
-    albums
-        Album of each clip, [clips].
-    targets
-        Labels to balance, [clips, K].
-    seed
-        Of the random orders.
+    albums : Album of each clip, [clips].
+    targets : Labels to balance, [clips, K].
+    seed : Of the random orders.
 
-    Returns
-    -------
-    dict
-        Ascending row indices of train, validation and test.
-
-    Raises
-    ------
-    UserError
-        With fewer than three albums, or a clip without one.
+    Returns the ascending row indices of train, validation and test. Raises UserError with fewer than three albums, or a clip without one.
     """
     if any(not album for album in albums):
         raise UserError("some clips have no album", where="album split", mend="Complete the track list")

@@ -51,10 +51,8 @@ class Curve:
 
     Attributes
     ----------
-    epsilons
-        Budgets in ascending order, standardised units a cell, ``[epsilons]``.
-    predictions
-        Metric that attacks aim at -> predictions for the adversaries that are the worst by it,
+    epsilons : Budgets in ascending order, standardised units a cell, ``[epsilons]``.
+    predictions : Metric that attacks aim at -> predictions for the adversaries that are the worst by it,
         ``[epsilons, clips, targets]``.
     """
 
@@ -72,25 +70,17 @@ class AttackedModel:
 
     Attributes
     ----------
-    name
-        The row of the table that the model belongs to: its system, or system and what else differs.
-    seed
-        Seed of the training; empty for a model that has none.
-    albums
-        Album of each clip, empty where it is not known, ``[clips]``.
-    labels, clean, adversarial
-        Ratings and predictions, ``[clips, targets]``; ``adversarial`` are those for the adversaries that are
-        the worst by raw MAE, where the attack looked for one for every metric.
-    l2, linf
-        Norms of the perturbations, ``[clips]``, NaN where they are not known.
-    rescored
-        Predictions for the saved adversaries, ``[clips, targets]``, where ``adversarial`` is something else
-        (the published protocol reports the last iterate and saves another).
-    own
-        ``mae_clipped`` and ``corr`` -> predictions for the adversaries that are the worst by this metric;
+    name : The row of the table that the model belongs to: its system, or system and what else differs.
+    seed : Seed of the training; empty for a model that has none.
+    albums : Album of each clip, empty where it is not known, ``[clips]``.
+    labels, clean, adversarial : Ratings and predictions, ``[clips, targets]``; ``adversarial`` are those for
+        the adversaries that are the worst by raw MAE, where the attack looked for one for every metric.
+    l2, linf : Norms of the perturbations, ``[clips]``, NaN where they are not known.
+    rescored : Predictions for the saved adversaries, ``[clips, targets]``, where ``adversarial`` is something
+        else (the published protocol reports the last iterate and saves another).
+    own : ``mae_clipped`` and ``corr`` -> predictions for the adversaries that are the worst by this metric;
         empty where the attack had one aim.
-    curve
-        Predictions over budgets, where the attack was run for several.
+    curve : Predictions over budgets, where the attack was run for several.
     """
 
     name: str
@@ -122,11 +112,8 @@ class AttackedModel:
     ) -> AttackedModel:
         """Build from the per-clip tables of an attack run (``adversaries/clips.csv``, ``curve_clips.csv``).
 
-        Raises
-        ------
-        UserError
-            When a column is missing, a table is empty or does not fit the other, a clip occurs twice, a label
-            or a clean prediction is not a number, or a cell holds text.
+        Raises UserError when a column is missing, a table is empty or does not fit the other, a clip occurs
+        twice, a label or a clean prediction is not a number, or a cell holds text.
         """
         where = f"adversaries/clips.csv of run {run_id}"
         targets = tuple(

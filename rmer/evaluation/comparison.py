@@ -29,23 +29,15 @@ class SystemSample:
 
     Attributes
     ----------
-    name
-        The row of the tables that the models belong to.
-    clips, albums
-        Names of the clips and of their albums, ``[clips]``; an album of ``""``, None or NaN is not known, and
-        its clip counts as an album of its own.
-    labels
-        Ratings, ``[clips, targets]``.
-    clean
-        Predictions for the clean clips, ``[seeds, clips, targets]``.
-    adversarial
-        Metric that attacks aim at -> predictions for the adversaries that are worst by it, like ``clean``
-        (the same, where the attack had one aim).
+    name : The row of the tables that the models belong to.
+    clips, albums : Names of the clips and of their albums, ``[clips]``; an album of ``""``, None or NaN is
+        not known, and its clip counts as an album of its own.
+    labels : Ratings, ``[clips, targets]``.
+    clean : Predictions for the clean clips, ``[seeds, clips, targets]``.
+    adversarial : Metric that attacks aim at -> predictions for the adversaries that are worst by it, like
+        ``clean`` (the same, where the attack had one aim).
 
-    Raises
-    ------
-    ValueError
-        When shapes do not match.
+    Raises ValueError when shapes do not match.
     """
 
     name: str
@@ -74,27 +66,20 @@ class Comparison:
 
     Attributes
     ----------
-    endpoint
-        Its name: ``delta/corr``, ``adv/corr``.
-    seeds_a, seeds_b, clips, albums
-        How many of each.
-    difference
-        Mean over seeds of ``a`` less that of ``b``, in units of the endpoint.
-    low, high, p
-        95 % t interval and two-sided p over seeds and albums; see :mod:`rmer.evaluation.bootstrap`.
-    percentile_low, percentile_high
-        95 % percentile interval of the crossed bootstrap, which is too narrow with few seeds or albums.
-    p_holm
-        ``p``, corrected for all rows of the family.
-    p_welch
-        Welch's test over seeds on these clips. It says nothing about other music.
-    hedges_g, cliffs_delta
-        Sizes of the effect over seeds; positive where ``a`` has the higher values.
-    margin, tost_p, tost_p_holm, tost_p_welch
-        Margin of equivalence, and p of the test *for* equivalence: over seeds and albums, that corrected for
-        all rows, and over seeds alone.
-    equivalent
-        Whether ``tost_p_holm`` is below .05. If not, equivalence is not shown, which shows no difference.
+    endpoint : Its name: ``delta/corr``, ``adv/corr``.
+    seeds_a, seeds_b, clips, albums : How many of each.
+    difference : Mean over seeds of ``a`` less that of ``b``, in units of the endpoint.
+    low, high, p : 95 % t interval and two-sided p over seeds and albums; see
+        :mod:`rmer.evaluation.bootstrap`.
+    percentile_low, percentile_high : 95 % percentile interval of the crossed bootstrap, which is too narrow
+        with few seeds or albums.
+    p_holm : ``p``, corrected for all rows of the family.
+    p_welch : Welch's test over seeds on these clips. It says nothing about other music.
+    hedges_g, cliffs_delta : Sizes of the effect over seeds; positive where ``a`` has the higher values.
+    margin, tost_p, tost_p_holm, tost_p_welch : Margin of equivalence, and p of the test *for* equivalence:
+        over seeds and albums, that corrected for all rows, and over seeds alone.
+    equivalent : Whether ``tost_p_holm`` is below .05. If not, equivalence is not shown, which shows no
+        difference.
     """
 
     endpoint: str
@@ -154,10 +139,7 @@ def compare_systems(
     Welch's test where systems differ by album. ``difference`` is the other system's value less that of the
     reference.
 
-    Raises
-    ------
-    UserError
-        When two systems were attacked on different clips.
+    Raises UserError when two systems were attacked on different clips.
     """
     _check_same_clips(samples)
     names, rows = [sample.name for sample in samples], []

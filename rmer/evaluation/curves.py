@@ -16,10 +16,7 @@ def area_over_log_epsilon(epsilons: npt.ArrayLike, values: npt.ArrayLike) -> flo
     Both are ``[budgets]``, in any order. Epsilon 0 has no logarithm and is left out. NaN where fewer than two
     budgets are left, or where one of their values is NaN.
 
-    Raises
-    ------
-    ValueError
-        When shapes differ, or an epsilon is negative, not finite or given twice.
+    Raises ValueError when shapes differ, or an epsilon is negative, not finite or given twice.
     """
     budgets, heights = _ascending(epsilons, values)
     budgets, heights = budgets[budgets > 0], heights[budgets > 0]
@@ -38,15 +35,11 @@ def break_even_epsilon(epsilons: npt.ArrayLike, maes: npt.ArrayLike, constant: f
 
     Parameters
     ----------
-    epsilons, maes
-        ``[budgets]``, in any order; epsilon 0 is the clean MAE.
-    constant
-        MAE of the predictor that always says the mean of the training labels.
+    epsilons, maes : ``[budgets]``, in any order; epsilon 0 is the clean MAE.
+    constant : MAE of the predictor that always says the mean of the training labels.
 
-    Raises
-    ------
-    ValueError
-        When shapes differ, epsilon 0 is missing, or an epsilon is negative, not finite or given twice.
+    Raises ValueError when shapes differ, epsilon 0 is missing, or an epsilon is negative, not finite or given
+    twice.
     """
     budgets, errors = _ascending(epsilons, maes)
     if not len(budgets) or budgets[0] != 0:

@@ -23,11 +23,9 @@ class Endpoint:
 
     Attributes
     ----------
-    sizes
-        Number of clips of each album, ``[albums]``.
-    scores
-        Weights ``[draws, albums]`` (how often each album counts) -> scores ``[draws, seeds]``, NaN where a
-        score has no value.
+    sizes : Number of clips of each album, ``[albums]``.
+    scores : Weights ``[draws, albums]`` (how often each album counts) -> scores ``[draws, seeds]``, NaN where
+        a score has no value.
     """
 
     sizes: Floats

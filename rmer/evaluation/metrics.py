@@ -41,29 +41,21 @@ class Metric:
 
     Attributes
     ----------
-    name, title, phrase
-        As it is logged (``adv/mae_clipped``), at the head of a column or figure, and within a sentence.
-    per_target
-        Labels and predictions, ``[clips, targets]`` -> values ``[targets]``.
-    over_albums
-        Labels ``[clips, targets]``, predictions ``[seeds, clips, targets]`` and albums ``[clips]`` -> the
-        average over targets as a function of how much each album counts (:mod:`rmer.evaluation.endpoints`).
-    larger_is_better
-        Its direction.
-    clipped
-        Whether predictions are limited to the rating scale first.
-    rated_alone
-        Whether targets whose labels are constant have no value, and are left out of the average.
-    adversaries
-        The metric whose worst adversaries count under attack: its own name where attacks aim at it. Empty for
-        a metric by which attacked models are not judged.
-    columns
-        Kind of column of per-clip tables with the predictions for the adversaries that are worst by it
+    name, title, phrase : As it is logged (``adv/mae_clipped``), at the head of a column or figure, and within
+        a sentence.
+    per_target : Labels and predictions, ``[clips, targets]`` -> values ``[targets]``.
+    over_albums : Labels ``[clips, targets]``, predictions ``[seeds, clips, targets]`` and albums ``[clips]``
+        -> the average over targets as a function of how much each album counts
+        (:mod:`rmer.evaluation.endpoints`).
+    larger_is_better : Its direction.
+    clipped : Whether predictions are limited to the rating scale first.
+    rated_alone : Whether targets whose labels are constant have no value, and are left out of the average.
+    adversaries : The metric whose worst adversaries count under attack: its own name where attacks aim at it.
+        Empty for a metric by which attacked models are not judged.
+    columns : Kind of column of per-clip tables with the predictions for the adversaries that are worst by it
         (``adv_joint``), where these are others than those of ``adv``, which are worst by raw MAE.
-    margin
-        Margin of equivalence; 0 where systems are not compared by it.
-    against_constant
-        Whether the constant predictor's MAE is a yardstick for it.
+    margin : Margin of equivalence; 0 where systems are not compared by it.
+    against_constant : Whether the constant predictor's MAE is a yardstick for it.
     """
 
     name: str
@@ -116,10 +108,8 @@ class Scores:
 
     Attributes
     ----------
-    mean
-        Metric -> average over targets.
-    per_target
-        Target -> metric -> value.
+    mean : Metric -> average over targets.
+    per_target : Target -> metric -> value.
     """
 
     mean: Mapping[str, float]
@@ -130,10 +120,8 @@ class Scores:
 
         Parameters
         ----------
-        group
-            First part of every name ("test", "adv").
-        average
-            Name that stands for the average over targets: ``named("test", "emotion")`` gives
+        group : First part of every name ("test", "adv").
+        average : Name that stands for the average over targets: ``named("test", "emotion")`` gives
             ``test/emotion/mae`` and ``test/tension/mae``; ``named("adv")`` gives ``adv/mae`` and
             ``adv/tension/mae``.
         """
@@ -149,20 +137,11 @@ def regression_scores(labels: npt.ArrayLike, predictions: npt.ArrayLike, targets
 
     Parameters
     ----------
-    labels, predictions
-        Arrays ``[clips, targets]``; labels are finite.
-    targets
-        Names of the columns.
+    labels, predictions : Arrays ``[clips, targets]``; labels are finite.
+    targets : Names of the columns.
 
-    Returns
-    -------
-    Scores
-        Every metric of :data:`METRICS`, averaged and per target.
-
-    Raises
-    ------
-    ValueError
-        When shapes or names do not match, there is no clip, or a label is not finite.
+    Returns every metric of :data:`METRICS`, averaged and per target. Raises ValueError when
+    shapes or names do not match, there is no clip, or a label is not finite.
     """
     true, predicted = validate(labels, predictions, targets)
     rated, mean = _varies(true), dict[str, float]()

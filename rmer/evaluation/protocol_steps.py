@@ -23,21 +23,15 @@ class ProtocolStep:
 
     Attributes
     ----------
-    title, train_protocol, attack_protocol
-        Which step.
-    attack
-        Name of the attack.
-    epsilon
-        Budget in standardised units.
-    violations, perturbations
-        How many perturbations exceed the budget, of how many; NaN where runs do not say.
-    constant
-        MAE of the constant predictor.
-    scores
-        One row for each system and metric: ``system``, ``seeds``, ``metric``, ``clean``, ``adv``, ``delta``
-        and their population standard deviations over seeds (``clean_std``, ...).
-    changes
-        What differs from the step before, apart from what the step is about.
+    title, train_protocol, attack_protocol : Which step.
+    attack : Name of the attack.
+    epsilon : Budget in standardised units.
+    violations, perturbations : How many perturbations exceed the budget, of how many; NaN where runs do not
+        say.
+    constant : MAE of the constant predictor.
+    scores : One row for each system and metric: ``system``, ``seeds``, ``metric``, ``clean``, ``adv``,
+        ``delta`` and their population standard deviations over seeds (``clean_std``, ...).
+    changes : What differs from the step before, apart from what the step is about.
     """
 
     title: str

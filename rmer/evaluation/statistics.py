@@ -57,14 +57,10 @@ def paired_t(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[int, float, float]:
 
     Parameters
     ----------
-    a, b
-        Scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published) form,
+    a, b : Scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published) form,
         ``[seeds]`` for the form over seeds.
 
-    Raises
-    ------
-    ValueError
-        When the shapes differ.
+    Raises ValueError when the shapes differ.
     """
     x, y = np.asarray(a, dtype=np.float64).ravel(), np.asarray(b, dtype=np.float64).ravel()
     if np.shape(a) != np.shape(b):
@@ -97,10 +93,7 @@ def tost_welch(a: npt.ArrayLike, b: npt.ArrayLike, margin: float) -> float:
     ``a`` and ``b`` are scores over seeds, as for :func:`welch_seeds`; p is the larger of the two (Schuirmann
     1987), NaN where Welch's test has no value.
 
-    Raises
-    ------
-    ValueError
-        When the margin is not positive.
+    Raises ValueError when the margin is not positive.
     """
     if not margin > 0:
         raise ValueError(f"a margin of equivalence is positive, not {margin}")

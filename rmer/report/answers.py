@@ -52,15 +52,11 @@ def answers(
 
     Parameters
     ----------
-    rows
-        The comparison of ``reference`` with every other system; without it there is no answer.
-    budget
-        The reported budget in words (``L-inf .01``).
-    seeds
-        The smallest number of seeds of a system.
-    conclusive
-        Whether the attack does more than the margin of equivalence to some system's clipped MAE; else the
-        control says nothing.
+    rows : The comparison of ``reference`` with every other system; without it there is no answer.
+    budget : The reported budget in words (``L-inf .01``).
+    seeds : The smallest number of seeds of a system.
+    conclusive : Whether the attack does more than the margin of equivalence to some system's clipped MAE;
+        else the control says nothing.
     """
     rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
     black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]

@@ -26,34 +26,23 @@ class Contents:
 
     Attributes
     ----------
-    groups
-        Norm -> models, the norm of the endpoints first.
-    logged
-        Run id -> logged metrics.
-    runs
-        Every run with its address.
-    selection
-        Parameter -> value, several joined by commas: which runs were chosen.
-    reference
-        The row that all others are compared with.
-    margins, bootstrap_seed
-        Endpoint -> margin of equivalence, where it is not the metric's own, and the seed of the draws.
-    corrected, is_suite
-        Whether every run was attacked under the corrected protocol, and by the suite of attacks.
-    reported
-        System -> clean correlation of 2019, where the ratings are those that it was reported for.
-    reported_epsilon
-        The budget of the endpoints, where all runs agree on it.
-    checks
-        Run in words -> its sanity checks (``tables/sanity.csv``).
-    precision_checks, reduced
-        Runs whose search was repeated with float32 gradients, and how many had reduced ones.
-    steps
-        From the published protocol to the corrected one.
-    explained, unexplained
-        Row -> its models explained by concepts, and for other rows why there are none.
-    scatter, emotions
-        Row -> the model that the scatter plot shows, and its emotions.
+    groups : Norm -> models, the norm of the endpoints first.
+    logged : Run id -> logged metrics.
+    runs : Every run with its address.
+    selection : Parameter -> value, several joined by commas: which runs were chosen.
+    reference : The row that all others are compared with.
+    margins, bootstrap_seed : Endpoint -> margin of equivalence, where it is not the metric's own, and the
+        seed of the draws.
+    corrected, is_suite : Whether every run was attacked under the corrected protocol, and by the suite of
+        attacks.
+    reported : System -> clean correlation of 2019, where the ratings are those that it was reported for.
+    reported_epsilon : The budget of the endpoints, where all runs agree on it.
+    checks : Run in words -> its sanity checks (``tables/sanity.csv``).
+    precision_checks, reduced : Runs whose search was repeated with float32 gradients, and how many had
+        reduced ones.
+    steps : From the published protocol to the corrected one.
+    explained, unexplained : Row -> its models explained by concepts, and for other rows why there are none.
+    scatter, emotions : Row -> the model that the scatter plot shows, and its emotions.
     """
 
     groups: Mapping[str, Sequence[AttackedModel]] = field(default_factory=dict)

@@ -27,22 +27,16 @@ class Methods:
 
     Attributes
     ----------
-    clips, albums
-        Attacked clips and their albums.
-    data
-        What preprocess said of the data set: ``clips``, ``frames``, ``targets``, ``frontend``.
-    training
-        What train runs said: ``epochs``, ``lr``, ``batch_size``, ``patience``; of adversarially trained
-        systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
-    attack
-        What attack runs said: ``attack``, ``norms``, ``epsilon`` (the reported one); of a suite ``tier``,
-        ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where searches with
-        reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in per cent) and
-        ``search_clips`` (how many clips), ``search_runs`` (``19 of 21``).
-    margins
-        Endpoint -> margin of equivalence.
-    comparisons
-        How many rows the family of comparisons has.
+    clips, albums : Attacked clips and their albums.
+    data : What preprocess said of the data set: ``clips``, ``frames``, ``targets``, ``frontend``.
+    training : What train runs said: ``epochs``, ``lr``, ``batch_size``, ``patience``; of adversarially
+        trained systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
+    attack : What attack runs said: ``attack``, ``norms``, ``epsilon`` (the reported one); of a suite
+        ``tier``, ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where searches
+        with reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in per cent)
+        and ``search_clips`` (how many clips), ``search_runs`` (``19 of 21``).
+    margins : Endpoint -> margin of equivalence.
+    comparisons : How many rows the family of comparisons has.
     """
 
     clips: int

@@ -67,10 +67,8 @@ def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Seque
 
     Parameters
     ----------
-    models
-        Column title -> the model it shows.
-    emotions
-        One row each.
+    models : Column title -> the model it shows.
+    emotions : One row each.
     """
     size = (0.6 + 2.2 * len(models), 0.6 + 2.0 * len(emotions))
     figure = Figure(figsize=size, layout="constrained")

@@ -69,10 +69,9 @@ def fit(
     on_epoch : called after each epoch (numbered from 1) with its metrics, also for epochs read from the
         checkpoint, so that a caller sees the whole history once
 
-    Raises
-    ------
-    UserError : the system learns concepts and the data set has none, there are too few epochs for adversarial
-        training to act, weights are not numbers after an epoch, or validation never had a defined score
+    Raises UserError where the system learns concepts and the data set has none, there are too few epochs for
+    adversarial training to act, weights are not numbers after an epoch, or validation never had a defined
+    score.
     """
     device = torch.device(device)
     config.check_epochs()

@@ -49,11 +49,8 @@ class Signal:
 def decode(path: Path, decoder: str = "soundfile") -> npt.NDArray[np.float32]:
     """Read an audio file of any rate and number of channels; see :func:`read_signal`.
 
-    Returns
-    -------
-    float32 [samples]
-        Mono at 22 050 Hz in [-1, 1), quantised to 16 bit as the published code has it: every value is a
-        multiple of 1 / 32768.
+    Returns float32 [samples], mono at 22 050 Hz in [-1, 1), quantised to 16 bit as the published code has it:
+    every value is a multiple of 1 / 32768.
     """
     return rounded(read_signal(path, decoder).samples)
 
@@ -63,17 +60,13 @@ def read_signal(path: Path, decoder: str = "soundfile") -> Signal:
 
     Parameters
     ----------
-    path
-        The file.
-    decoder
-        ``soundfile`` (WAV, FLAC, Ogg, MP3, ...: whatever libsndfile reads), ``madmom`` (madmom's own loading:
-        an ``ffmpeg`` executable for anything but 22 050 Hz WAV) or ``pyav`` (FFmpeg inside the av wheel).
+    path : The file.
+    decoder : ``soundfile`` (WAV, FLAC, Ogg, MP3, ...: whatever libsndfile reads), ``madmom`` (madmom's own
+        loading: an ``ffmpeg`` executable for anything but 22 050 Hz WAV) or ``pyav`` (FFmpeg inside the av
+        wheel).
 
-    Raises
-    ------
-    UserError
-        When the file cannot be read, states a rate that no recording has, or holds no samples, samples that
-        are not finite or absurdly large, or nothing but silence.
+    Raises UserError when the file cannot be read, states a rate that no recording has, or holds no samples,
+    samples that are not finite or absurdly large, or nothing but silence.
     """
     require_decoder(decoder)
     if not path.is_file():

@@ -36,18 +36,12 @@ class Audio2Spect(nn.Module):
 
         Parameters
         ----------
-        audio
-            [batch, samples] in [-1, 1]; shorter clips are followed by zeros.
-        start
-            [batch] first frame of each excerpt; without it, the whole spectrogram from frame 0.
-        frames
-            Frames of an excerpt, repeated cyclically where the clip is shorter. Without it, those of the
+        audio : [batch, samples] in [-1, 1]; shorter clips are followed by zeros.
+        start : [batch] first frame of each excerpt; without it, the whole spectrogram from frame 0.
+        frames : Frames of an excerpt, repeated cyclically where the clip is shorter. Without it, those of the
             longest clip, and shorter ones are followed by the spectrogram of silence.
 
-        Raises
-        ------
-        UserError
-            When a clip is silent.
+        Raises UserError when a clip is silent.
         """
         samples = normalise(audio)
         first, length = _sounding_span(samples)

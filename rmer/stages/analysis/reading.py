@@ -27,16 +27,13 @@ class AnalysedRuns:
 
     Attributes
     ----------
-    selected
-        Every attack run.
-    groups
-        Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one group.
-    first_clips
-        The per-clip table of the first run.
-    checks
-        Run in words -> its sanity checks.
-    precision_checks
-        The runs whose search with reduced gradients was compared with one of float32 gradients.
+    selected : Every attack run.
+    groups : Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one
+        group.
+    first_clips : The per-clip table of the first run.
+    checks : Run in words -> its sanity checks.
+    precision_checks : The runs whose search with reduced gradients was compared with one of float32
+        gradients.
     """
 
     selected: Sequence[Selected]

@@ -76,13 +76,10 @@ def select_attack_runs(
 
     ``where`` maps settings (:func:`rmer.stages.analysis.alike.settings_of`) to values that they must have.
 
-    Raises
-    ------
-    UserError
-        When there is none; when runs differ in a tag of :data:`rmer.stages.analysis.alike.DIMENSIONS` or in a
-        setting of attack or training; when a system and seed occur twice. With ``allow_mixed`` what differs
-        becomes part of the row's name, and the newest run of a row and seed counts. Both norms of a suite of
-        attacks are no mixture.
+    Raises UserError when there is none; when runs differ in a tag of
+    :data:`rmer.stages.analysis.alike.DIMENSIONS` or in a setting of attack or training; when a system and
+    seed occur twice. With ``allow_mixed`` what differs becomes part of the row's name, and the newest run of
+    a row and seed counts. Both norms of a suite of attacks are no mixture.
     """
     records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
     if systems:

@@ -43,11 +43,8 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
 
     ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``.
 
-    Raises
-    ------
-    ValueError
-        When the layer of a network of the study does not turn the table's concepts into its predictions: then
-        the table is wrong.
+    Raises ValueError when the layer of a network of the study does not turn the table's concepts into its
+    predictions: then the table is wrong.
     """
     if not victim.concepts:
         run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
