@@ -98,13 +98,7 @@ def suite_run(
     predictions. Two clips share an album. ``searches`` are those of both precisions, where that is bf16.
     """
     listed = ",".join(f"{epsilon:g}" for epsilon in epsilons)
-    settings = {
-        "tier": "quick",
-        "epsilons": listed,
-        "epsilon": 0.01,
-        "clips": clips,
-        "precision": "fp32",
-    }
+    settings = {"tier": "quick", "epsilons": listed, "epsilon": 0.01, "clips": clips, "precision": "fp32"}
     values, params = _changed({"attack": "suite", "tier": "quick", "norm": norm}, settings, changes)
     albums = [f"album {clip // 2}" for clip in range(clips)]
     table = _clip_table(system, seed, clips, emotions, albums)
@@ -160,12 +154,7 @@ def _changed(
 
 
 def _spec(
-    study: str,
-    system: str,
-    seed: int,
-    values: dict[str, Any],
-    params: dict[str, Any],
-    train_run_id: str = "",
+    study: str, system: str, seed: int, values: dict[str, Any], params: dict[str, Any], train_run_id: str = ""
 ) -> RunSpec:
     tags = {f"rmer.{name}": str(value) for name, value in values.items()}
     tags |= {Tag.SYSTEM: system, Tag.SEED: str(seed)}

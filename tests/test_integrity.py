@@ -252,31 +252,15 @@ def test_without_digests_scores_must_be_those_that_the_run_logged(
             lambda table: table.assign(clip="001"),
             "is empty, holds a clip twice or has labels that are not numbers",
         ),
-        (
-            CLIPS,
-            lambda table: table.drop(columns="clean_tender"),
-            "lacks clean_tender",
-        ),
-        (
-            CLIPS,
-            lambda table: table.drop(columns="adv_joint_tender"),
-            "lacks adv_joint_tender",
-        ),
-        (
-            CLIPS,
-            of("adv_tender", lambda values: values.astype(str) + "x"),
-            "holds text under adv_tender",
-        ),
+        (CLIPS, lambda table: table.drop(columns="clean_tender"), "lacks clean_tender"),
+        (CLIPS, lambda table: table.drop(columns="adv_joint_tender"), "lacks adv_joint_tender"),
+        (CLIPS, of("adv_tender", lambda values: values.astype(str) + "x"), "holds text under adv_tender"),
         (
             CURVE_CLIPS,
             lambda table: table.iloc[1:],
             "does not hold the clips of adversaries/clips.csv for every epsilon (mae)",
         ),
-        (
-            CURVE_CLIPS,
-            lambda table: table.assign(epsilon="low"),
-            "holds text under epsilon",
-        ),
+        (CURVE_CLIPS, lambda table: table.assign(epsilon="low"), "holds text under epsilon"),
     ],
 )
 def test_without_digests_tables_must_fit_together(

@@ -78,10 +78,7 @@ VARIANTS = {
     "blanks in cells": lambda m, a: ([[f" {cell} " for cell in row] for row in m], a),
     "other case": spelled(str.upper),
     "underscores": spelled(lambda cell: cell.replace(" ", "_")),
-    "001": lambda m, a: (
-        [[*r[:2], r[2].zfill(3) if r[1] == "soundtracks" else r[2], *r[3:]] for r in m],
-        a,
-    ),
+    "001": lambda m, a: ([[*r[:2], r[2].zfill(3) if r[1] == "soundtracks" else r[2], *r[3:]] for r in m], a),
     "1.0": lambda m, a: ([[*r[:2], r[2] + ".0" if r[1] == "soundtracks" else r[2], *r[3:]] for r in m], a),
     "song ids as 1.0": lambda m, a: (m, [a[0], *([row[0] + ".0", *row[1:]] for row in a[1:])]),
     "Soundtracks": lambda m, a: (

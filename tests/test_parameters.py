@@ -31,10 +31,7 @@ ADDED = {
     [
         ({}, "532cddfb02c2b584"),
         ({"system": "aA2E"}, "3d733dc6b8479c72"),
-        (
-            {"system": "aA2M2E", "train_protocol": "corrected", "adversarial_norm": "l2"},
-            "5bb0c0407b743bf2",
-        ),
+        ({"system": "aA2M2E", "train_protocol": "corrected", "adversarial_norm": "l2"}, "5bb0c0407b743bf2"),
         ({"system": "A2B2E", "lr": 1e-3, "epochs": 10, "seed": 21, "patience": 3}, "d1977dd83df35d7f"),
     ],
 )

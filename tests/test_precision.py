@@ -71,9 +71,7 @@ def test_searches_of_a_linear_model_end_at_its_optimum() -> None:
         assert both.loss("mae") == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_search_with_float32_gradients_is_the_one_that_a_float32_run_would_make(
-    case: Subject,
-) -> None:
+def test_the_search_with_float32_gradients_is_the_one_that_a_float32_run_would_make(case: Subject) -> None:
     seeded = replace(case, seed=5)
     points = sweep(seeded, (ATTACK,), EPSILONS)
     found = compare_precisions(seeded, ATTACK, points)
@@ -92,9 +90,7 @@ def score(labels: torch.Tensor, point: Point, metric: str) -> float:
     return float(errors[:COMPARED].mean())
 
 
-def test_warm_starts_are_those_of_the_reported_search(
-    case: Subject,
-) -> None:
+def test_warm_starts_are_those_of_the_reported_search(case: Subject) -> None:
     points = sweep(case, (ATTACK,), EPSILONS, warm_start=True)
     found = compare_precisions(case, ATTACK, points)
     few, inputs, labels = slice(0, COMPARED), case.inputs, case.labels

@@ -259,7 +259,7 @@ def test_copies_of_a_recording_are_kept_together_and_told(
         (
             lambda text: re.sub(r"(?m)^(\d+),[\d.]+,", r"\1,5.00,", text),
             "valence has the same rating for all clips, and no correlation: leave it out of targets",
-        ),
+        )
     ],
 )
 def test_labels_that_say_nothing_are_refused(

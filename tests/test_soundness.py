@@ -128,19 +128,13 @@ ODD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         ["has a sample rate of 2000000000 Hz, outside 4000-384000"],
     ),
     "constant": (write(np.full(3 * RATE, 0.5)), ["holds a constant (DC) and no sound"]),
-    "constant under sound": (
-        write(music() * 0.5 + 0.3),
-        ["has a constant (DC) of 13.9 times its sound"],
-    ),
+    "constant under sound": (write(music() * 0.5 + 0.3), ["has a constant (DC) of 13.9 times its sound"]),
     "silence": (write(np.zeros(3 * RATE)), ["is silent throughout"]),
     "faint": (
         write(music() * 1e-3, subtype="FLOAT"),
         ["is faint: its peak is -70 dB, near the rounding to 16 bit"],
     ),
-    "amplitude 1e30": (
-        write(music() * 1e30, subtype="FLOAT"),
-        ["has samples of 2.99e+29 times full scale"],
-    ),
+    "amplitude 1e30": (write(music() * 1e30, subtype="FLOAT"), ["has samples of 2.99e+29 times full scale"]),
     "percents for fractions": (
         write(music() * 300, subtype="FLOAT"),
         ["is cut off at full scale in 75% of its samples: its scale is wrong"],

@@ -11,14 +11,7 @@ import pytest
 import torch
 
 from rmer.data.dataset import EMOTIONS
-from rmer.data.splits import (
-    PARTS,
-    album_split,
-    grouped,
-    largest_difference,
-    part_column,
-    published_split,
-)
+from rmer.data.splits import PARTS, album_split, grouped, largest_difference, part_column, published_split
 from rmer.data.tables.ratings import inspect_ratings
 from rmer.data.tables.tracklist import inspect_tracklist
 from rmer.errors import UserError

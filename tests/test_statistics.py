@@ -92,8 +92,7 @@ def test_welch_with_one_constant_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b"),
-    [([1.0], [2.0, 3.0]), ([], []), ([1.0, np.nan], [2.0, 3.0]), ([1.0, 1.0], [2.0, 2.0])],
+    ("a", "b"), [([1.0], [2.0, 3.0]), ([], []), ([1.0, np.nan], [2.0, 3.0]), ([1.0, 1.0], [2.0, 2.0])]
 )
 def test_welch_without_a_value(a: list[float], b: list[float]) -> None:
     n, statistic, p = welch_seeds(a, b)

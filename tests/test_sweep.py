@@ -44,9 +44,7 @@ def linear() -> Subject:
     return Subject(network, inputs, labels, linf)
 
 
-def test_the_curve_of_a_linear_model_is_a_straight_line(
-    linear: Subject,
-) -> None:
+def test_the_curve_of_a_linear_model_is_a_straight_line(linear: Subject) -> None:
     labels, clean = linear.labels, linear.predicted(linear.inputs)
     points = sweep(linear, ATTACKS, EPSILONS)
     curve = curve_table(labels, clean, points, ["tension"], std=0.4)
@@ -69,9 +67,7 @@ def test_the_curve_of_a_linear_model_is_a_straight_line(
             assert score == pytest.approx(float(curve.loc[curve["epsilon"] == epsilon, metric].iloc[0]))
 
 
-def test_warm_starts_are_added_to_cold_ones_and_told_apart(
-    linear: Subject,
-) -> None:
+def test_warm_starts_are_added_to_cold_ones_and_told_apart(linear: Subject) -> None:
     # One step from a random start falls short of the optimum, from where the last budget ended it does not.
     attacks = (APGD(1, L1, restarts=1),)
     subject = replace(linear, threat_at=l2)

@@ -118,10 +118,5 @@ def test_which_values_are_the_same(known: float, again: float, sent: bool) -> No
 
 def test_points_that_wait_in_the_journal_are_known() -> None:
     points = LoggedPoints()
-    points.add_waiting(
-        [
-            LogParams({"cfg.lr": "1"}),
-            LogMetrics({"val/corr": 0.5}, time=0, step=7),
-        ]
-    )
+    points.add_waiting([LogParams({"cfg.lr": "1"}), LogMetrics({"val/corr": 0.5}, time=0, step=7)])
     assert points.take_new({"val/corr": 0.5, "val/mae": 0.5}, 7) == {"val/mae": 0.5}

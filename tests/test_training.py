@@ -180,9 +180,7 @@ def test_published_validation_drops_the_incomplete_batch() -> None:
 def test_a_system_without_concepts_trains_on_data_without_concepts() -> None:
     bare = synthetic_data(concepts=0)
     bare = replace(
-        bare,
-        train=replace(bare.train, concepts=None),
-        validation=replace(bare.validation, concepts=None),
+        bare, train=replace(bare.train, concepts=None), validation=replace(bare.validation, concepts=None)
     )
     assert fit(bare, config("A2B2E", epochs=1, has_concepts=False)).history
     with pytest.raises(UserError, match="learns concepts"):
