@@ -62,7 +62,8 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
     targets : Labels to balance, [clips, K].
     seed : Of the random orders.
 
-    Returns the ascending row indices of train, validation and test. Raises UserError with fewer than three albums, or a clip without one.
+    Returns the ascending row indices of train, validation and test. Raises UserError with fewer than three
+    albums, or a clip without one.
     """
     if any(not album for album in albums):
         raise UserError("some clips have no album", where="album split", mend="Complete the track list")
