@@ -114,7 +114,9 @@ class Threat:
             # The norm that a perturbation was scaled by is rounded as well, relative to itself.
             outside = l2_norms(delta) > radius.view(-1) * (1.0 + ROUNDING) + l2_norms(slack)
         boxed = self._clip_to_box(x, adversary)
-        return outside | ((boxed - adversary).abs() > slack).flatten(1).any(1) | ~_finite(adversary)
+        invalid = ((boxed - adversary).abs() > slack) | ~adversary.isfinite()
+
+    return outside | invalid.flatten(1).any(1)
 
     def _scale(self, inputs: Tensor, delta: Tensor) -> Tensor:
         """Return by what to scale perturbations before the box, for the nearest point of L2 ball and box.
@@ -174,7 +176,3 @@ def linf_norms(values: Tensor) -> Tensor:
 
 def _wide_norms(values: Tensor) -> Tensor:
     return l2_norms(values).view(-1, 1, 1, 1)
-
-
-def _finite(values: Tensor) -> Tensor:
-    return values.flatten(1).isfinite().all(1)

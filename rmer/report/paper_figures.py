@@ -152,19 +152,15 @@ def _draw_boxes(axes: Axes, values: Mapping[str, np.ndarray]) -> None:
         if not len(column):
             continue
         boxes = axes.boxplot(column, positions=[position], widths=0.6, patch_artist=True, showfliers=False)
-        boxes["boxes"][0].set(
-            facecolor=_colour(name), alpha=0.75, hatch=HATCH if is_adversarial(name) else None
-        )
+        colour = INTERPRETABLE if is_interpretable(name) else BLACK_BOX
+        hatch = HATCH if is_adversarial(name) else None
+        boxes["boxes"][0].set(facecolor=colour, alpha=0.75, hatch=hatch)
         boxes["medians"][0].set(color="k", linewidth=1.6)
         jitter = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(1)
         axes.plot(position + jitter, column, "o", ms=3, mfc="w", mec="k", mew=0.6, zorder=3)
     axes.set_xlim(-0.6, len(values) - 0.4)
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
-
-
-def _colour(name: str) -> str:
-    return INTERPRETABLE if is_interpretable(name) else BLACK_BOX
 
 
 def _explain_colours(axes: Axes, names: Sequence[str]) -> None:

@@ -114,7 +114,7 @@ def _check(uri: str) -> None:
         unused = "experiments" not in ours or not connection.scalar(
             sqlalchemy.text("SELECT count(*) FROM experiments")
         )
-    if revision != _newest_revision() and not (unused and not uri.startswith("sqlite:")):
+    if revision != _migrations().get_current_head() and not (unused and not uri.startswith("sqlite:")):
         raise _unfinished(uri) if unused else _other_version(uri, revision)
 
 
@@ -154,10 +154,6 @@ def _connection(uri: str) -> Iterator[sqlalchemy.Connection]:
     engine = sqlalchemy.create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         yield connection
-
-
-def _newest_revision() -> str | None:
-    return _migrations().get_current_head()
 
 
 def _migrations() -> ScriptDirectory:

@@ -80,7 +80,7 @@ class Run:
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
         if new:
-            self._sender.submit(LogMetrics(new, _now(), step, model))
+            self._sender.submit(LogMetrics(new, int(time.time() * 1000), step, model))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
@@ -234,7 +234,3 @@ def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: as_text(value) for key, value in values.items()}
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

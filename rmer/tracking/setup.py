@@ -114,10 +114,9 @@ def _client(uri: str, artifacts: str) -> MlflowClient:
 
 def experiment_id(client: MlflowClient, uri: str, name: str | None) -> str:
     """Return the id of the experiment to log to, made if needed; inside ``mlflow run`` that run's."""
+    named = name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     try:
-        found = patiently(
-            lambda: _given(client, name) or _named(client, uri, _name(name)), store=redacted(uri)
-        )
+        found = patiently(lambda: _given(client, name) or _named(client, uri, named), store=redacted(uri))
     except MlflowException as error:
         mend = "Check MLFLOW_TRACKING_URI (a relative sqlite file depends on the folder) and the experiment"
         raise UserError(error.message, where=redacted(uri), mend=mend) from error
@@ -135,10 +134,6 @@ def _given(client: MlflowClient, name: str | None) -> Experiment | None:
     elif name:
         return None
     return client.get_experiment(given) if given else None
-
-
-def _name(name: str | None) -> str:
-    return name or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def _named(client: MlflowClient, uri: str, name: str) -> Experiment:

@@ -9,23 +9,9 @@ from rmer.data.tables.text_tables import clip_from_cell
 
 AUDIO_FOLDERS = ("Set1", "Set1/Set1", "")
 AUDIO_EXTENSIONS = (
-    *(
-        ".mp3",
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ),
-    *(".m4a", ".mp4", ".aac", ".wma"),
-)
+    ".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64",
+    ".rf64", ".m4a", ".mp4", ".aac", ".wma",
+)  # fmt: skip
 
 
 def find_audio(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], list[str]]:

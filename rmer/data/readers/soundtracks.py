@@ -35,9 +35,8 @@ class Soundtracks(DatasetReader):
     def read(self, folder: Path) -> Collected:
         """Read and join all files; raises UserError for ``targets`` that cannot be used."""
         targets = self.target_names()
-        rated = inspect_ratings(
-            _named(self.ratings) or folder / RATINGS_FILE, targets, scale_max=self.scale_max
-        )
+        ratings = _named(self.ratings) or folder / RATINGS_FILE
+        rated = inspect_ratings(ratings, targets, scale_max=self.scale_max)
         clips = rated.table
         audio, audio_problems = find_audio(folder, clips["clip"].tolist())
         problems, warnings = [*rated.problems, *audio_problems], list(rated.warnings)

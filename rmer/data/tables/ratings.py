@@ -23,15 +23,8 @@ from rmer.errors import UserError
 RATINGS_FILE = "mean_ratings_set1.csv"
 SCALE_MAX = 10.0
 SOUNDTRACKS_SCALE = (1.0, 9.0)
-_RESERVED = {
-    *TEXT_COLUMNS,
-    *INTEGER_COLUMNS,
-    *CONCEPTS,
-    "spec_mean",
-    "spec_mean_square",
-    "emotion",
-    "concept",
-}
+_MEANT = ("spec_mean", "spec_mean_square", "emotion", "concept")
+_RESERVED = {*TEXT_COLUMNS, *INTEGER_COLUMNS, *CONCEPTS, *_MEANT}
 
 
 def inspect_ratings(

@@ -133,10 +133,7 @@ def white_box_at_least_black_box(measurements: Measurements) -> Verdict:
 
 def white_box_at_least_transfer(measurements: Measurements) -> Verdict:
     """Share of the damage of another model's adversaries that APGD misses."""
-    return _in_order(
-        measurements,
-        [_Pair("transfer against apgd", _of(measurements, "transfer"), _of(measurements, "apgd"))],
-    )
+    return _weaker_than_apgd(measurements, "transfer")
 
 
 def attack_beats_noise(measurements: Measurements) -> Verdict:

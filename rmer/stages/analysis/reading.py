@@ -91,7 +91,8 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
         lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
     )
     checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
-    models = [_model(*parts) for parts in zip(selected, clips, curves, strict=True)]
+    parts = zip(selected, clips, curves, strict=True)
+    models = [checked_model(item.record, table, curve, name=item.name) for item, table, curve in parts]
     for model in models[1:]:
         if model.targets != models[0].targets:
             raise UserError(
@@ -150,10 +151,6 @@ def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
 
 def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
     return store.read_table(item.record.run_id, path)
-
-
-def _model(item: Selected, clips: pd.DataFrame, curve: pd.DataFrame | None) -> AttackedModel:
-    return checked_model(item.record, clips, curve, name=item.name)
 
 
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:

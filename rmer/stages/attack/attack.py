@@ -125,6 +125,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     size = f"{params.reported_epsilon:g}".removeprefix("0")
     budget = " ".join(filter(None, ["Linf" if norm == "linf" else "L2", size, tier]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
+    own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(
         stage=Stage.ATTACK,
         name=f"{system} | {params.attack} {budget}",
@@ -158,12 +159,8 @@ def spec_of(setup: AttackSetup) -> RunSpec:
             Tag.DATASET: victim.dataset.digest,
             Tag.DATASET_RUN_ID: victim.dataset_run_id,
             **({Tag.TRAIN_RUN_ID: victim.run.run_id} if victim.run else {Tag.MODEL_URI: params.model_uri}),
-            Tag.ORIGIN: Origin.EXTERNAL if _is_foreign(victim) else Origin.COMPUTED,
+            Tag.ORIGIN: Origin.COMPUTED if own else Origin.EXTERNAL,
         },
         # Never the study of the model: a finished study would get runs that it cannot be compared with.
         study=params.study or None,
     )
-
-
-def _is_foreign(victim: Victim) -> bool:
-    return victim.run is None or victim.run.tags.get(Tag.ORIGIN) != Origin.COMPUTED

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -137,8 +136,5 @@ def threat_at(params: AttackParams, data: Standardised) -> Callable[[float], Thr
     if params.method.protocol != "corrected":
         return partial(Threat, "linf")
     cells = data.test.inputs[0].numel()
-    return partial(_boxed, norm=params.settings["norm"], cells=cells, data=data)
-
-
-def _boxed(epsilon: float, *, norm: Any, cells: int, data: Standardised) -> Threat:
-    return Threat.per_cell(norm, epsilon, cells, data.floor, data.ceiling)
+    norm = params.settings["norm"]
+    return lambda epsilon: Threat.per_cell(norm, epsilon, cells, data.floor, data.ceiling)

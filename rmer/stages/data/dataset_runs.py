@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 from rmer.data.dataset import Dataset
 from rmer.errors import UserError
@@ -32,7 +31,5 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
     return record, dataset
 
 
-@lru_cache(maxsize=2)
-def _load(folder: Path) -> Dataset:
-    # The many runs of a study share one data set: reading and checking it once is enough.
-    return Dataset.load(folder)
+# The many runs of a study share one data set: reading and checking it once is enough.
+_load = lru_cache(maxsize=2)(Dataset.load)

@@ -29,28 +29,14 @@ PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 # published study.
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
-        "seeds": "6,21",
-        "clips": 60,
-        "frames": 64,
-        "epochs": 8,
-        "adversarial_iterations": 5,
-        "max_iters": 50,
-        "steps": 20,
-        "tier": "quick",
-        "precision": "auto",
+        "seeds": "6,21", "clips": 60, "frames": 64, "epochs": 8, "adversarial_iterations": 5,
+        "max_iters": 50, "steps": 20, "tier": "quick", "precision": "auto",
     },
     "full": {
-        "seeds": PUBLISHED_SEEDS,
-        "clips": 360,
-        "frames": 313,
-        "epochs": 199,
-        "adversarial_iterations": None,
-        "max_iters": 1000,
-        "steps": 40,
-        "tier": "paper",
-        "precision": "fp32",
+        "seeds": PUBLISHED_SEEDS, "clips": 360, "frames": 313, "epochs": 199, "adversarial_iterations": None,
+        "max_iters": 1000, "steps": 40, "tier": "paper", "precision": "fp32",
     },
-}
+}  # fmt: skip
 # Parameters of an attack that a study hands on: all but those that it chooses itself, and those that mean
 # something else in training (lr).
 OF_ATTACKS = [

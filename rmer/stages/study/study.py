@@ -135,7 +135,9 @@ def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Ca
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
     for name, analysis in analyses.items():
         run.metrics(_summary_metrics(name, analysis))
-    summary = "\n\n".join(_section(name, analysis) for name, analysis in analyses.items())
+    summary = "\n\n".join(
+        f"### Attack: {name}\n\n{markdown(analysis.report.systems)}" for name, analysis in analyses.items()
+    )
     run.text(summary, SUMMARY)
     run.note(summary)
     return summary
@@ -181,7 +183,3 @@ def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
         for column in ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped"):
             metrics[f"{system}/{attack_name}_{column}"] = float(row[column])
     return metrics
-
-
-def _section(attack_name: str, analysis: Analysis) -> str:
-    return f"### Attack: {attack_name}\n\n{markdown(analysis.report.systems)}"
