@@ -115,8 +115,7 @@ class Threat:
             outside = l2_norms(delta) > radius.view(-1) * (1.0 + ROUNDING) + l2_norms(slack)
         boxed = self._clip_to_box(x, adversary)
         invalid = ((boxed - adversary).abs() > slack) | ~adversary.isfinite()
-
-    return outside | invalid.flatten(1).any(1)
+        return outside | invalid.flatten(1).any(1)
 
     def _scale(self, inputs: Tensor, delta: Tensor) -> Tensor:
         """Return by what to scale perturbations before the box, for the nearest point of L2 ball and box.
