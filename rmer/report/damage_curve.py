@@ -26,9 +26,8 @@ def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
     for better, axes in ((False, errors), (True, correlation)):
         shown = [metric for metric in under_attack().values() if metric.larger_is_better == better]
         for metric, colour in zip(shown, cycle(COLOURS)):
-            axes.plot(
-                attacked["epsilon"], attacked[metric.name], "o-", ms=3.5, color=colour, label=metric.title
-            )
+            x, y = attacked["epsilon"], attacked[metric.name]
+            axes.plot(x, y, "o-", ms=3.5, color=colour, label=metric.title)
             axes.axhline(clean[metric.name], color=colour, lw=0.9, ls=":")
     errors.axhline(constant, color=DIAGONAL, lw=0.9, ls="--", label="constant predictor")
     errors.set_ylabel("error (dotted: clean)")

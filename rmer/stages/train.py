@@ -91,9 +91,8 @@ class TrainParams(TrainingParams, ModelParams):
     def _check_adversarial(self) -> None:
         """Raise UserError where a number of adversarial training is given and would be ignored."""
         system = self.resolve_system()
-        used = (
-            AdversarialParams.names() if self.train_protocol == "corrected" else ("adversarial_iterations",)
-        )
+        corrected = self.train_protocol == "corrected"
+        used = AdversarialParams.names() if corrected else ("adversarial_iterations",)
         used = used if system.adversarial else ()
         for field in dataclasses.fields(AdversarialParams):
             if field.name not in used and getattr(self, field.name) != field.default:
@@ -204,10 +203,9 @@ def _log_predictions(
     for part_name in PARTS:
         part = data.part(part_name)
         emotions, units = predict(fitted.network, part.inputs)
-        metrics |= regression_scores(part.labels.numpy(), emotions, dataset.emotions).named(
-            part_name, "emotion"
-        )
-        columns = named_columns("label_", dataset.emotions, part.labels.numpy())
+        labels = part.labels.numpy()
+        metrics |= regression_scores(labels, emotions, dataset.emotions).named(part_name, "emotion")
+        columns = named_columns("label_", dataset.emotions, labels)
         columns |= named_columns("pred_", dataset.emotions, emotions)
         if names and units is not None and part.concepts is not None:
             concepts = part.concepts.numpy()

@@ -126,9 +126,8 @@ def resolve_fit(
     concept labels.
     """
     published = protocol == "published"
-    attacked = AdversarialParams(
-        **{name: given.pop(name) for name in AdversarialParams.names() if name in given}
-    )
+    names = [name for name in AdversarialParams.names() if name in given]
+    attacked = AdversarialParams(**{name: given.pop(name) for name in names})
     adversarial = None
     if system.adversarial and published:
         adversarial = AdversarialTraining(iterations=attacked.adversarial_iterations or 50, every=5)

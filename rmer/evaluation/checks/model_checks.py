@@ -58,9 +58,7 @@ def clean_score_matches_training(measurements: Measurements) -> Verdict:
     if not known:
         raise NotMeasuredError("no score of the training is known for this part")
     value = float(np.max([abs(here - logged) for here, logged in known.values()]))
-    detail = ", ".join(
-        f"{metric} {here:.4f}, logged {logged:.4f}" for metric, (here, logged) in known.items()
-    )
+    detail = ", ".join(f"{name} {here:.4f}, logged {logged:.4f}" for name, (here, logged) in known.items())
     return Verdict(value, SAME_SCORE, value <= SAME_SCORE, detail)
 
 

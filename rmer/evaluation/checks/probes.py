@@ -110,9 +110,8 @@ def measure_seeds(
     Attacks of many steps end in the same corner from any start; use one of few steps that keeps its last
     iterate (``PGD(steps=1, keep="last")``), and a few clips.
     """
-    first, same, other = (
-        attack(network, inputs, labels, threat, seed=seed).adversaries for seed in (1, 1, 2)
-    )
+    runs = (attack(network, inputs, labels, threat, seed=seed) for seed in (1, 1, 2))
+    first, same, other = (result.adversaries for result in runs)
     return Seeds(float((same != first).double().mean()), float((other != first).double().mean()))
 
 

@@ -123,10 +123,8 @@ def readable_precision(table: pd.DataFrame) -> pd.DataFrame:
     }
     for metric in ERRORS:
         for kind, title in KINDS.items():
-            values = table[f"{metric}_{kind}"]
-            found = [
-                number(value, 4) if kind in ("fp32", "bf16") else number(100 * value) for value in values
-            ]
+            values, score = table[f"{metric}_{kind}"], kind in ("fp32", "bf16")
+            found = [number(value, 4) if score else number(100 * value) for value in values]
             columns[f"{METRICS[metric].title}: {title}"] = found
     return pd.DataFrame(columns)
 

@@ -154,9 +154,8 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """Return <system>/<column of systems.csv>, and of robustness.csv and comparisons.csv what that lacks."""
     metrics: dict[str, float] = {}
     for row in tables["systems"].to_dict("records"):
-        metrics |= {
-            f"{_group(row['system'])}/{name}": value for name, value in row.items() if name != "system"
-        }
+        group = _group(row.pop("system"))
+        metrics |= {f"{group}/{name}": value for name, value in row.items()}
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):
             metrics.setdefault(f"{_group(row['system'])}/{kind}_{row['metric']}", row[kind])

@@ -74,12 +74,8 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    script = reproduce_script(
-        named_runs(store, every, Tag.DATASET_RUN_ID),
-        named_runs(store, every, Tag.TRAIN_RUN_ID),
-        every,
-        params,
-    )
+    known = [named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID)]
+    script = reproduce_script(known[0], known[1], every, params)
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
@@ -88,9 +84,8 @@ def _write(
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
         "reproduce.sh": script,
     }
-    texts |= {
-        f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
-    }
+    for name, table in tables.items():
+        texts[f"tables/{name}.tex"] = latex_table(table.frame, table.caption, name)
     texts |= {f"tables/{name}.csv": table_text(table) for name, table in report.tables.items()}
     written = []
     for name, text in texts.items():
@@ -155,9 +150,8 @@ def _facts(records: Sequence[RunRecord], names: Sequence[str]) -> dict[str, str]
     """Return the logged parameters, the values of several kinds of runs separated by slashes."""
     facts = {}
     for name in names:
-        values = dict.fromkeys(
-            record.params[f"cfg.{name}"] for record in records if f"cfg.{name}" in record.params
-        )
+        every = (record.params.get(f"cfg.{name}") for record in records)
+        values = dict.fromkeys(text for text in every if text is not None)
         if values:
             facts[name] = " / ".join(values)
     return facts

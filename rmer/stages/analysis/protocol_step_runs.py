@@ -82,10 +82,8 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
 
     def rank(members: Iterable[RunRecord]) -> tuple[Any, ...]:
         members = list(members)
-        tags = members[0].tags
-        alike = [
-            tags.get(tag) == chosen[0].tags.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)
-        ]
+        tags, wanted = members[0].tags, chosen[0].tags
+        alike = [tags.get(tag) == wanted.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)]
         thorough = -ATTACKS.index(tags[Tag.ATTACK])
         in_analysis = any(record.run_id in own for record in members)
         return in_analysis, *alike[:2], thorough, *alike[2:], len(members), members[0].start_time

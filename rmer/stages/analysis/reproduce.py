@@ -42,9 +42,8 @@ def reproduce_script(
         for study in {record.tags.get(Tag.STUDY, ""): _study(record) for record in imported}.values()
     ]
     lines += [_preprocess(record, data) for record in _by_time(datasets)]
-    lines += [
-        _train(record) for record in _by_time(trained) if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED
-    ]
+    ours = [record for record in trained if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED]
+    lines += [_train(record) for record in _by_time(ours)]
     lines += [_attack(record) for record in _by_time(computed)]
     given = {
         field.name: getattr(analysis, field.name)

@@ -44,11 +44,9 @@ def checked_model(
     )
     require_scores(record, Artifact.ADVERSARY_CLIPS, model.scores)
     if model.curve is not None:
+        predictions = model.curve.predictions.items()
         scores = [
-            {
-                metric: _score(model, metric, values[place])
-                for metric, values in model.curve.predictions.items()
-            }
+            {metric: _score(model, metric, values[place]) for metric, values in predictions}
             for place in range(len(model.curve.epsilons))
         ]
         require_scores(record, Artifact.CURVE_CLIPS, _of_curve(model.curve.epsilons, scores))
@@ -103,10 +101,8 @@ def require_same_clips(records: Sequence[RunRecord], models: Sequence[AttackedMo
             differ = "labels"
         else:
             continue
-        what = (
-            f"{Artifact.ADVERSARY_CLIPS} has other {differ} than that of run {known.run_id}, on the same data"
-        )
-        raise altered(record.run_id, record.name, what)
+        what = f"has other {differ} than that of run {known.run_id}, on the same data"
+        raise altered(record.run_id, record.name, f"{Artifact.ADVERSARY_CLIPS} {what}")
 
 
 def _read(
@@ -119,9 +115,8 @@ def _read(
         raise altered(record.run_id, record.name, f"{path} lacks {', '.join(missing)}")
     others = [name for name in numbers if not pd.api.types.is_numeric_dtype(table[name])]
     if others or table.empty:
-        raise altered(
-            record.run_id, record.name, f"{path} has no numbers under {', '.join(others or numbers)}"
-        )
+        what = f"{path} has no numbers under {', '.join(others or numbers)}"
+        raise altered(record.run_id, record.name, what)
     return table
 
 
@@ -143,7 +138,5 @@ def _same(value: float, logged: float) -> bool:
     if math.isnan(value) or math.isnan(logged):
         return math.isnan(value) and math.isnan(logged)
     if abs(logged) > _INFINITE or abs(value) > _INFINITE:
-        return (
-            math.copysign(1, value) == math.copysign(1, logged) and min(abs(value), abs(logged)) > _INFINITE
-        )
+        return (value > 0) == (logged > 0) and min(abs(value), abs(logged)) > _INFINITE
     return abs(value - logged) <= TOLERANCE * max(1.0, abs(logged))

@@ -53,9 +53,7 @@ def quoted(name: str) -> str:
         if name in values:
             users.setdefault(_shown(values[name]), []).append(attack)
     usual = [shown for shown, attacks in users.items() if len(attacks) > len(ATTACKS) / 2]
-    parts = [
-        f"{', '.join(attacks)} {shown}".strip() for shown, attacks in users.items() if shown not in usual
-    ]
+    parts = [f"{', '.join(names)} {shown}".strip() for shown, names in users.items() if shown not in usual]
     return ", ".join([*parts, *(f"else {shown}" for shown in usual)])
 
 

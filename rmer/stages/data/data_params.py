@@ -53,9 +53,8 @@ class DataParams(Parameters):
 
     def reader(self) -> DatasetReader:
         """Return the reader of the data set, with the options given; raises UserError for one it has not."""
-        given = {
-            name: value for name in OF_READERS if (value := getattr(self, name)) != getattr(DataParams, name)
-        }
+        values = {name: getattr(self, name) for name in OF_READERS}
+        given = {name: value for name, value in values.items() if value != getattr(DataParams, name)}
         where = "parameter dataset_options"
         more = parse_yaml(self.dataset_options, where) if self.dataset_options else {}
         if not isinstance(more, Mapping):

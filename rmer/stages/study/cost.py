@@ -164,9 +164,8 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     if config.adversarial is None:
         return 0
     iterations, epochs = config.adversarial.iterations, config.epochs // config.adversarial.every
-    clips = (
-        parts["train"] if config.train_protocol == "published" else parts["train"] // 2 + parts["validation"]
-    )
+    published = config.train_protocol == "published"
+    clips = parts["train"] if published else parts["train"] // 2 + parts["validation"]
     return epochs * clips * iterations
 
 

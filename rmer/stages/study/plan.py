@@ -71,10 +71,8 @@ class StudyParams(EngineParams, AttackingParams, TrainingParams, DataParams, Des
 
     def sized(self) -> StudyParams:
         """Return the parameters with those not given set by ``size``."""
-        missing = {
-            name: value for name, value in SIZES[self.size].items() if getattr(self, name) in (None, "")
-        }
-        return replace(self, **missing)
+        sizes = SIZES[self.size].items()
+        return replace(self, **{name: value for name, value in sizes if getattr(self, name) in (None, "")})
 
 
 @dataclass(frozen=True)
