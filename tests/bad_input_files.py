@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import soundfile
 from attack_runs import attack_run
+from noise_data import log_dataset, noise_dataset, published_parts
 from published_clone import write_clone
 
-from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
-from rmer.data.splits import part_column, published_split
+from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.stages.train import TrainParams, train
-from rmer.tracking import Artifact, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Run, RunSpec, Stage, Store, Tag, connect
 
 CLIPS, FRAMES, RATE = 12, 16, 22050
 
@@ -42,7 +41,7 @@ def make_shared(folder: Path) -> Shared:
         tone = np.sin(np.arange(2 * RATE) * rng.uniform(0.05, 0.3))
         soundfile.write(folder / "Set1" / f"{number:03d}.wav", 0.3 * tone, RATE)
     store = connect(f"sqlite:///{folder}/mlflow.db")
-    dataset_run = store.perform(_data_spec(), lambda run: _log_data(run, rng)).run_id
+    dataset_run = store.perform(_data_spec(), _log_data).run_id
     trained = train(store, TrainParams(system="A2E", epochs=1, study="demo", batch_size=10)).run_id
     for system in ("A2E", "A2M2E"):
         attack_run(store, "attacks", system)
@@ -130,16 +129,9 @@ def _data_spec() -> RunSpec:
     return RunSpec(Stage.PREPROCESS, "data", {"demo": 1}, {}, "demo")
 
 
-def _log_data(run: Any, rng: np.random.Generator) -> None:
-    clips = [f"{number:03d}" for number in range(1, CLIPS + 1)]
-    table = pd.DataFrame({"clip": clips, "file": "", "album": "", "track": ""})
-    table[list(EMOTIONS)] = rng.uniform(0.1, 0.9, (CLIPS, len(EMOTIONS)))
-    table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=FRAMES, excerpt_start=0)
-    table["split_published"] = part_column(published_split(CLIPS), CLIPS)
-    spectrograms = rng.gamma(2, 0.2, (CLIPS, FRAMES, 149)).astype(np.float32)
-    dataset = Dataset(spectrograms, table, EMOTIONS, (), {})
-    dataset.save(run.work_dir / Artifact.DATASET)
-    run.file(run.work_dir / Artifact.DATASET)
+def _log_data(run: Run) -> None:
+    dataset = noise_dataset(published_parts(CLIPS), frames=FRAMES, concepts=())
+    log_dataset(run, dataset)
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
 
 

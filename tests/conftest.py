@@ -6,8 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from rmer.tracking import Store
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # test processes side by side: a thread each, set before torch looks
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,10 +40,36 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         sys.modules["mlflow"].set_tracking_uri(None)
 
 
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The default store of the folder that a test works in, which is empty."""
+    from servers import new_store  # not before the threads are limited above
+
+    monkeypatch.chdir(tmp_path)
+    return new_store(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lasting_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for all tests of a module; what is made for it at once works in a folder of its own."""
+    from servers import new_store
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RMER_HOME", str(folder / "home"))
+        yield new_store(folder)
+
+
+@pytest.fixture
+def study(request: pytest.FixtureRequest) -> str:
+    """The name of a study that no other test has."""
+    return str(request.node.name)
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Give torch one thread: some networks are so small that threads only wait for each other."""
-    from rmer.threads import torch_threads  # not before the threads are limited above
+    from rmer.threads import torch_threads
 
     with torch_threads(1):
         yield

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from rmer.tracking import Store, connect
 from rmer.tracking.server.serving import server_command
 from rmer.tracking.setup import initialise, tame_mlflow
 
@@ -64,6 +65,12 @@ class MlflowServer:
 def copy_fresh_sqlite(file: Path) -> None:
     """Put a new, empty sqlite store there; MLflow takes seconds to make one: made once, copied."""
     shutil.copyfile(_sqlite_template(), file)
+
+
+def new_store(folder: Path) -> Store:
+    """Return a new, empty store, with its artifacts beside it."""
+    copy_fresh_sqlite(folder / "mlflow.db")
+    return connect(f"sqlite:///{folder}/mlflow.db")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from rmer.report.html import render
 from rmer.report.whole_report import SECTIONS
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.tracking import connect
+from rmer.tracking import Store
 
 CODE = """
 import numpy as np
@@ -38,21 +38,19 @@ POINTS = {"rmer.metrics": {"root_error": "ROOT"}, "rmer.sections": {"seeds": "se
 
 
 @pytest.fixture(scope="module")
-def analysis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Analysis]:
+def analysis(tmp_path_factory: pytest.TempPathFactory, lasting_store: Store) -> Iterator[Analysis]:
     """An analysis of attacks that were logged before the package came."""
     folder = tmp_path_factory.mktemp("added")
     install(folder, CODE, POINTS)
+    for system, damage in {"A2E": 0.2, "A2M2E": 0.05}.items():
+        for seed in (1, 2):
+            suite_run(lasting_store, "main", system, seed, damage=damage)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder}/mlflow.db")
-        for system, damage in {"A2E": 0.2, "A2M2E": 0.05}.items():
-            for seed in (1, 2):
-                suite_run(store, "main", system, seed, damage=damage)
         patch.syspath_prepend(folder)
         for registry in (METRICS, SECTIONS):
             patch.setattr(registry, "_loaded", dict(registry._loaded))
             vars(registry).pop("_others", None)
-        yield analyze(store, AnalyzeParams(study="main"))
+        yield analyze(lasting_store, AnalyzeParams(study="main"))
     for registry in (METRICS, SECTIONS):
         vars(registry).pop("_others", None)
 

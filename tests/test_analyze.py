@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attack_runs import attack_run, train_run
+from servers import new_store
 
 from rmer.errors import UserError
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.selection import Selected, select_attack_runs
 from rmer.stages.import_published import ImportParams, import_published
-from rmer.tracking import RunRecord, Store, Tag, connect
+from rmer.tracking import RunRecord, Store, Tag
 
 # Section 6 of the study's description: mean and population standard deviation over 10 seeds.
 COLUMNS = (
@@ -23,65 +23,22 @@ COLUMNS = (
 )  # fmt: skip
 PUBLISHED = {
     "A2E": (0.7324, 0.0154, 0.0957, 0.0051, -0.3203, 0.0874, 1.7861, 0.318, 1.6904, 0.3164, 1.6178, 0.5024),
-    "A2B2E": (
-        0.6958,
-        0.0159,
-        0.1068,
-        0.0107,
-        -0.3556,
-        0.0845,
-        2.0286,
-        0.9324,
-        1.9218,
-        0.9234,
-        1.5151,
-        0.5043,
-    ),
-    "A2M2E": (
-        0.6805,
-        0.0246,
-        0.1105,
-        0.0059,
-        -0.4938,
-        0.0852,
-        1.1578,
-        0.2136,
-        1.0473,
-        0.2142,
-        0.9789,
-        0.5111,
-    ),
+    "A2B2E": (0.6958, 0.0159, 0.1068, 0.0107, -0.3556, 0.0845,
+              2.0286, 0.9324, 1.9218, 0.9234, 1.5151, 0.5043),
+    "A2M2E": (0.6805, 0.0246, 0.1105, 0.0059, -0.4938, 0.0852,
+              1.1578, 0.2136, 1.0473, 0.2142, 0.9789, 0.5111),
     "aA2E": (0.6799, 0.0253, 0.1021, 0.0042, -0.3655, 0.0924, 1.0841, 0.0691, 0.982, 0.0682, 0.9742, 0.489),
-    "aA2B2E": (
-        0.6672,
-        0.0264,
-        0.1051,
-        0.0044,
-        -0.4203,
-        0.1332,
-        1.1131,
-        0.0648,
-        1.008,
-        0.0658,
-        0.9978,
-        0.5077,
-    ),
-}
-
-
-def open_store(folder: Path) -> Store:
-    return connect(f"sqlite:///{folder}/mlflow.db")
+    "aA2B2E": (0.6672, 0.0264, 0.1051, 0.0044, -0.4203, 0.1332,
+               1.1131, 0.0648, 1.008, 0.0658, 0.9978, 0.5077),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def imported(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store with the published logs."""
-    folder = tmp_path_factory.mktemp("imported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = open_store(folder)
-        import_published(store, ImportParams(source=str(shared / "published-runs")))
-        yield store
+def imported(shared: Path, lasting_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with the published logs alone."""
+    store = new_store(tmp_path_factory.mktemp("imported"))
+    import_published(store, ImportParams(source=str(shared / "published-runs")))
+    return store
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +48,8 @@ def published(imported: Store) -> Analysis:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store in which every test has a study of its own."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        yield open_store(folder)
-
-
-@pytest.fixture
-def study(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name)
+def store(lasting_store: Store) -> Store:
+    return lasting_store
 
 
 def test_published_numbers_to_every_digit(imported: Store, published: Analysis) -> None:
@@ -354,7 +302,7 @@ def test_unfinished_runs_do_not_count(store: Store, study: str) -> None:
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Run attack or import_published first"):
-        analyze(open_store(tmp_path), AnalyzeParams())
+        analyze(new_store(tmp_path), AnalyzeParams())
 
 
 def test_an_empty_selection_says_what_there_is(store: Store, study: str) -> None:

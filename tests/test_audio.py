@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,23 +84,18 @@ def test_madmom_decoder_reads_mp3_through_ffmpeg(tmp_path: Path) -> None:
     assert np.abs(difference).max() <= STEP
 
 
+def wav(samples: np.ndarray, **how: str) -> Callable[[Path], None]:
+    return partial(soundfile.write, data=samples, samplerate=44100, format="WAV", **how)
+
+
 BAD_FILES = {
     "absent": (lambda path: None, "not found"),
     "folder": (lambda path: path.mkdir(), "not found"),
     "no bytes": (lambda path: path.write_bytes(b""), "cannot be decoded"),
     "text": (lambda path: path.write_text("not audio at all\n" * 99), "cannot be decoded|holds no audio"),
-    "no samples": (
-        lambda path: soundfile.write(path, np.zeros((0, 2)), 44100, format="WAV"),
-        "holds no audio|cannot be decoded",
-    ),
-    "silence": (
-        lambda path: soundfile.write(path, np.zeros((9000, 2)), 44100, format="WAV"),
-        "silent throughout",
-    ),
-    "below one step": (
-        lambda path: soundfile.write(path, np.full(9000, 1e-6), 44100, format="WAV", subtype="FLOAT"),
-        "silent throughout",
-    ),
+    "no samples": (wav(np.zeros((0, 2))), "holds no audio|cannot be decoded"),
+    "silence": (wav(np.zeros((9000, 2))), "silent throughout"),
+    "below one step": (wav(np.full(9000, 1e-6), subtype="FLOAT"), "silent throughout"),
 }
 
 

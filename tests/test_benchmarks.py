@@ -21,7 +21,7 @@ from benchmarks.processes import in_new_process
 from benchmarks.table import BEGIN, END, as_json, as_markdown, write_page
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
-from rmer.tracking import RunSpec, Stage, Tag, connect
+from rmer.tracking import RunSpec, Stage, Store, Tag, connect
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -119,8 +119,7 @@ def test_a_process_is_measured_by_itself() -> None:
     assert large.seconds >= 0.01
 
 
-def test_copies_fill_a_store_and_are_not_found_by_the_study(tmp_path: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+def test_copies_fill_a_store_and_are_not_found_by_the_study(store: Store) -> None:
     spec = RunSpec(Stage.ATTACK, "one", {"number": 1}, study="real")
     outcome = store.perform(spec, lambda run: run.metrics({"adv/mae": 0.5}))
     fill(store, outcome.run_id, 25)

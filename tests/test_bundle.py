@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from rmer.stages.analysis.reproduce import logged, reproduce_script
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
-from rmer.tracking import Origin, RunRecord, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Origin, RunRecord, RunSpec, Stage, Store, Tag
 
 VERBS: dict[str, type[Parameters]] = {
     "preprocess": PreprocessParams,
@@ -37,18 +36,15 @@ VERBS: dict[str, type[Parameters]] = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Analysis, Path]]:
+def made(lasting_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Analysis, Path]:
     """A store, the analysis of a suite in it, and the folder of its bundle."""
-    folder = tmp_path_factory.mktemp("bundles")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder}/mlflow.db")
-        for system, damage in {"A2E": 0.2, "A2M2E": 0.1}.items():
-            for seed in (1, 2):
-                trained = _train_run(store, system, seed)
-                run_id = suite_run(store, "paper", system, seed, damage=damage, searches=searches(seed))
-                store.set_tags(run_id, {Tag.TRAIN_RUN_ID: trained})
-        yield store, analyze(store, AnalyzeParams(study="paper", bundle=str(folder / "out"))), folder / "out"
+    store, folder = lasting_store, tmp_path_factory.mktemp("bundle")
+    for system, damage in {"A2E": 0.2, "A2M2E": 0.1}.items():
+        for seed in (1, 2):
+            trained = _train_run(store, system, seed)
+            run_id = suite_run(store, "paper", system, seed, damage=damage, searches=searches(seed))
+            store.set_tags(run_id, {Tag.TRAIN_RUN_ID: trained})
+    return store, analyze(store, AnalyzeParams(study="paper", bundle=str(folder))), folder
 
 
 def searches(seed: int) -> dict[float, PrecisionPair]:

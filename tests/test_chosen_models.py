@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from rmer.errors import UserError
 from rmer.stages.attack.chosen_models import select_runs
-from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag
 
 CHOICE = ("train_run_id", "system", "seed", "study", "train_protocol", "dataset_run_id")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, dict[str, str]]]:
+def runs(lasting_store: Store) -> tuple[Store, dict[str, str]]:
     """A store with models of two data sets, each of a study, and the ids of its runs by name.
 
     ``d2`` was preprocessed last, and ``d1`` trained on last. The model ``theirs`` says no data set.
     """
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder}/mlflow.db")
-        ids: dict[str, str] = {}
-        for dataset in ("d1", "d2", "d3"):
-            ids[dataset] = logged(store, Stage.PREPROCESS, dataset, {Tag.DATASET: dataset}, dataset)
-        ids["theirs"] = logged(store, Stage.TRAIN, "theirs", {Tag.ORIGIN: Origin.EXTERNAL}, None)
-        for dataset in ("d2", "d1"):
-            for system in ("A2E", "A2M2E"):
-                tags = {Tag.DATASET: dataset, Tag.DATASET_RUN_ID: ids[dataset], Tag.SYSTEM: system}
-                name = f"{system} {dataset}"
-                ids[name] = logged(store, Stage.TRAIN, name, tags, dataset)
-        yield store, ids
+    store, ids = lasting_store, dict[str, str]()
+    for dataset in ("d1", "d2", "d3"):
+        ids[dataset] = logged(store, Stage.PREPROCESS, dataset, {Tag.DATASET: dataset}, dataset)
+    ids["theirs"] = logged(store, Stage.TRAIN, "theirs", {Tag.ORIGIN: Origin.EXTERNAL}, None)
+    for dataset in ("d2", "d1"):
+        for system in ("A2E", "A2M2E"):
+            tags = {Tag.DATASET: dataset, Tag.DATASET_RUN_ID: ids[dataset], Tag.SYSTEM: system}
+            name = f"{system} {dataset}"
+            ids[name] = logged(store, Stage.TRAIN, name, tags, dataset)
+    return store, ids
 
 
 def logged(store: Store, stage: str, name: str, tags: dict[str, str], study: str | None) -> str:

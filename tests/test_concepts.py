@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from noise_data import noise_dataset
 from torch import Tensor, nn
 
 from rmer.data.csv_tables import read_table
-from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
+from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
 from rmer.evaluation.clip_table import named_columns
@@ -43,7 +43,7 @@ from rmer.stages.attack.victims import Victim
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
 from rmer.systems.prediction import predict
-from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag
 
 
 @pytest.fixture
@@ -373,25 +373,13 @@ def test_a_network_of_the_study_that_does_not_add_up_is_a_bug() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("concepts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        yield connect(f"sqlite:///{folder / 'mlflow.db'}")
-
-
-def dataset(clips: int = 12) -> Dataset:
-    rng = np.random.default_rng(3)
-    table = pd.DataFrame({"clip": [f"{n:03d}" for n in range(clips)], "file": "", "album": "", "track": ""})
-    table = table.assign(**{name: rng.uniform(0.1, 0.8, clips) for name in (*EMOTIONS, *CONCEPTS)})
-    table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=24, excerpt_start=0)
-    table["split_published"] = ["train"] * (clips - 4) + ["validation"] + ["test"] * 3
-    return Dataset(rng.gamma(2, 0.2, (clips, 24, 149)).astype(np.float32), table, EMOTIONS, CONCEPTS, {})
+def store(lasting_store: Store) -> Store:
+    return lasting_store
 
 
 def attacked(store: Store, system: str, model: nn.Module) -> Selected:
     """Log the explanation of one attack run, as the attack stage does, and select it."""
-    data = dataset()
+    data = noise_dataset(["train"] * 8 + ["validation"] + ["test"] * 3)
     named = system not in CATALOGUE or CATALOGUE[system].names_concepts
     victim = Victim(
         model=model, digest="", run=None, dataset_run_id="", dataset=data, seed="1", system=system,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,21 +11,12 @@ from rmer.errors import UserError
 from rmer.stages.analysis.distinct import require_distinct
 from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import select_attack_runs
-from rmer.tracking import Store, connect
+from rmer.tracking import Store
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store in which every test has a study of its own."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        yield connect(f"sqlite:///{folder}/mlflow.db")
-
-
-@pytest.fixture
-def study(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name)
+def store(lasting_store: Store) -> Store:
+    return lasting_store
 
 
 def check(store: Store, study: str, *, allow_mixed: bool = False) -> None:

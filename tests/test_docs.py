@@ -6,26 +6,22 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
+from noise_data import log_dataset, noise_dataset, published_parts
 from published_clone import write_clone
 
 from rmer.attacks.known_attacks import ATTACKS
-from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.readers.known_readers import READERS
-from rmer.data.splits import part_column, published_split
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import ARCHITECTURES
-from rmer.tracking import Artifact, Origin, Run, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Origin, RunSpec, Stage, Store, Tag, connect
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -36,32 +32,20 @@ END = "--- end of example ---"
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def imported(lasting_store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of a store with 50 imported models and attacks, and one small data set."""
-    folder = tmp_path_factory.mktemp("docs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder / 'mlflow.db'}")
-        import_published(store, ImportParams(source=str(write_clone(folder / "clone"))))
-        store.perform(RunSpec(Stage.PREPROCESS, "data", {"clips": 10}), _log_dataset)
-        yield store.uri
+    clone = write_clone(tmp_path_factory.mktemp("docs") / "clone")
+    import_published(lasting_store, ImportParams(source=str(clone)))
+    data = noise_dataset(published_parts(10), frames=313, concepts=(), fps=31.3)
+    spec = RunSpec(Stage.PREPROCESS, "data", {"clips": 10})
+    lasting_store.perform(spec, lambda run: log_dataset(run, data))
+    return lasting_store.uri
 
 
 @pytest.fixture
 def store(imported: str, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", imported)
     return connect()
-
-
-def _log_dataset(run: Run) -> None:
-    rng, clips = np.random.default_rng(3), 10
-    table = pd.DataFrame({"clip": [f"{n:03d}" for n in range(clips)], "file": "", "album": "", "track": ""})
-    table = table.assign(**{emotion: rng.uniform(0.1, 0.8, clips) for emotion in EMOTIONS})
-    table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=313, excerpt_start=0)
-    table["split_published"] = part_column(published_split(clips), clips)
-    spectrograms = rng.gamma(2, 0.2, (clips, 313, 149)).astype(np.float32)
-    Dataset(spectrograms, table, EMOTIONS, (), {"fps": 31.3}).save(run.work_dir / Artifact.DATASET)
-    run.file(run.work_dir / Artifact.DATASET)
 
 
 def run_examples(examples: list[str]) -> list[str]:

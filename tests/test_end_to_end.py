@@ -104,9 +104,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(store: Store, demo: Path, study: str = "") -> str:
-    """Return the preprocess run of the demo data."""
-    params = PreprocessParams(soundtracks_dir=str(demo), frames=40, workers=1, study=study)
-    return preprocess(store, params).run_id
+    """Return the preprocess run of the demo data, whose spectrograms are computed once."""
+    kept = {"cache_dir": str(demo.parent / "spectrograms"), "study": study}
+    return preprocess(store, PreprocessParams(soundtracks_dir=str(demo), frames=40, workers=1, **kept)).run_id
 
 
 @pytest.fixture(scope="module")
@@ -350,8 +350,7 @@ def log_their_model(targets: int, tags: Mapping[str, str], scale: float = 1.0) -
     return str(logged.model_uri)
 
 
-def test_a_model_logged_by_a_user_is_attacked_like_ours(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_model_logged_by_a_user_is_attacked_like_ours(store: Store, demo: Path) -> None:
     dataset_run_id = prepared(store, demo)
     mlflow.set_tracking_uri(store.uri)
     tags = {Tag.STAGE: "train", Tag.SYSTEM: "theirs", Tag.SEED: "1", Tag.ORIGIN: Origin.EXTERNAL}
@@ -362,8 +361,9 @@ def test_a_model_logged_by_a_user_is_attacked_like_ours(tmp_path: Path, demo: Pa
     assert metrics["budget/violations"] == 0
 
 
-def test_a_checkpoint_of_the_published_code_is_attacked_by_its_path(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_checkpoint_of_the_published_code_is_attacked_by_its_path(
+    store: Store, tmp_path: Path, demo: Path
+) -> None:
     prepared(store, demo)
     trained = train(store, TrainParams(system="A2B2E", epochs=1, device="cpu"))
     network = load_checkpoint(store.download(trained.run_id, "checkpoints/best.safetensors"))
@@ -377,8 +377,7 @@ def test_a_checkpoint_of_the_published_code_is_attacked_by_its_path(tmp_path: Pa
     assert own["adv/mae"] == pytest.approx(theirs["adv/mae"])
 
 
-def test_a_model_of_ours_is_attacked_on_its_own_data_whatever_the_uri(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_model_of_ours_is_attacked_on_its_own_data_whatever_the_uri(store: Store, demo: Path) -> None:
     prepared(store, demo)
     trained = train(store, TrainParams(system="A2E", train_protocol="corrected", epochs=1, device="cpu"))
     settings = {"attack": "pgd", "steps": 2, "split": "validation"}
@@ -390,10 +389,9 @@ def test_a_model_of_ours_is_attacked_on_its_own_data_whatever_the_uri(tmp_path: 
 
 
 def test_a_suite_with_reduced_gradients_says_what_they_cost(
-    tmp_path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TIERS, "quick", Tier(("linf",), (0.002, 0.01), 3, 2, 1, 10))
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
     prepared(store, demo)
     torch.save(build_network("plain").state_dict(), tmp_path / "a2e.pt")
     params = AttackParams(attack="suite", model_uri=str(tmp_path / "a2e.pt"), precision="bf16", device="cpu")
@@ -420,8 +418,7 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     assert f"{gradients:,} attack gradients" in price
 
 
-def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_models_trained_differently_are_not_averaged(store: Store, demo: Path) -> None:
     prepared(store, demo)
     for seed, epochs in ((6, 1), (21, 2)):
         train(store, TrainParams(system="A2E", seed=seed, epochs=epochs, device="cpu"))
@@ -431,9 +428,8 @@ def test_models_trained_differently_are_not_averaged(tmp_path: Path, demo: Path)
 
 
 def test_an_attack_without_a_study_joins_none_and_leaves_finished_studies_as_they_are(
-    tmp_path: Path, demo: Path
+    store: Store, demo: Path
 ) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
     prepared(store, demo, study="done")
     train(store, TrainParams(system="A2E", epochs=1, device="cpu", study="done"))
     (inside,) = attack(store, AttackParams(attack="pgd", steps=1, study="done"))
@@ -451,8 +447,7 @@ def test_an_attack_without_a_study_joins_none_and_leaves_finished_studies_as_the
     ]
 
 
-def test_a_study_name_stands_for_one_set_of_settings(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_study_name_stands_for_one_set_of_settings(store: Store, demo: Path) -> None:
     tiny = {"frames": 40, "systems": "A2E", "attacks": "pgd", "steps": 1, "study": "mine", "device": "cpu"}
     run_study(store, make_plan(StudyParams(seeds="6", epochs=1, **tiny)), demo)
     more = run_study(store, make_plan(StudyParams(seeds="6,21", epochs=1, **tiny)), demo)
@@ -462,19 +457,19 @@ def test_a_study_name_stands_for_one_set_of_settings(tmp_path: Path, demo: Path)
         run_study(store, make_plan(StudyParams(seeds="6", epochs=2, **tiny)), demo)
 
 
-def test_missing_annotations_are_told_before_anything_is_computed(tmp_path: Path, demo: Path) -> None:
+def test_missing_annotations_are_told_before_anything_is_computed(
+    store: Store, tmp_path: Path, demo: Path
+) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("Set1", "mean_ratings_set1.csv"):
         (bare / name).symlink_to(demo / name)
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
     with pytest.raises(UserError, match="A2M2E learn concepts"):
         run_study(store, make_plan(StudyParams(soundtracks_dir=str(bare))), bare)
     assert store.search({}) == []
 
 
-def test_a_model_that_breaks_the_contract_is_a_clear_error(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_a_model_that_breaks_the_contract_is_a_clear_error(store: Store, demo: Path) -> None:
     prepared(store, demo)
     mlflow.set_tracking_uri(store.uri)
     for uri, what in (
@@ -485,8 +480,7 @@ def test_a_model_that_breaks_the_contract_is_a_clear_error(tmp_path: Path, demo:
             attack(store, AttackParams(model_uri=uri))
 
 
-def test_data_without_concepts_trains_what_needs_none(tmp_path: Path, demo: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_data_without_concepts_trains_what_needs_none(store: Store, tmp_path: Path, demo: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("Set1", "mean_ratings_set1.csv"):

@@ -37,12 +37,6 @@ from rmer.tracking import Outcome, RunRecord, RunSpec, Stage, Store, Tag, connec
 SERIAL = EngineParams()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
-
-
 def run(store: Store, jobs: list[Job], params: EngineParams = SERIAL) -> tuple[dict[str, str], list[Failure]]:
     return run_jobs(store, jobs, params, owner="owner", title="test")
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from published_clone import CLIPS, write_clone
+from servers import new_store
 
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import published_systems
 from rmer.errors import DataErrors, UserError
 from rmer.stages.import_published import ImportParams, import_published
-from rmer.tracking import RunRecord, Store, Tag, connect
+from rmer.tracking import RunRecord, Store, Tag
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +24,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(clone: Path, lasting_store: Store) -> Store:
     """A store with the small clone imported."""
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        patch.delenv("MLFLOW_RUN_ID", raising=False)
-        opened = connect(f"sqlite:///{folder}/mlflow.db")
-        import_published(opened, ImportParams(source=str(clone)))
-        yield opened
+    import_published(lasting_store, ImportParams(source=str(clone)))
+    return lasting_store
 
 
 def attacks(store: Store, system: str, seed: int) -> RunRecord:
@@ -193,13 +188,12 @@ def test_another_study_gets_runs_of_its_own(store: Store, clone: Path) -> None:
 def test_malformed_logs_leave_no_run(tmp_path: Path) -> None:
     folder = next((write_clone(tmp_path / "clone") / "runs" / "adversaries").iterdir())
     (folder / "log.csv").write_text("file,epoch\n")
-    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    store = new_store(tmp_path)
     with pytest.raises(DataErrors, match="the header is"):
         import_published(store, ImportParams(source=str(tmp_path / "clone")))
     assert store.search({}) == []
 
 
 def test_without_a_source_it_says_where_the_logs_are(tmp_path: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(UserError, match=r"github\.com/CPJKU/robustness_mer_bottleneck"):
-        import_published(store, ImportParams())
+        import_published(new_store(tmp_path), ImportParams())

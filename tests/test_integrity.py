@@ -20,7 +20,7 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import select_attack_runs
 from rmer.stages.attack.agreement import read_curve
-from rmer.tracking import Run, RunSpec, Store, Tag, connect
+from rmer.tracking import Run, RunSpec, Store, Tag
 from rmer.tracking.integrity import as_tags, logged
 
 CLIPS, CURVE, CURVE_CLIPS = "adversaries/clips.csv", "tables/curve.csv", "tables/curve_clips.csv"
@@ -31,16 +31,11 @@ Edit = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, list[str]]]:
+def stored(lasting_store: Store) -> tuple[Store, list[str]]:
     """Two evaluations in a store, the second of which is tampered with."""
-    folder = tmp_path_factory.mktemp("integrity")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder / 'mlflow.db'}")
-        damage = [AttackedScores(0.2, 0.2), AttackedScores(0.5, 0.4), AttackedScores(0.49, 0.39)]
-        searches = {0.01: PrecisionPair(3, *damage)}
-        runs = [suite_run(store, STUDY, "A2E", seed, searches=searches) for seed in (1, 2)]
-        yield store, runs
+    damage = [AttackedScores(0.2, 0.2), AttackedScores(0.5, 0.4), AttackedScores(0.49, 0.39)]
+    searches = {0.01: PrecisionPair(3, *damage)}
+    return lasting_store, [suite_run(lasting_store, STUDY, "A2E", seed, searches=searches) for seed in (1, 2)]
 
 
 @pytest.fixture
@@ -95,6 +90,10 @@ def of(kind: str, change: Callable[[pd.DataFrame], object]) -> Edit:
         return table.assign(**dict(zip(columns, np.asarray(change(table[columns])).T, strict=True)))
 
     return edit
+
+
+def scaled(kind: str, factor: float) -> Edit:
+    return of(kind, lambda values: values * factor)
 
 
 def swapped(table: pd.DataFrame) -> pd.DataFrame:
@@ -163,48 +162,25 @@ def test_a_missing_file_names_run_and_file(store: Store, run_id: str) -> None:
         analyze(store, AnalyzeParams(study=STUDY))
 
 
+UNUSABLE = "is empty, holds a clip twice or has labels that are not numbers"
 ROWS = [
-    (
-        CLIPS,
-        of("clean_.*", lambda values: values * 1000),
-        "gives clean/mae 452.786, and the run logged 0.0779294",
-    ),
-    (
-        CLIPS,
-        of("adv_(tension|tender|valence)", lambda values: values * 1000),
-        "gives adv/mae 511.18, and the run logged 0.37759",
-    ),
-    (
-        CLIPS,
-        of("adv_clipped_.*", lambda values: values * 1000),
-        "gives adv/mae_clipped 0.55, and the run logged 0.177816",
-    ),
+    (CLIPS, scaled("clean_.*", 1000), "gives clean/mae 452.786, and the run logged 0.0779294"),
+    (CLIPS, scaled("adv_(tension|tender|valence)", 1000), "gives adv/mae 511.18, and the run logged 0.37759"),
+    (CLIPS, scaled("adv_clipped_.*", 1000), "gives adv/mae_clipped 0.55, and the run logged 0.177816"),
     (
         CLIPS,
         of("adv_joint_.*", lambda values: values[::-1]),
         "gives adv/corr 0.145904, and the run logged 0.11852",
     ),
-    (
-        CLIPS,
-        of("adv_joint_.*", lambda values: values * np.nan),
-        "gives adv/corr nan, and the run logged 0.11852",
-    ),
-    (
-        CLIPS,
-        of("adv_(tension|tender|valence)", lambda values: values * np.inf),
-        "gives adv/mae inf, and the run logged 0.37759",
-    ),
+    (CLIPS, scaled("adv_joint_.*", np.nan), "gives adv/corr nan, and the run logged 0.11852"),
+    (CLIPS, scaled("adv_(tension|tender|valence)", np.inf), "gives adv/mae inf, and the run logged 0.37759"),
     (CLIPS, clean_as_adversarial, "gives adv/mae 0.0779294, and the run logged 0.37759"),
     (
         CLIPS,
         of("label_.*", lambda values: values + 0.01),
         "gives clean/mae 0.0776383, and the run logged 0.0779294",
     ),
-    (
-        CURVE_CLIPS,
-        of("tension", lambda values: values * 1000),
-        "gives auc/mae 137.149, and the run logged 0.428779",
-    ),
+    (CURVE_CLIPS, scaled("tension", 1000), "gives auc/mae 137.149, and the run logged 0.428779"),
     (
         CURVE,
         of("corr", lambda values: values + 2e-6),
@@ -216,11 +192,7 @@ ROWS = [
     (CURVE, of("corr", lambda values: values.astype(str) + "x"), "has no numbers under corr"),
     (SANITY, lambda table: table.assign(passed="False"), "gives sanity/failed 3, and the run logged 0"),
     (SANITY, lambda table: table.iloc[:-1], "gives sanity/not_judged 0, and the run logged 1"),
-    (
-        PRECISION,
-        of("mae_loss", lambda values: values * 1000),
-        "gives precision/mae_loss 20, and the run logged 0.02",
-    ),
+    (PRECISION, scaled("mae_loss", 1000), "gives precision/mae_loss 20, and the run logged 0.02"),
 ]
 
 
@@ -237,21 +209,9 @@ def test_without_digests_scores_must_be_those_that_the_run_logged(
 @pytest.mark.parametrize(
     ("path", "edit", "what"),
     [
-        (
-            CLIPS,
-            of("clean_tension", lambda values: values * np.nan),
-            "has clean predictions that are not numbers",
-        ),
-        (
-            CLIPS,
-            of("label_tension", lambda values: values * np.nan),
-            "is empty, holds a clip twice or has labels that are not numbers",
-        ),
-        (
-            CLIPS,
-            lambda table: table.assign(clip="001"),
-            "is empty, holds a clip twice or has labels that are not numbers",
-        ),
+        (CLIPS, scaled("clean_tension", np.nan), "has clean predictions that are not numbers"),
+        (CLIPS, scaled("label_tension", np.nan), UNUSABLE),
+        (CLIPS, lambda table: table.assign(clip="001"), UNUSABLE),
         (CLIPS, lambda table: table.drop(columns="clean_tender"), "lacks clean_tender"),
         (CLIPS, lambda table: table.drop(columns="adv_joint_tender"), "lacks adv_joint_tender"),
         (CLIPS, of("adv_tender", lambda values: values.astype(str) + "x"), "holds text under adv_tender"),

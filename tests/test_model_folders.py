@@ -5,51 +5,34 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from model_archives import Records, change
+from noise_data import log_dataset, noise_dataset
 from safetensors.torch import load_file, save_file
 
-from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.errors import UserError
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
 from rmer.stages.train import TrainParams, train
-from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag, connect
+from rmer.tracking import Origin, RunSpec, Stage, Store, Tag
 
 PGD = {"attack": "pgd", "steps": 1, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, str]]:
+def trained(lasting_store: Store) -> tuple[Store, str]:
     """A store with a small data set and a system trained on it for an epoch."""
-    folder = tmp_path_factory.mktemp("models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder / 'mlflow.db'}")
-        data = dataset()
-
-        def body(run: Run) -> None:
-            data.save(run.work_dir / "dataset")
-            run.file(run.work_dir / "dataset")
-
-        store.perform(RunSpec(Stage.PREPROCESS, "data", {}, {Tag.DATASET: data.digest}), body)
-        yield store, train(store, TrainParams(system="A2M2E", epochs=1, device="cpu")).run_id
-
-
-def dataset(clips: int = 20) -> Dataset:
-    rng = np.random.default_rng(3)
-    table = pd.DataFrame({"clip": [f"{n:03d}" for n in range(clips)], "file": "", "album": "", "track": ""})
-    table = table.assign(**{name: rng.uniform(0.1, 0.8, clips) for name in (*EMOTIONS, *CONCEPTS)})
-    table = table.assign(spec_mean=0.4, spec_mean_square=0.3, spec_frames=24, excerpt_start=0)
-    table["split_published"] = ["train"] * (clips - 12) + ["validation"] * 8 + ["test"] * 4
-    return Dataset(rng.gamma(2, 0.2, (clips, 24, 149)).astype(np.float32), table, EMOTIONS, CONCEPTS, {})
+    data = noise_dataset(["train"] * 8 + ["validation"] * 8 + ["test"] * 4)
+    spec = RunSpec(Stage.PREPROCESS, "data", {}, {Tag.DATASET: data.digest})
+    lasting_store.perform(spec, lambda run: log_dataset(run, data))
+    params = TrainParams(system="A2M2E", epochs=1, device="cpu")
+    return lasting_store, train(lasting_store, params).run_id
 
 
 @pytest.fixture

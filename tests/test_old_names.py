@@ -17,7 +17,7 @@ from rmer.stages.attack.attack import spec_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.victims import Victim
-from rmer.tracking import RunSpec, Stage, Tag, connect
+from rmer.tracking import RunSpec, Stage, Store, Tag
 
 VICTIM = cast(
     Victim,
@@ -72,8 +72,7 @@ def test_runs_are_narrowed_by_a_setting_under_its_old_name() -> None:
     assert params.settings() == {"warm_start": "true", "loss": "l1,mse"}
 
 
-def test_runs_of_before_are_found_and_read_under_the_names_of_now(tmp_path: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_runs_of_before_are_found_and_read_under_the_names_of_now(store: Store) -> None:
     config = {"warm": True, "epsilon": 0.1, "epsilon_report": 0.1}
     for attack in ("minimal", "pgd"):
         spec = RunSpec(Stage.ATTACK, attack, {"attack": attack, **config}, {Tag.ATTACK: attack})

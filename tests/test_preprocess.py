@@ -30,7 +30,7 @@ from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import largest_difference
 from rmer.errors import DataErrors, UserError
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
-from rmer.tracking import RunRecord, Store, connect
+from rmer.tracking import RunRecord, Store
 
 CLIPS = 12
 FRAMES = 40
@@ -49,10 +49,10 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """One store for all: making one takes seconds, and every test has a data set of its own."""
-    return connect(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+@pytest.fixture
+def store(lasting_store: Store) -> Store:
+    """One store for all: every test has a data set of its own."""
+    return lasting_store
 
 
 @pytest.fixture

@@ -11,12 +11,11 @@ from threading import Thread
 
 import pytest
 import requests
-from servers import copy_fresh_sqlite
 
 from entrypoints.options import run
 from rmer.errors import DataErrors, UserError
 from rmer.redaction import public_address, redacted
-from rmer.tracking import Run, RunSpec, Tag, connect
+from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.delivery.journal import Journal
 from rmer.tracking.delivery.operations import Beat, SetTags
 from rmer.tracking.delivery.outages import one_line, say
@@ -146,10 +145,7 @@ def test_a_server_that_fails(failing_server: str, login: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_what_a_run_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    store = connect()
+def test_what_a_run_logs(store: Store, tmp_path: Path) -> None:
     spec = RunSpec(
         "attack", "a", {"model_uri": LOGIN, "several": [LOGIN]}, {Tag.MODEL_URI: LOGIN}, study=LOGIN
     )

@@ -46,6 +46,15 @@ def edited(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
     return do
 
 
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def with_length(content: bytes, length: bytes) -> bytes:
+    """Return a WAV file whose header states so many bytes of samples."""
+    return content[:40] + length + content[44:]
+
+
 def with_noise_at(content: bytes, start: int, count: int) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, count, np.uint8).tobytes()
     return content[:start] + noise + content[start + count :]
@@ -73,7 +82,7 @@ ODD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         ["lasts 0.47 s: at least 1 s are needed (its header promises 6.0 s)"],
     ),
     "mp3 cut to half": (
-        edited("017.mp3", lambda content: content[: len(content) // 2]),
+        edited("017.mp3", half),
         [
             "holds 3.0 s of the 6.0 s that it promises",
             "is damaged, says its decoder: Xing stream size off by more than 1%, fuzzy seeking may be even "
@@ -96,24 +105,18 @@ ODD: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
         edited("017.mp3", lambda content: with_frames_stated(content, 1)),
         ["cannot be decoded (its header makes no sense)"],
     ),
-    "flac cut to half": (
-        edited("017.flac", lambda content: content[: len(content) // 2]),
-        ["cannot be decoded (Error : flac decoder lost sync)"],
-    ),
+    "flac cut to half": (edited("017.flac", half), ["cannot be decoded (Error : flac decoder lost sync)"]),
     "wav cut to half": (
         edited("017.wav", lambda content: content[: len(content) // 2 + 1]),
         ["holds 3.0 s of the 6.0 s that it promises", "lasts 3.0 s: its excerpt repeats it"],
     ),
     "aiff cut to half": (
-        edited("017.aiff", lambda content: content[: len(content) // 2]),
+        edited("017.aiff", half),
         ["holds 3.0 s of the 6.0 s that it promises", "lasts 3.0 s: its excerpt repeats it"],
     ),
-    "wav of an unfinished stream": (
-        edited("017.wav", lambda content: content[:40] + b"\xff\xff\xff\xff" + content[44:]),
-        [],
-    ),
+    "wav of an unfinished stream": (edited("017.wav", lambda content: with_length(content, b"\xff" * 4)), []),
     "wav header that states .02 s": (
-        edited("017.wav", lambda content: content[:40] + struct.pack("<I", 882) + content[44:]),
+        edited("017.wav", lambda content: with_length(content, struct.pack("<I", 882))),
         ["lasts 0.02 s: at least 1 s are needed"],
     ),
     "ten samples": (write(music()[:10]), ["lasts 0.00041 s: at least 1 s are needed"]),

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from servers import copy_fresh_sqlite
 
 from benchmarks.study import STUDY, Part, Report, study_plan, study_slice, synthetic_dataset
 from rmer.stages.study.study import study_jobs
-from rmer.tracking import Stage, Store, Tag, connect
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect(f"sqlite:///{tmp_path / 'mlflow.db'}")
+from rmer.tracking import Stage, Store, Tag
 
 
 def test_the_whole_study_is_six_systems_ten_seeds_and_three_attacks() -> None:

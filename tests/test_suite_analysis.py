@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 import pytest
 from attack_runs import PASSED, attack_run, suite_run
@@ -22,35 +20,26 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import read_runs
 from rmer.stages.analysis.selection import Selected, select_attack_runs
-from rmer.tracking import Store, connect
+from rmer.tracking import Store
 
 DAMAGE = {"A2E": 0.2, "A2B2E": 0.19, "A2M2E": 0.05, "placebo": 0.06}
 FAILED = PASSED.assign(passed=pd.array([False, True, None], dtype="boolean"))
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+def store(lasting_store: Store) -> Store:
     """A store in which every test has a study of its own; the study main holds a whole evaluation."""
-    folder = tmp_path_factory.mktemp("suites")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RMER_HOME", str(folder / "home"))
-        store = connect(f"sqlite:///{folder}/mlflow.db")
-        for system, damage in DAMAGE.items():
-            for seed in (1, 2):
-                sanity = FAILED if (system, seed) == ("A2E", 2) else PASSED
-                suite_run(store, "main", system, seed, damage=damage + seed / 1000, sanity=sanity)
-        suite_run(store, "main", "A2M2E", 1, damage=0.1, norm="l2")
-        yield store
+    for system, damage in DAMAGE.items():
+        for seed in (1, 2):
+            sanity = FAILED if (system, seed) == ("A2E", 2) else PASSED
+            suite_run(lasting_store, "main", system, seed, damage=damage + seed / 1000, sanity=sanity)
+    suite_run(lasting_store, "main", "A2M2E", 1, damage=0.1, norm="l2")
+    return lasting_store
 
 
 @pytest.fixture(scope="module")
 def analysis(store: Store) -> Analysis:
     return analyze(store, AnalyzeParams(study="main"))
-
-
-@pytest.fixture
-def study(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name)
 
 
 def select(store: Store, study: str, **params: str) -> list[Selected]:

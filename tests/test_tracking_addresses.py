@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
 from rmer.tracking import Store, connect
@@ -13,13 +10,6 @@ from rmer.tracking.locations import check_usable
 
 KINDS = "file, mlflow-artifacts, s3, gs, wasbs, abfss"
 OTHER = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from mlflow import MlflowClient
 
-from rmer.tracking import connect
+from rmer.tracking import Store
 from rmer.tracking.delivery.journal import spool
 
 # One operation of each kind, as versions before operations were types wrote them.
@@ -40,8 +39,7 @@ def leave_behind(uri: str, run_id: str, other: str) -> None:
     (folder / "operations.jsonl").write_text(OLD.replace("OTHER", other))
 
 
-def test_a_journal_of_an_earlier_version_is_sent(tmp_path: Path) -> None:
-    store = connect(f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_journal_of_an_earlier_version_is_sent(store: Store) -> None:
     run_id, other = (
         store.client.create_run(store.experiment_id).info.run_id for _ in ("interrupted", "linked")
     )

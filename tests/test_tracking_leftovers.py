@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
-from rmer.tracking import Run, RunSpec, Store, connect
+from rmer.tracking import Run, RunSpec, Store
 
 SPEC = RunSpec("train", "A2E s6", {"lr": 5e-4})
 OF_STUDY = RunSpec("train", "A2E s6", {"lr": 5e-4}, study="other")
@@ -22,13 +21,6 @@ class Half(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
         return {"output": inputs.mean((1, 2)) / 2, "c_prob": None}
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 def log_files(run: Run) -> None:

@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from servers import copy_fresh_sqlite, mlflow_server
+from servers import mlflow_server
 from torch import nn
 
 from rmer.errors import UserError
@@ -19,13 +19,6 @@ from rmer.systems.network import build_network
 from rmer.tracking import Run, RunSpec, Store, connect
 
 SHAPE = (2, 1, 40, 149)
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 @pytest.fixture

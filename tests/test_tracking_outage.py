@@ -14,15 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from servers import (
-    MlflowServer,
-    copy_fresh_sqlite,
-    free_port,
-    mlflow_server,
-    postgresql,
-    start_python,
-    wait_for,
-)
+from servers import MlflowServer, free_port, mlflow_server, postgresql, start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
@@ -53,13 +45,6 @@ def server(lasting_server: MlflowServer, tmp_path: Path, monkeypatch: pytest.Mon
     if not lasting_server.answers():
         lasting_server.start()
     return lasting_server
-
-
-@pytest.fixture
-def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 @pytest.fixture

@@ -5,24 +5,15 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
-from rmer.tracking import Run, RunSpec, Store, Tag, connect
+from rmer.tracking import Run, RunSpec, Store, Tag
 from rmer.tracking.delivery.operations import LogMetrics, LogParams
 from rmer.tracking.delivery.points import LoggedPoints
 
 SPEC = RunSpec("attack", "A2E s6 | suite", {"system": "A2E"})
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 def log(run: Run, epochs: int, mae: float, seconds: float) -> None:

@@ -10,19 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from servers import copy_fresh_sqlite
 
 from rmer.errors import UserError
 from rmer.tracking import Store, Tag, connect
 from rmer.tracking.liveness import is_alive, process_tags
 from rmer.tracking.locations import resolve_uri
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 def add(store: Store, status: str = "FINISHED", experiment: str = "0", **tags: str) -> str:

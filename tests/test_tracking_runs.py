@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from servers import copy_fresh_sqlite, start_python, wait_for
+from servers import start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect, mark_wrapper_failed
@@ -21,13 +21,6 @@ from rmer.tracking.delivery.sender import StoreRefusedError
 from rmer.tracking.values import as_params
 
 SPEC = RunSpec("train", "A2E s6", {"lr": 5e-4, "system": "A2E"}, {Tag.SYSTEM: "A2E"}, study="thesis")
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.chdir(tmp_path)
-    copy_fresh_sqlite(tmp_path / "mlflow.db")
-    return connect()
 
 
 def nothing(run: Run) -> None:
