@@ -379,7 +379,7 @@ def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
     code = (
         "import sys\nfrom rmer.stages.data.preprocess import *\nfrom rmer.tracking import connect\n"
         "preprocess(connect(sys.argv[1]), "
-        f"PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
+        f"PreprocessParams(soundtracks_dir=sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
     )
     command = [sys.executable, "-c", code, store.uri, str(root)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
