@@ -18,6 +18,7 @@ from rmer.tracking.git import git_tags
 from rmer.tracking.lifecycle.closing import (
     close_broken,
     close_finished,
+    end_now,
     tell_changed,
     tell_waiting,
     terminable,
@@ -45,8 +46,8 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
             end_wrapper(store, wrapper, error)
             raise
         if old is None:
-            run_id = _begin(store, spec, wrapper, _tags(store, spec))
-            return _work(store, spec, Journal(store.uri, run_id), params, None, body)
+            journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
+            return _work(store, spec, journal, params, None, body)
         if journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             drop_old_work(store, spec)
@@ -126,6 +127,14 @@ def _begin(store: Records, spec: RunSpec, wrapper: str | None, tags: dict[str, s
         return wrapper
     context = redacted_values(registry.resolve_tags())
     return _create(store, spec.name, {**context, **tags, Tag.OPENING: uuid4().hex})
+
+
+def _new_journal(store: Records, run_id: str) -> Journal:
+    try:
+        return Journal(store.uri, run_id)
+    except BaseException as error:  # the run must not stay RUNNING
+        end_now(store, run_id, error)
+        raise
 
 
 def _create(store: Records, name: str, tags: dict[str, str]) -> str:
