@@ -94,7 +94,6 @@ def test_a_run_whose_journal_cannot_be_made_is_closed(
     assert store.perform(SPEC, log_steps).run_id == record.run_id
 
 
-
 def test_a_store_on_a_full_disk_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -116,6 +116,13 @@ def test_a_bad_parameter_fails_before_a_run_is_opened(store: Store, value: objec
     assert store.search({}) == []
 
 
+def test_a_bad_duration_fails_before_a_run_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "soon")
+    with pytest.raises(UserError, match="'soon' is not a number of seconds"):
+        store.perform(SPEC, lambda run: pytest.fail("worked"))
+    assert store.search({Tag.CONFIG: SPEC.digest}) == []
+
+
 def test_a_parameter_cannot_change(store: Store) -> None:
     def body(run: Run) -> None:
         run.params({"a": 1})

@@ -12,6 +12,7 @@ from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.delivery.journal import Journal
 from rmer.tracking.delivery.operations import LogParams
+from rmer.tracking.delivery.outages import seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.git import git_tags
@@ -40,6 +41,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
     with only_one(store, spec):
         wrapper = take_wrapper()
         try:
+            drain_seconds = seconds("RMER_DRAIN_SECONDS", 10.0)  # found now where it is bad, not at the end
             store.replay()
             old, journal = earlier(store, spec)
         except BaseException as error:
@@ -47,7 +49,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
             raise
         if old is None:
             journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
-            return _work(store, spec, journal, params, None, body)
+            return _work(store, spec, journal, params, None, body, drain_seconds)
         if journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             drop_old_work(store, spec)
@@ -58,7 +60,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
         except BaseException:
             journal.close()
             raise
-        return _work(store, spec, journal, params, old, body)
+        return _work(store, spec, journal, params, old, body, drain_seconds)
 
 
 def _work(
@@ -68,9 +70,10 @@ def _work(
     params: dict[str, str],
     old: find.RunRecord | None,
     body: Callable[[Run], None],
+    drain_seconds: float,
 ) -> Outcome:
     """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
-    sender = Sender(store.client, journal, store=store.name)
+    sender = Sender(store.client, journal, store=store.name, drain_seconds=drain_seconds)
     try:
         with terminable():
             run = _run(store, spec, journal, params, old, sender)
