@@ -7,6 +7,7 @@ read back from the first operation that is not known to be sent, so operations m
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -131,10 +132,15 @@ class Journal:
         self._writer.close()
         if not self.waiting():
             if self._refused.exists():
-                self._refused.replace(self.folder.parent / f"{self.run_id}.refused.jsonl")
+                self._refused.replace(self._kept_aside())
             shutil.rmtree(self.folder)
             Path(self._owner.lock_file).unlink(missing_ok=True)  # who waits notices that the file is another
         self._owner.release()
+
+    def _kept_aside(self) -> Path:
+        """Return a new name for refused operations: a run that went on may have had some before."""
+        names = (f"{self.run_id}.refused{number or ''}.jsonl" for number in itertools.count())
+        return next(path for name in names if not (path := self.folder.parent / name).exists())
 
     def _read_sent(self) -> int:
         path = self.folder / "sent"
@@ -176,8 +182,11 @@ def _is_left_behind(folder: Path) -> bool:
         owner.acquire(timeout=0)
     except Timeout:
         return False
+    left = folder.exists()
+    if not left:  # sent meanwhile, and the lock made anew by this look
+        Path(owner.lock_file).unlink(missing_ok=True)
     owner.release()
-    return folder.exists()
+    return left
 
 
 def waiting_stores() -> dict[str, int]:
