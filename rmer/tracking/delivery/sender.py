@@ -67,7 +67,7 @@ class Courier:
         """Renew the run's heartbeat tag when it is due."""
         if time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
             self._last_beat = time.monotonic()
-            Beat().apply(self._run)
+            self._one_by_one([Beat()])
 
     def _honest(self, operation: Operation) -> Operation:
         """Return the operation, but a run that lost values does not end as FINISHED."""
@@ -83,7 +83,7 @@ class Courier:
         else:
             operations[0].apply(self._run)
 
-    def _one_by_one(self, operations: list[Operation]) -> None:
+    def _one_by_one(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
             try:
                 operation.apply(self._run)
@@ -112,7 +112,7 @@ class Sender:
         self._wake.set()
 
     def check(self) -> None:
-        """Raise :class:`StoreRefusedError` when the store refused a value for good."""
+        """Raise :class:`StoreRefusedError` when a value was refused for good, or the journal is lost."""
         if self._journal.refusals:
             raise StoreRefusedError(
                 f"the tracking store refused what was logged: {self._journal.refusals[0]}"
@@ -157,10 +157,10 @@ class Sender:
                     sent = self._courier.carry()
                     if not closing:
                         self._courier.beat()
-                except Exception as error:  # an outage is waited for, anything else raised by `check`
+                except Exception as error:  # an outage is waited for; else the journal is lost: see `check`
                     if not is_outage(error):
-                        self._journal.refuse(Beat(), one_line(error))
-                        continue
+                        self._journal.refusals.append(one_line(error))
+                        break
                     self._note_away(error)
                     pause = self._rest(pause)
                     continue
