@@ -65,7 +65,9 @@ def attack_gradients(settings: Settings) -> Result:
         notes=[
             "The limit of a gradient is the time of its matrix products alone: one for each convolution "
             f"forward and one backward, of the shapes that a batch of {CLIPS[kind]} clips has{blocks}. The "
-            f"square product of side {SQUARE} shows the arithmetic at its best.",
+            f"square product of side {SQUARE} shows the arithmetic at its best. The limit is measured, "
+            "not proven: convolutions have kernels of their own, which can be faster than plain products, so "
+            "that a gradient may come out a few per cent above it.",
             "A bf16 search compares its iterates in fp32: each bf16 gradient then comes with one fp32 "
             "prediction. Adversarial training, which reports nothing of its attacks, takes gradients alone.",
         ],

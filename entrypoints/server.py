@@ -23,9 +23,12 @@ from rmer.tracking.server.serving import serve
     help="Database of the runs (postgresql://...) instead of mlflow.db; with a password better given as "
     "MLFLOW_BACKEND_STORE_URI, which others cannot list.",
 )
-@click.option("--auth", is_flag=True, help="Ask for logins; needs pip install 'rmer[auth]'.")
+@click.option("--auth", is_flag=True, default=False, help="Ask for logins; needs pip install 'rmer[auth]'.")
 @click.option(
-    "--insecure", is_flag=True, help="Listen where others reach it without logins: they may do anything."
+    "--insecure",
+    is_flag=True,
+    default=False,
+    help="Listen where others reach it without logins: they may do anything.",
 )
 @click.option(
     "--allowed-hosts",

@@ -45,6 +45,10 @@ PUBLISHED = {
     "alpha": None,
 }
 CORRECTED = {"epsilon": 0.01, "epsilons": "", "norm": "linf", "attack_seed": 21}
+STEPS = (
+    "parameter epsilons: the budgets {} share a step of curve/*, which counts units of .0001. Give budgets "
+    "above .00005 that lie at least .0001 apart"
+)
 SOURCE = {"source_system": "", "source_run_id": ""}
 
 
@@ -127,6 +131,12 @@ NO_LOSS = (
             {"attack": "pgd", "epsilons": ".01,soon"},
             "parameter epsilons: '.01,soon' is no list of budgets. Give numbers above 0, separated by commas",
         ),
+        (
+            {"attack": "pgd", "epsilons": ".01,.01001"},
+            STEPS.format("0.01 and 0.01001"),
+        ),
+        ({"attack": "apgd", "epsilons": ".01,.00002"}, STEPS.format("0 and 2e-05")),
+        ({"attack": "suite", "epsilon": 0.01003}, STEPS.format("0.01 and 0.01003")),
         (
             {"attack": "published", "optimiser": "LBFGS"},
             "parameter optimiser: 'LBFGS' is not one of its values. Choose one of: Adam, AdamW, Adamax, "

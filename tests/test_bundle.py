@@ -25,6 +25,7 @@ from rmer.stages.analysis.reproduce import logged, reproduce_script
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainParams
+from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.tracking import Origin, RunRecord, RunSpec, Stage, Store, Tag
 
 VERBS: dict[str, type[Parameters]] = {
@@ -250,12 +251,26 @@ def test_imported_logs_are_imported_and_not_trained() -> None:
     assert "usage: bash reproduce.sh PUBLISHED_CLONE\n" in script
 
 
-def test_a_weight_of_its_own_is_given_as_such() -> None:
-    tags = {Tag.SYSTEM: "aA2M2E w.3", Tag.SEED: "6", Tag.ORIGIN: Origin.COMPUTED}
-    script = reproduce_script([], [record(tags, {"task_loss_weight": "0.3"})], [], AnalyzeParams())
-    (_, options), _ = commands(script)
-    assert options == {"system": "aA2M2E", "task_loss_weight": "0.3", "seed": "6"}
-    assert TrainParams.from_mapping(options).resolve_system().name == "aA2M2E w.3"
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("aA2M2E w.3", {"system": "aA2M2E", "task_loss_weight": "0.3"}),
+        ("aplacebo", {"system": "placebo", "adversarial": "true"}),
+        ("aplacebo w.3", {"system": "placebo", "task_loss_weight": "0.3", "adversarial": "true"}),
+        ("A2B2E", {"system": "A2B2E"}),
+        ("theirs", {"system": "theirs"}),
+    ],
+)
+def test_a_varied_system_is_made_by_what_its_run_logged(name: str, given: dict[str, str]) -> None:
+    system = known_system(name) or CATALOGUE["A2E"]
+    logged = {"arch": system.arch, "task_loss_weight": f"{system.task_loss_weight}"}
+    logged["adversarial"] = f"{system.adversarial}".lower()
+    logged["permuted_concepts"] = f"{system.permuted_concepts}".lower()
+    tags = {Tag.SYSTEM: name, Tag.SEED: "6", Tag.ORIGIN: Origin.COMPUTED}
+    (_, options), _ = commands(reproduce_script([], [record(tags, logged)], [], AnalyzeParams()))
+    assert options == {**given, "seed": "6"}
+    if name != "theirs":
+        assert TrainParams.from_mapping(options).resolve_system() == system
 
 
 def test_models_of_others_are_attacked_as_they_were_and_not_trained() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from rmer.errors import UserError
+from rmer.stages.attack import victims
 from rmer.stages.attack.chosen_models import select_runs
-from rmer.tracking import Origin, Run, RunSpec, Stage, Store, Tag
+from rmer.stages.attack.victims import Victim, find_surrogate
+from rmer.tracking import Origin, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 CHOICE = ("train_run_id", "system", "seed", "study", "train_protocol", "dataset_run_id")
 
@@ -88,3 +93,31 @@ def test_a_data_set_without_models_is_told(runs: tuple[Store, dict[str, str]]) -
         f"{store.name}: no such model was trained on the data set of run {ids['d3']}. Train on it first, or "
         "name the model by train_run_id"
     )
+
+
+def model(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
+    """Return a train run's model without loading any."""
+    data = SimpleNamespace(normalisation=None)
+    dataset = SimpleNamespace(digest=run.tags[Tag.DATASET])
+    model = SimpleNamespace(
+        run=run, digest=run.run_id, dataset=dataset, dataset_run_id=dataset_run_id, data=data,
+        system=run.tags[Tag.SYSTEM], seed="", scheme="", train_protocol="",
+    )  # fmt: skip
+    return cast(Victim, model)
+
+
+@pytest.mark.parametrize("by", ["run_id", "system"])
+def test_no_model_transfers_to_itself(
+    runs: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr(victims, "victim_of_run", model)
+    store, ids = runs
+    victim = model(store, store.get(ids["A2E d1"]), ids["d1"])
+    itself = {"run_id": ids["A2E d1"], "system": ""} if by == "run_id" else {"run_id": "", "system": "A2E"}
+    other = {"run_id": ids["A2M2E d1"], "system": ""} if by == "run_id" else {"run_id": "", "system": "A2M2E"}
+    monkeypatch.setattr(store, "find", lambda *_: store.search({Tag.STAGE: Stage.TRAIN, Tag.DATASET: "d1"}))
+    found = find_surrogate(store, victim, **other)
+    assert found is not None
+    assert found.digest == ids["A2M2E d1"]
+    with pytest.raises(UserError, match="A2E is the attacked model itself: nothing would be transferred"):
+        find_surrogate(store, victim, **itself)

@@ -16,6 +16,8 @@ from published_clone import write_clone
 
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.data.readers.known_readers import READERS
+from rmer.evaluation.metrics import METRICS
+from rmer.report.whole_report import SECTIONS
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.import_published import ImportParams, import_published
@@ -173,7 +175,7 @@ def test_every_tag_is_documented() -> None:
 
 
 def test_every_documented_tag_exists() -> None:
-    groups = {registry.group for registry in (CATALOGUE, ARCHITECTURES, READERS)}
+    groups = {registry.group for registry in (CATALOGUE, ARCHITECTURES, READERS, METRICS, SECTIONS, ATTACKS)}
     tags = {*vars(Tag).values(), *groups}
     for page in PAGES:
         named = re.findall(r"`(rmer\.[a-z_.]+[a-z_])(?:`|\.<run id>`)", page.read_text())

@@ -75,6 +75,25 @@ def test_a_home_that_fills_up_in_a_run_is_one_line_and_the_run_goes_on_later(
         assert store.get(record.run_id).status == "FINISHED"
 
 
+def test_a_run_whose_journal_cannot_be_made_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy_fresh_sqlite(tmp_path / "mlflow.db")
+    store = connect()
+
+    def full(uri: str, run_id: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rmer.tracking.lifecycle.opening.Journal", full)
+        assert run_command(lambda: store.perform(SPEC, pytest.fail) and 0) == 2
+    (record,) = store.search({Tag.CONFIG: SPEC.digest})
+    assert record.status == "FAILED"
+    assert "no space is left" in record.tags[Tag.ERROR]
+    assert store.perform(SPEC, log_steps).run_id == record.run_id
+
+
 def test_a_store_on_a_full_disk_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from zlib import crc32
 
 import numpy as np
@@ -25,11 +27,13 @@ from rmer.data.audio.soundness import Soundness
 from rmer.data.audio.spectrograms import compute_spectrograms
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.preparation.preparation import prepare
-from rmer.data.preparation.survey import survey
+from rmer.data.preparation.survey import Survey, survey
 from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import largest_difference
 from rmer.errors import DataErrors, UserError
-from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.parameters import param
+from rmer.stages.data import preprocess as stage
+from rmer.stages.data.preprocess import PreprocessParams, preprocess, preprocess_spec
 from rmer.tracking import RunRecord, Store
 
 CLIPS = 12
@@ -379,7 +383,7 @@ def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
     code = (
         "import sys\nfrom rmer.stages.data.preprocess import *\nfrom rmer.tracking import connect\n"
         "preprocess(connect(sys.argv[1]), "
-        f"PreprocessParams(sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
+        f"PreprocessParams(soundtracks_dir=sys.argv[2], frames={FRAMES}, workers=1, min_seconds=0.5))"
     )
     command = [sys.executable, "-c", code, store.uri, str(root)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -395,3 +399,47 @@ def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
     assert not outcome.resumed
     assert 0 < record.metrics["preprocess/computed"] <= CLIPS - 2
     assert runs(store) == before + 1
+
+
+@pytest.fixture
+def surveyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Survey:
+    """One clip, on a machine whose libraries have the version 1."""
+    monkeypatch.setattr(stage, "decoder_version", lambda decoder: "1")
+    monkeypatch.setattr(stage, "FRONTEND_VERSION", 1)
+    (tmp_path / "a.mp3").write_bytes(b"sound")
+    collected = SimpleNamespace(
+        clips=pd.DataFrame({"clip": ["001"], "tension": [0.5]}), audio={"001": tmp_path / "a.mp3"},
+        emotions=("tension",), concepts=(), has_albums=False,
+    )  # fmt: skip
+    return cast(Survey, SimpleNamespace(collected=collected, duplicates=()))
+
+
+@pytest.mark.parametrize(
+    ("given", "digest"),
+    [
+        ({}, "83ddca25b8c380b7"),
+        (
+            {"frames": 80, "decoder": "pyav", "frontend": "torch", "split_seed": 7, "scale_max": 10.0,
+             "targets": "tension", "min_seconds": 2.0},
+            "21a4b427a5c55a0e",
+        ),
+        ({"dataset_options": "{a: 1}", "soundtracks_dir": "x", "study": "s"}, "d202ef0063f723ac"),
+    ],
+)  # fmt: skip
+def test_a_data_set_is_digested_as_it_always_was(
+    surveyed: Survey, given: dict[str, Any], digest: str
+) -> None:
+    assert preprocess_spec(PreprocessParams(**given), surveyed).digest == digest
+
+
+@dataclass(frozen=True)
+class LaterParams(PreprocessParams):
+    """Parameters with one that runs of before did not have."""
+
+    gain: float = param(1.0, "the waveform is multiplied by this")
+
+
+def test_a_parameter_that_is_new_is_digested_where_it_is_given(surveyed: Survey) -> None:
+    before, usual, other = (PreprocessParams(), LaterParams(), LaterParams(gain=2.0))
+    assert preprocess_spec(before, surveyed).digest == preprocess_spec(usual, surveyed).digest
+    assert preprocess_spec(other, surveyed).config["gain"] == 2.0

@@ -114,6 +114,15 @@ def test_each_of_several_controls_has_its_sentence() -> None:
     ]
 
 
+def test_an_adversarially_trained_placebo_is_no_black_box_and_no_control_of_a_plain_system() -> None:
+    rows = rows_of({"A2E": (answers.MORE,) * 2, "aplacebo": (answers.LESS,) * 2})
+    sentences = answers.answers(rows, "A2M2E", "L-inf .01", seeds=5)
+    assert "more robust than the black box A2E? Yes, by both endpoints." in sentences[0]
+    assert (
+        sentences[-1] == "Against the other systems, A2M2E is, by both endpoints, less robust than aplacebo."
+    )
+
+
 @pytest.mark.parametrize(
     ("placebo", "qualified"), [(answers.UNKNOWN, True), (answers.ALIKE, True), (answers.MORE, False)]
 )

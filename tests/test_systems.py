@@ -65,12 +65,14 @@ A2E, A2M2E, PLACEBO = CATALOGUE["A2E"], CATALOGUE["A2M2E"], CATALOGUE["placebo"]
 )
 def test_variations_are_named_by_what_is_varied(system: System, name: str) -> None:
     assert system.name == name
-    assert known_system(name) == (CATALOGUE.get(name.split(" ")[0]))
+    assert known_system(name) == known_system(f"{name} (lr w.9)") == system
+    assert system.parent == (name[1:] if system.adversarial else "")
 
 
 def test_no_variation_has_the_name_of_another_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES._loaded, "levels", PlainNetwork)
     assert A2E.varied(arch="levels").name == "A2E levels"
+    assert A2E.varied(arch="levels", adversarial=True) == known_system("aA2E levels")
     assert System("atonal", "levels").varied(adversarial=True).name == "aatonal"
 
 
@@ -82,7 +84,10 @@ def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
     assert {name: system.parent for name, system in CATALOGUE.items() if system.adversarial} == {
         "aA2E": "A2E", "aA2B2E": "A2B2E", "aA2M2E": "A2M2E",
     }  # fmt: skip
-    assert known_system("aA2Mine") is None
+    for name in ("aA2Mine", "aaA2E", "a", ""):
+        assert known_system(name) is None
+    for name in ("A2E w.3", "A2E w5", "A2E of theirs"):
+        assert known_system(name) == A2E
 
 
 def test_groups_resolve_to_the_published_scripts() -> None:

@@ -23,7 +23,7 @@ from rmer.tracking import Run, RunSpec, Store, Tag, connect
 
 STARTING = ("/health", "experiments/search", "experiments/get-by-name", "experiments/create")
 WRITING = (
-    *("runs/create", "runs/log-batch", "runs/log-inputs", "runs/update", "runs/set-tag"),
+    *("runs/create", "runs/log-batch", "runs/log-inputs", "runs/update"),
     *("mlflow-artifacts/", "/logged-models", "runs/outputs"),
 )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from mlflow import MlflowClient
 
 from rmer.tracking import Store
-from rmer.tracking.delivery.journal import spool
+from rmer.tracking.delivery import journal as journals
+from rmer.tracking.delivery.journal import Journal, left_behind, spool
+from rmer.tracking.delivery.operations import Beat
 
 # One operation of each kind, as versions before operations were types wrote them.
 OLD = """\
@@ -65,3 +68,20 @@ def test_a_journal_of_an_earlier_version_is_sent(store: Store) -> None:
     model = client.get_logged_model(output.model_id)
     assert (model.name, model.params, output.step) == ("model", {"seed": "6"}, 7)
     assert [metric.key for metric in model.metrics] == ["test/corr"]
+
+
+def test_what_was_refused_before_the_run_went_on_is_kept() -> None:
+    for reason in ("first", "second", "third"):
+        journal = Journal("sqlite:///store.db", "run")
+        journal.refuse(Beat(), reason)
+        journal.close()
+    kept = sorted(spool("sqlite:///store.db").glob("run.*"))
+    assert [path.name for path in kept] == ["run.refused.jsonl", "run.refused1.jsonl", "run.refused2.jsonl"]
+    assert [json.loads(path.read_text())["reason"] for path in kept] == ["first", "second", "third"]
+
+
+def test_a_look_at_what_is_left_leaves_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    Journal("sqlite:///store.db", "run").close()
+    monkeypatch.setattr(journals, "waiting_runs", lambda uri: ["run"])  # seen just before it was sent
+    assert left_behind("sqlite:///store.db") == 0
+    assert [path.name for path in spool("sqlite:///store.db").iterdir()] == ["store.txt"]

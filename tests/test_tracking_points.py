@@ -111,3 +111,13 @@ def test_points_that_wait_in_the_journal_are_known() -> None:
     points = LoggedPoints()
     points.add_waiting([LogParams({"cfg.lr": "1"}), LogMetrics({"val/corr": 0.5}, time=0, step=7)])
     assert points.take_new({"val/corr": 0.5, "val/mae": 0.5}, 7) == {"val/mae": 0.5}
+
+
+@pytest.mark.parametrize("value", [0.75, math.inf])
+def test_a_point_that_waits_is_newer_than_that_of_the_store(value: float) -> None:
+    points = LoggedPoints()
+    points.add_waiting([LogMetrics({"adv/mae": value}, time=0, step=0)])
+    points.add_history(["adv/mae"], lambda key: [(0, 0.5), (1, 0.25)])
+    assert points.take_new({"adv/mae": value}, 0) == {}
+    assert points.take_new({"adv/mae": 0.25}, 1) == {}
+    assert points.changed == {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,6 +19,7 @@ from servers import start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect, mark_wrapper_failed
+from rmer.tracking.delivery.journal import left_behind, spool
 from rmer.tracking.delivery.sender import StoreRefusedError
 from rmer.tracking.values import as_params
 
@@ -109,6 +112,13 @@ def test_a_bad_parameter_fails_before_a_run_is_opened(store: Store, value: objec
     assert store.search({}) == []
 
 
+def test_a_bad_duration_fails_before_a_run_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "soon")
+    with pytest.raises(UserError, match="'soon' is not a number of seconds"):
+        store.perform(SPEC, lambda run: pytest.fail("worked"))
+    assert store.search({Tag.CONFIG: SPEC.digest}) == []
+
+
 def test_a_parameter_cannot_change(store: Store) -> None:
     def body(run: Run) -> None:
         run.params({"a": 1})
@@ -189,6 +199,21 @@ def test_a_value_that_the_store_refuses_is_a_bug_and_fails_the_run(store: Store)
     assert record.status == "FAILED"
     assert "adv/mae@8" in record.tags[Tag.ERROR]
     assert record.metrics["val/corr"] == 1.0
+
+
+def test_a_journal_that_is_lost_ends_the_run(store: Store) -> None:
+    def body(run: Run) -> None:
+        shutil.rmtree(spool(store.uri) / run.run_id)
+        for step in range(1000):
+            run.metrics({"val/corr": 1.0}, step=step)
+            time.sleep(0.01)
+
+    with pytest.raises(StoreRefusedError, match=r"operations\.jsonl"):
+        store.perform(SPEC, body)
+    (record,) = store.search({})
+    assert record.status == "FAILED"
+    assert "operations.jsonl" in record.tags[Tag.ERROR]
+    assert left_behind(store.uri) == 0
 
 
 def test_a_run_deleted_while_it_is_open_is_told(store: Store) -> None:

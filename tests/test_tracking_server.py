@@ -164,6 +164,20 @@ def test_what_is_told_is_what_clients_can_use(
         assert not set("*[]()?^$\\") & set("".join(origins))  # else they are patterns of their beginnings
 
 
+def test_a_given_password_is_not_looked_for_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_fresh_sqlite(tmp_path / "mlflow.db")
+    prepare_logins(tmp_path / "auth")
+    monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "given-password")
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    serve(port=free_port(), folder=tmp_path, auth=True)
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "Log in as admin; the first password is in MLFLOW_AUTH_ADMIN_PASSWORD. "
+        "How others log in: docs/server.md."
+    )
+
+
 def test_names_of_a_server_that_listens_everywhere_are_those_that_others_reach() -> None:
     names = names_of("0.0.0.0")
     assert socket.gethostname() in names

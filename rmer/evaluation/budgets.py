@@ -72,6 +72,11 @@ def sweep(
     return points
 
 
+def curve_step(epsilon: float) -> int:
+    """Return the step of a budget in ``curve/*``, as MLflow's steps are whole numbers: in units of .0001."""
+    return round(1e4 * epsilon)
+
+
 def curve_table(
     labels: npt.ArrayLike, clean: Floats, points: Sequence[Point], targets: Sequence[str], std: float
 ) -> pd.DataFrame:

@@ -62,9 +62,9 @@ def answers(
     black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]
     sentences = []
     if black_boxes:
-        sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes))
+        sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes, reference))
         sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in ENDPOINTS]
-    controls = [row for row in rows if is_control(row.a)]
+    controls = [row for row in rows if _controls(row.a, reference)]
     sentences += [
         _control([row for row in controls if row.a == name], reference, conclusive=conclusive)
         for name in dict.fromkeys(row.a for row in controls)
@@ -135,7 +135,7 @@ def comparison_caveats(
     """
     clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
     notes = []
-    if any(row.b == reference for row in rows) and not any(is_control(system) for system in systems):
+    if any(row.b == reference for row in rows) and not any(_controls(name, reference) for name in systems):
         notes.append(
             "No placebo (concept labels permuted) is among the systems: a difference between "
             f"{reference} and a black box may come from the second task as well as from interpretability."
@@ -181,11 +181,12 @@ def _short(found: set[str]) -> str:
     return "No."
 
 
-def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison]) -> str:
+def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison], reference: str) -> str:
     """Qualify an answer in favour of the reference that some control does not share."""
     better = (MORE, SLIGHTLY_MORE)
     favours = {row.endpoint for row in black_boxes if verdict(row) in better}
-    unshared = {row.endpoint for row in rows if is_control(row.a) and verdict(row) not in better}
+    controls = [row for row in rows if _controls(row.a, reference)]
+    unshared = {row.endpoint for row in controls if verdict(row) not in better}
     if not favours & unshared:
         return ""
     by = _and([endpoint_phrase(endpoint) for endpoint in ENDPOINTS if endpoint in favours & unshared])
@@ -247,6 +248,10 @@ def _damage(robustness: pd.DataFrame, endpoint: str) -> float:
 
 def _is_black_box(name: str) -> bool:
     return not is_interpretable(name) and not is_control(name)
+
+
+def _controls(name: str, reference: str) -> bool:
+    return is_control(name) and _trained_alike(name, reference)
 
 
 def _trained_alike(a: str, b: str) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rmer.errors import UserError
 from rmer.parameters import listed
 from rmer.registry import Registry
 from rmer.systems.network import ARCHITECTURES
+
+# A weight in the name of a system, from 0 to 1.
+SAID_WEIGHT = re.compile(r"w([01]|\.\d+|\d(?:\.\d+)?e-\d+)")
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,19 @@ class System:
             kin = self._kin(arch, adversarial=adversarial)
         if kin.task_loss_weight == task_loss_weight:
             return kin
-        name = f"{kin.name} w{task_loss_weight:g}".replace("0.", ".")
-        return replace(kin, name=name, task_loss_weight=task_loss_weight, parent="")
+        said = f"w{task_loss_weight:g}".replace("0.", ".")
+        parent = kin.parent and f"{kin.parent} {said}"
+        return replace(kin, name=f"{kin.name} {said}", task_loss_weight=task_loss_weight, parent=parent)
 
     def _kin(self, arch: str, *, adversarial: bool) -> System:
         """Return the system of its usual weight for which the catalogue has no name: ``aplacebo``."""
         base = self.name.removeprefix("a") if self.adversarial else self.name
-        name, weight = f"a{base}" if adversarial else base, self.task_loss_weight
+        weight = self.task_loss_weight
         if arch != self.arch:
-            name, weight = f"{name} {arch}", usual_weight(arch)
+            base, weight = f"{base} {arch}", usual_weight(arch)
+        name, parent = (f"a{base}", base) if adversarial else (base, "")
         return replace(
-            self, name=name, arch=arch, task_loss_weight=weight, adversarial=adversarial, parent=""
+            self, name=name, arch=arch, task_loss_weight=weight, adversarial=adversarial, parent=parent
         )
 
     def is_kin_of(self, other: System) -> bool:
@@ -143,11 +150,35 @@ def groups() -> dict[str, tuple[str, ...]]:
 
 
 def known_system(name: str) -> System | None:
-    """Return the catalogue's system of a name or of a variation (``A2M2E w.3``); None for any other model.
+    """Return the system of a name, of the catalogue or varied (``aplacebo w.3``); None for any other model.
 
-    Names in the catalogue have no blanks; what follows one says what was varied.
+    Names in the catalogue have no blanks; what follows one says what was varied, or, in brackets, how the
+    model was trained.
     """
-    return CATALOGUE.get(name.split(" ")[0])
+    base, *said = name.partition(" (")[0].split(" ")
+    known = CATALOGUE.get(base) or _known_by_twin(base)
+    if known is not None:
+        for text in said:
+            known = _varied_as(known, text)
+    return known
+
+
+def _known_by_twin(name: str) -> System | None:
+    """Return the adversarially trained twin of this name that the catalogue does not have (``aplacebo``)."""
+    plain = CATALOGUE.get(name.removeprefix("a"))
+    made = plain and plain.varied(adversarial=True)
+    return made if made and made.name == name else None
+
+
+def _varied_as(system: System, said: str) -> System:
+    """Return the variation that is named after a system so; itself where the text says none."""
+    weight = SAID_WEIGHT.fullmatch(said)
+    with suppress(UserError):  # a name that users gave to a model of their own
+        if said in ARCHITECTURES:
+            return system.varied(arch=said)
+        if weight:
+            return system.varied(task_loss_weight=float(weight[1]))
+    return system
 
 
 def resolve(names: str) -> list[System]:

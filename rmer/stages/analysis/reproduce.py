@@ -14,6 +14,7 @@ from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainingParams
 from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.network import ARCHITECTURES
 from rmer.tracking import Origin, RunRecord, Tag
 
 HEAD = """\
@@ -91,13 +92,28 @@ def logged(kind: type[Parameters], record: RunRecord) -> dict[str, Any]:
     return values
 
 
-def _model(record: RunRecord) -> dict[str, str]:
-    """Return the options that name the system of a train run: of the catalogue, or with what was varied."""
+def _model(record: RunRecord) -> dict[str, Any]:
+    """Return the options that name the system of a train run, and its seed."""
     name = record.tags.get(Tag.SYSTEM, "")
-    values = {"system": name.split(" ")[0]}
-    if name not in CATALOGUE:
-        values |= {name: record.params.get(f"cfg.{name}", "") for name in ("arch", "task_loss_weight")}
-    return values | {"seed": record.tags.get(Tag.SEED, "")}
+    options = {"system": name} if name in CATALOGUE else _variation(name, record.params)
+    return {**options, "seed": record.tags.get(Tag.SEED, "")}
+
+
+def _variation(name: str, params: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fewest options that make a system out of one of the catalogue; its name where none do."""
+    wanted: dict[str, Any] = {
+        "arch": params.get("cfg.arch", ""),
+        "task_loss_weight": float(params.get("cfg.task_loss_weight", "nan")),
+        "adversarial": params.get("cfg.adversarial") == "true",
+    }
+    permuted, supervised = params.get("cfg.permuted_concepts") == "true", wanted["task_loss_weight"] < 1
+    alike = [known for known in CATALOGUE.values() if known.permuted_concepts == permuted]
+    ways = [
+        {"system": known.name} | {key: value for key, value in wanted.items() if getattr(known, key) != value}
+        for known in sorted(alike, key=lambda known: known.supervises_concepts != supervised)
+        if wanted["arch"] in ARCHITECTURES and known.varied(**wanted).name == name
+    ]
+    return min(ways, key=len, default={"system": name})
 
 
 def _study(record: RunRecord) -> dict[str, str]:

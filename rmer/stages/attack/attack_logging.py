@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from rmer.evaluation.budgets import Point, curve_clips, curve_table, sweep
+from rmer.evaluation.budgets import Point, curve_clips, curve_step, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements, PrecisionPair
 from rmer.evaluation.checks.sanity import failed, judge
@@ -89,7 +89,7 @@ def _cost(points: Sequence[Point]) -> dict[str, float]:
 
 
 def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.ndarray) -> None:
-    """Log the damage over the budgets; the step of ``curve/*`` is the budget in units of .0001."""
+    """Log the damage over the budgets."""
     victim, part = setup.victim, setup.part
     emotions, labels = victim.dataset.emotions, part.labels.numpy()
     curve = curve_table(labels, clean, points, emotions, victim.data.normalisation.std)
@@ -97,7 +97,8 @@ def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.
     run.table(curve, Artifact.CURVE)
     run.table(curve_clips(clips, clean, points, emotions), Artifact.CURVE_CLIPS)
     for row in curve.to_dict("records"):
-        run.metrics({f"curve/{metric}": row[metric] for metric in under_attack()}, step=_step(row["epsilon"]))
+        values = {f"curve/{metric}": row[metric] for metric in under_attack()}
+        run.metrics(values, step=curve_step(row["epsilon"]))
     epsilons = curve["epsilon"].to_numpy()
     areas = {metric: area_over_log_epsilon(epsilons, curve[metric].to_numpy()) for metric in under_attack()}
     constant = constant_mae(victim.data.train.labels.numpy(), labels)
@@ -124,12 +125,7 @@ def _log_precision(run: Run, pairs: Mapping[float, PrecisionPair]) -> None:
     run.table(table, Artifact.PRECISION)
     for row in table.to_dict("records"):
         losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
-        run.metrics(losses, step=_step(row["epsilon"]))
-
-
-def _step(epsilon: float) -> int:
-    """Return the step of a budget, as MLflow's steps are whole numbers: in units of .0001."""
-    return round(1e4 * epsilon)
+        run.metrics(losses, step=curve_step(row["epsilon"]))
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:

@@ -6,7 +6,8 @@ a parameter here; an empty one stands for the attack's own default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from rmer.attacks.method import AttackMethod, Setting
 from rmer.attacks.suite import TIERS, Suite, Tier
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
+from rmer.evaluation.budgets import curve_step
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
 from rmer.systems.arithmetic import PRECISIONS
@@ -178,26 +180,43 @@ class AttackParams(Parameters):
         """All budgets of the run, ascending.
 
         Raises UserError where the reported one is not among them, or is 0 and a curve or a least budget is
-        wanted.
+        wanted, or two of a curve have one step.
         """
         if self.method.needs_budget and self.reported_epsilon == 0:
             what = f"the {self.attack} attack looks for nothing within a budget of 0"
             raise UserError(what, where="parameter epsilon", mend="Give a number above 0")
         text = self.settings.get("epsilons", "")
-        if not text:
-            return sorted({*self.method.epsilons(self.own_settings), self.reported_epsilon})
-        try:
-            budgets = sorted({float(part) for part in listed(text)})
-        except ValueError:
-            budgets = []
-        if not budgets or not all(0 < budget < 1e6 for budget in budgets):
-            mend = "Give numbers above 0, separated by commas"
-            raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
+        usual = sorted({*self.method.epsilons(self.own_settings), self.reported_epsilon})
+        budgets = _listed_budgets(text) if text else usual
         if self.reported_epsilon not in budgets:
             what = f"{text} does not hold the reported budget {self.reported_epsilon:g}"
             mend = "Add it, or name the one to be reported with epsilon"
             raise UserError(what, where="parameter epsilons", mend=mend)
+        if len(budgets) > 1 or self.suite is not None:
+            _check_steps({0.0, *budgets})
         return budgets
+
+
+def _listed_budgets(text: str) -> list[float]:
+    try:
+        budgets = sorted({float(part) for part in listed(text)})
+    except ValueError:
+        budgets = []
+    if not budgets or not all(0 < budget < 1e6 for budget in budgets):
+        mend = "Give numbers above 0, separated by commas"
+        raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
+    return budgets
+
+
+def _check_steps(budgets: Iterable[float]) -> None:
+    """Raise UserError where two points of a curve would be one in the store; 0 is that of the clean clips."""
+    for first, second in itertools.pairwise(sorted(budgets)):
+        if curve_step(first) == curve_step(second):
+            raise UserError(
+                f"the budgets {first:g} and {second:g} share a step of curve/*, which counts units of .0001",
+                where="parameter epsilons",
+                mend="Give budgets above .00005 that lie at least .0001 apart",
+            )
 
 
 def _from_file(path: str) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
 
     Of several systems, the first of the catalogue that is not the victim's (nor the placebo). None where no
     such model was trained on the same data, split and protocol. Raises UserError where the run given sees
-    the clips standardised otherwise.
+    the clips standardised otherwise, and where the run or system given is the victim itself.
     """
     if run_id:
-        found = victim_of_run(store, store.get(run_id), victim.dataset_run_id)
+        found = _another(victim_of_run(store, store.get(run_id), victim.dataset_run_id), victim)
         if found.data.normalisation != victim.data.normalisation:
             what = f"{found.system} sees the clips standardised otherwise than {victim.system} does"
             mend = "Transfer from a model of the same training protocol and split"
@@ -101,8 +101,17 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
     ]
     for name in [system] if system else others:
         if name in trained:
-            return victim_of_run(store, trained[name], victim.dataset_run_id)
+            found = victim_of_run(store, trained[name], victim.dataset_run_id)
+            return _another(found, victim) if system else found
     return None
+
+
+def _another(found: Victim, victim: Victim) -> Victim:
+    """Return the model found; raises UserError where it has the weights of the victim."""
+    if found.digest == victim.digest:
+        what = f"{found.system} is the attacked model itself: nothing would be transferred"
+        raise UserError(what, where="source of the transfer", mend="Name another run or system")
+    return found
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:

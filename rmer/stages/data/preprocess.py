@@ -24,6 +24,8 @@ from rmer.parameters import name_choice
 from rmer.stages.data.data_params import DataParams
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
+# Parameters that every run logs. Later ones are logged where they are given, so that digests stay.
+FIRST = ("scale_max", "decoder", "frames", "frontend", "split_seed")
 NOTED = 20  # warnings in a run's description; all are in its artifact
 
 
@@ -71,24 +73,20 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     collected, duplicates = surveyed.collected, surveyed.duplicates
     clips = collected.clips
     audio = [[clip, file_digest(collected.audio[clip])] for clip in clips["clip"]]
+    given = params.as_dict("result")
     config = {
+        **{
+            name: given[name] for name in given if name in FIRST or given[name] != getattr(type(params), name)
+        },
         "clips": len(clips),
         "targets": list(collected.emotions),
-        "scale_max": params.scale_max,
         "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),
         "concepts": bool(collected.concepts),
         "albums": _digest(clips[["album", "track"]].to_numpy().tolist()) if collected.has_albums else "",
         "audio": _digest(audio),
-        "frames": params.frames,
-        "decoder": params.decoder,
         "decoder_version": decoder_version(params.decoder),
-        "frontend": params.frontend,
         "frontend_version": FRONTEND_VERSION,
-        "split_seed": params.split_seed,
     }
-    for name in ("dataset", "dataset_options"):
-        if (value := getattr(params, name)) != getattr(DataParams, name):
-            config[name] = value
     if len(duplicates):  # they change the album split, of data sets that have any
         config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
     return config

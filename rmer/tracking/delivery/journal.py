@@ -7,6 +7,8 @@ read back from the first operation that is not known to be sent, so operations m
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import shutil
@@ -54,9 +56,10 @@ class Journal:
         self.sent = self._read_sent()
 
     def append(self, operation: Operation) -> None:
-        """Write one operation, or nothing."""
+        """Write one operation, or nothing; raises OSError where the disk is full or the journal closed."""
         line = operation.as_line()
         with self._lock:
+            self._require_open()
             try:
                 left = line
                 while left:  # a full disk takes a part of it, and raises at the next try only
@@ -80,7 +83,9 @@ class Journal:
 
     def flush(self) -> None:
         """Force the operations to the disk."""
-        os.fsync(self._writer.fileno())
+        with self._lock:
+            self._require_open()
+            os.fsync(self._writer.fileno())
 
     def waiting(self) -> bool:
         """Tell whether there are operations that are not known to be sent."""
@@ -128,13 +133,23 @@ class Journal:
 
     def close(self) -> None:
         """Give the journal up; its folder goes when all has been sent (refused operations are kept aside)."""
-        self._writer.close()
+        with self._lock:
+            self._writer.close()
         if not self.waiting():
             if self._refused.exists():
-                self._refused.replace(self.folder.parent / f"{self.run_id}.refused.jsonl")
-            shutil.rmtree(self.folder)
+                self._refused.replace(self._kept_aside())
+            shutil.rmtree(self.folder, ignore_errors=True)  # what stays is sent again, or gone already
             Path(self._owner.lock_file).unlink(missing_ok=True)  # who waits notices that the file is another
         self._owner.release()
+
+    def _require_open(self) -> None:
+        if self._writer.closed:
+            raise OSError(errno.EBADF, "The journal is closed", str(self.folder))
+
+    def _kept_aside(self) -> Path:
+        """Return a new name for refused operations: a run that went on may have had some before."""
+        names = (f"{self.run_id}.refused{number or ''}.jsonl" for number in itertools.count())
+        return next(path for name in names if not (path := self.folder.parent / name).exists())
 
     def _read_sent(self) -> int:
         path = self.folder / "sent"
@@ -176,8 +191,11 @@ def _is_left_behind(folder: Path) -> bool:
         owner.acquire(timeout=0)
     except Timeout:
         return False
+    left = folder.exists()
+    if not left:  # sent meanwhile, and the lock made anew by this look
+        Path(owner.lock_file).unlink(missing_ok=True)
     owner.release()
-    return folder.exists()
+    return left
 
 
 def waiting_stores() -> dict[str, int]:

@@ -26,9 +26,12 @@ class LoggedPoints:
         self.changed: dict[str, float] = {}  # metric -> largest difference to what was logged before
 
     def add_history(self, keys: Iterable[str], history: Callable[[str], list[tuple[int, float]]]) -> None:
-        """Add what the store holds of these metrics; ``history`` gives their points by step and time."""
+        """Add what the store holds of these metrics; ``history`` gives their points by step and time.
+
+        Points that wait (:meth:`add_waiting`) are newer, and stay.
+        """
         for key in keys:
-            self._values.setdefault(key, {}).update(history(key))
+            self._values[key] = {**dict(history(key)), **self._values.get(key, {})}
 
     def add_waiting(self, operations: Iterable[Operation]) -> None:
         """Add the points of operations that wait in the journal."""
@@ -63,6 +66,10 @@ class LoggedPoints:
 
 
 def _same(one: float, other: float) -> bool:
-    if math.isinf(other):  # the store keeps the largest number there is
-        other = math.copysign(sys.float_info.max, other)
+    one, other = _stored(one), _stored(other)
     return math.isclose(one, other, rel_tol=ROUNDING) or (math.isnan(one) and math.isnan(other))
+
+
+def _stored(value: float) -> float:
+    """Return a value as the store keeps it: the largest number there is for infinity."""
+    return math.copysign(sys.float_info.max, value) if math.isinf(value) else value

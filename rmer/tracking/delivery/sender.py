@@ -20,7 +20,7 @@ from rmer.tracking.delivery.operations import (
     Terminate,
     apply_together,
 )
-from rmer.tracking.delivery.outages import is_outage, one_line, refusal, say, seconds
+from rmer.tracking.delivery.outages import is_outage, one_line, refusal, say
 from rmer.tracking.liveness import HEARTBEAT_SECONDS
 from rmer.tracking.machine import lack
 from rmer.tracking.schema import Tag
@@ -67,7 +67,7 @@ class Courier:
         """Renew the run's heartbeat tag when it is due."""
         if time.monotonic() - self._last_beat >= HEARTBEAT_SECONDS:
             self._last_beat = time.monotonic()
-            Beat().apply(self._run)
+            self._one_by_one([Beat()])
 
     def _honest(self, operation: Operation) -> Operation:
         """Return the operation, but a run that lost values does not end as FINISHED."""
@@ -83,7 +83,7 @@ class Courier:
         else:
             operations[0].apply(self._run)
 
-    def _one_by_one(self, operations: list[Operation]) -> None:
+    def _one_by_one(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
             try:
                 operation.apply(self._run)
@@ -96,8 +96,8 @@ class Courier:
 class Sender:
     """Sends what a journal holds, in order, in the background; keeps what cannot be sent now."""
 
-    def __init__(self, client: MlflowClient, journal: Journal, *, store: str) -> None:
-        self._journal, self._store = journal, store
+    def __init__(self, client: MlflowClient, journal: Journal, *, store: str, drain_seconds: float) -> None:
+        self._journal, self._store, self._drain_seconds = journal, store, drain_seconds
         self._courier = Courier(client, journal)
         self._wake, self._closing, self._give_up = threading.Event(), threading.Event(), threading.Event()
         self._away_since: float | None = None
@@ -112,7 +112,7 @@ class Sender:
         self._wake.set()
 
     def check(self) -> None:
-        """Raise :class:`StoreRefusedError` when the store refused a value for good."""
+        """Raise :class:`StoreRefusedError` when a value was refused for good, or the journal is lost."""
         if self._journal.refusals:
             raise StoreRefusedError(
                 f"the tracking store refused what was logged: {self._journal.refusals[0]}"
@@ -121,9 +121,9 @@ class Sender:
     def close(self, status: str, tags: dict[str, str]) -> int:
         """Send the rest and end the run; return how many operations stay because the store is away.
 
-        Waits as long as the store takes operations, and ``RMER_DRAIN_SECONDS`` (10) after it stopped; not
-        for a store that refuses. Raises ``OSError`` where the journal cannot be written any more, after what
-        it holds has been sent.
+        Waits as long as the store takes operations, and ``drain_seconds`` after it stopped; not for a store
+        that refuses. Raises ``OSError`` where the journal cannot be written any more, after what it holds has
+        been sent.
         """
         now = int(time.time() * 1000)
         try:
@@ -134,14 +134,15 @@ class Sender:
         return self._journal.count_waiting()
 
     def _drain(self) -> None:
-        limit = seconds("RMER_DRAIN_SECONDS", 10.0)
         self._closing.set()
         self._wake.set()
         began = time.monotonic()
         while self._thread.is_alive():
             self._thread.join(0.2)
             away = self._away_since
-            if away is not None and (self._refused or time.monotonic() - max(away, began) > limit):
+            if away is not None and (
+                self._refused or time.monotonic() - max(away, began) > self._drain_seconds
+            ):
                 self._give_up.set()
                 self._thread.join(1.0)
                 break
@@ -156,10 +157,10 @@ class Sender:
                     sent = self._courier.carry()
                     if not closing:
                         self._courier.beat()
-                except Exception as error:  # an outage is waited for, anything else raised by `check`
+                except Exception as error:  # an outage is waited for; else the journal is lost: see `check`
                     if not is_outage(error):
-                        self._journal.refuse(Beat(), one_line(error))
-                        continue
+                        self._journal.refusals.append(one_line(error))
+                        break
                     self._note_away(error)
                     pause = self._rest(pause)
                     continue

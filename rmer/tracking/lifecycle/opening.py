@@ -12,12 +12,14 @@ from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.delivery.journal import Journal
 from rmer.tracking.delivery.operations import LogParams
+from rmer.tracking.delivery.outages import seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.git import git_tags
 from rmer.tracking.lifecycle.closing import (
     close_broken,
     close_finished,
+    end_now,
     tell_changed,
     tell_waiting,
     terminable,
@@ -39,14 +41,15 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
     with only_one(store, spec):
         wrapper = take_wrapper()
         try:
+            drain_seconds = seconds("RMER_DRAIN_SECONDS", 10.0)  # found now where it is bad, not at the end
             store.replay()
             old, journal = earlier(store, spec)
         except BaseException as error:
             end_wrapper(store, wrapper, error)
             raise
         if old is None:
-            run_id = _begin(store, spec, wrapper, _tags(store, spec))
-            return _work(store, spec, Journal(store.uri, run_id), params, None, body)
+            journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
+            return _work(store, spec, journal, params, None, body, drain_seconds)
         if journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             drop_old_work(store, spec)
@@ -57,7 +60,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
         except BaseException:
             journal.close()
             raise
-        return _work(store, spec, journal, params, old, body)
+        return _work(store, spec, journal, params, old, body, drain_seconds)
 
 
 def _work(
@@ -67,9 +70,10 @@ def _work(
     params: dict[str, str],
     old: find.RunRecord | None,
     body: Callable[[Run], None],
+    drain_seconds: float,
 ) -> Outcome:
     """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
-    sender = Sender(store.client, journal, store=store.name)
+    sender = Sender(store.client, journal, store=store.name, drain_seconds=drain_seconds)
     try:
         with terminable():
             run = _run(store, spec, journal, params, old, sender)
@@ -126,6 +130,14 @@ def _begin(store: Records, spec: RunSpec, wrapper: str | None, tags: dict[str, s
         return wrapper
     context = redacted_values(registry.resolve_tags())
     return _create(store, spec.name, {**context, **tags, Tag.OPENING: uuid4().hex})
+
+
+def _new_journal(store: Records, run_id: str) -> Journal:
+    try:
+        return Journal(store.uri, run_id)
+    except BaseException as error:  # the run must not stay RUNNING
+        end_now(store, run_id, error)
+        raise
 
 
 def _create(store: Records, name: str, tags: dict[str, str]) -> str:

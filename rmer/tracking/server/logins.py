@@ -49,6 +49,11 @@ def prepare_logins(folder: Path) -> dict[str, str]:
     }
 
 
+def first_password(folder: Path) -> str:
+    """Return where the first password of ``admin`` stands: the file, or the environment that gives it."""
+    return ADMIN_PASSWORD if os.environ.get(ADMIN_PASSWORD) else str(folder / PASSWORD_FILE)
+
+
 def _secret(environment: Mapping[str, str], variable: str, file: Path) -> str:
     """Return a secret: the environment's, else that of the file, which is made if needed."""
     if environment.get(variable):

@@ -13,7 +13,7 @@ from rmer.redaction import redacted
 from rmer.tracking.locations import SQLITE, resolve_uri
 from rmer.tracking.private import keep_private
 from rmer.tracking.server.listening import LOCAL, check_free, is_local, names_of
-from rmer.tracking.server.logins import PASSWORD_FILE, prepare_logins
+from rmer.tracking.server.logins import first_password, prepare_logins
 from rmer.tracking.setup import check_health, initialise, tame_mlflow
 
 PROXIED = "mlflow-artifacts:/"
@@ -109,7 +109,8 @@ def _tell(host: str, port: int, folder: Path, backend: str, *, auth: bool) -> No
     print(f"MLflow serves {redacted(backend)}, artifacts in {folder}, at {url} (stop it with Ctrl-C).")
     if not is_local(host):
         print(f"Insecure: {UNENCRYPTED if auth else OPEN_TO_ALL}.")
-    if auth and (password := folder / "auth" / PASSWORD_FILE).exists():
-        print(f"Log in as admin; the first password is in {password}. How others log in: docs/server.md.")
+    if auth:
+        where = first_password(folder / "auth")
+        print(f"Log in as admin; the first password is in {where}. How others log in: docs/server.md.")
     print("In other terminals:")
     print(f"  export MLFLOW_TRACKING_URI={url}", flush=True)
