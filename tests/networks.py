@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rmer.data.dataset import Normalisation
 from rmer.data.standardised import Part, Standardised
+
+if TYPE_CHECKING:
+    from rmer.tracking import Run
 
 
 class Linear(nn.Module):
@@ -20,6 +25,26 @@ class Linear(nn.Module):
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
         return {"output": inputs.flatten(1) @ self.weights.T + self.bias, "c_prob": None}
+
+
+class Half(nn.Module):
+    """Half the mean level of each band, in the form of the model contract."""
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
+        return {"output": inputs.mean((1, 2)) / 2, "c_prob": None}
+
+
+def log_half(run: Run) -> None:
+    """Log a model that is as small as one can be."""
+    run.model(Half(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
+
+
+class Wrapped(nn.Module):
+    """Base of models that do something before or after a network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
 
 
 def linear_regressor(targets: int, cells: int = 60, seed: int = 0) -> Linear:

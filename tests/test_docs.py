@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -104,20 +105,15 @@ def test_pictures_are_small() -> None:
 
 
 @pytest.fixture
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parameters_page", ROOT / "docs" / "parameters.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generator() -> SimpleNamespace:
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "parameters.py")))
 
 
-def test_the_page_of_parameters_is_current(generator: ModuleType) -> None:
+def test_the_page_of_parameters_is_current(generator: SimpleNamespace) -> None:
     assert generator.PAGE.read_text() == generator.render(), "run: python docs/parameters.py"
 
 
-def test_the_readme_names_entry_points_and_parameters_that_exist(generator: ModuleType) -> None:
+def test_the_readme_names_entry_points_and_parameters_that_exist(generator: SimpleNamespace) -> None:
     entry_points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
     section = (ROOT / "README.md").read_text().split("## Entry points")[1].split("\n## ")[0]
     rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| `")]
@@ -140,7 +136,7 @@ def test_options_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_have_the_options_that_pages_give_them(page: Path, generator: ModuleType) -> None:
+def test_commands_have_the_options_that_pages_give_them(page: Path, generator: SimpleNamespace) -> None:
     known = {name: set(kind.__dataclass_fields__) for name, kind in generator.STAGES.items()}
     known["server"] = {option.name for option in generator.server.params}
     unknown = [

@@ -29,7 +29,7 @@ from evaluations import (
     threat_at,
     trained,
 )
-from networks import linear_regressor
+from networks import Wrapped, linear_regressor
 from torch import Tensor, nn
 
 import rmer.attacks.apgd
@@ -505,20 +505,12 @@ class Shifted(nn.Module):
         return inputs + 256 - 256
 
 
-class AlwaysDropping(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
+class AlwaysDropping(Wrapped):
     def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
         return self.network(nn.functional.dropout(inputs, 0.1, training=True))
 
 
-class Stretched(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
+class Stretched(Wrapped):
     def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
         return {"output": 1.5 * self.network(inputs)["output"] - 0.25, "c_prob": None}
 

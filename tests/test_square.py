@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import linear_regressor
+from networks import Wrapped, linear_regressor
 from regressors import BANDS, CELLS, spectrograms, trained
-from torch import Tensor, nn
+from torch import Tensor
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.losses import absolute_error
@@ -103,12 +103,8 @@ def test_stronger_than_noise_and_weaker_than_gradients(norm: str) -> None:
     assert noise < square < apgd
 
 
-class Masked(nn.Module):
+class Masked(Wrapped):
     """A network whose gradients are zero: its predictions are rounded."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor | None]:
         output = self.network(inputs)["output"]

@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 from click.testing import CliRunner
 from faulty_proxy import Fault, FaultyProxy
+from networks import log_half
 from servers import MlflowServer, mlflow_server
 
 import entrypoints.train
@@ -26,13 +25,6 @@ WRITING = (
     *("runs/create", "runs/log-batch", "runs/log-inputs", "runs/update"),
     *("mlflow-artifacts/", "/logged-models", "runs/outputs"),
 )
-
-
-class Half(torch.nn.Module):
-    """A small network in the form of the model contract."""
-
-    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        return {"output": 0.5 * inputs.mean((1, 2)), "c_prob": None}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +53,7 @@ def log_everything(run: Run) -> None:
         run.metrics({"train/loss": step / 3}, step=step)
     run.dataset_input("soundtracks", "abc", source={"run_id": "r"})
     run.ui_table(pd.DataFrame({"clip": ["001"], "x": [0.5]}), "per_clip.json")
-    run.model(Half(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
+    log_half(run)
     run.metrics({"test/mae": 0.5}, model="model")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
+from networks import log_half
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store
@@ -16,16 +15,9 @@ OF_STUDY = RunSpec("train", "A2E s6", {"lr": 5e-4}, study="other")
 PARTIAL = ".artifact.uploading.x1"  # MLflow's name for a file that is being copied into a local store
 
 
-class Half(torch.nn.Module):
-    """A small network in the form of the model contract."""
-
-    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        return {"output": inputs.mean((1, 2)) / 2, "c_prob": None}
-
-
 def log_files(run: Run) -> None:
     run.text("report", "tables/report.txt")
-    run.model(Half(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
+    log_half(run)
 
 
 def test_unfinished_uploads_are_cleared_away(store: Store, tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
+from networks import log_half
 from servers import MlflowServer, free_port, mlflow_server, postgresql, start_python, wait_for
 
 from rmer.errors import UserError
@@ -23,13 +22,6 @@ from rmer.tracking.delivery.operations import LogArtifact
 
 STEPS = 60
 FRAME = pd.DataFrame({"clip": ["001"], "x": [0.5]})
-
-
-class Twice(torch.nn.Module):
-    """A small network in the form of the model contract."""
-
-    def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        return {"output": 2 * inputs.mean((1, 2)), "c_prob": None}
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +215,7 @@ def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
         run.table(FRAME, "tables/a.csv")
         run.ui_table(FRAME, "a.json")
         run.dataset_input("soundtracks", "abc", source={"run": "r"})
-        run.model(Twice(), np.zeros((2, 1, 4, 3), np.float32), {"output": np.zeros((2, 3), np.float32)})
+        log_half(run)
         run.metrics({"test/mae": 0.5}, model="model")
 
     run_id = store.perform(spec, body).run_id
