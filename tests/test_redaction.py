@@ -139,7 +139,8 @@ def test_the_traceback_of_a_bug(failing_server: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("login", [f"me:{SECRET}", SECRET])
-def test_a_server_that_fails(failing_server: str, login: str) -> None:
+def test_a_server_that_fails(failing_server: str, login: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMER_WAIT_SECONDS", "0.5")
     with pytest.raises(UserError, match=r"^http://\*\*\*@127.0.0.1:\d+: .*500 Server Error") as caught:
         connect(f"http://{login}@{failing_server}")
     assert SECRET not in str(caught.value)
