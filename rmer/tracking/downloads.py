@@ -41,7 +41,9 @@ class _Logged:
     def require(self, found: Path) -> Path:
         """Return what was found; raise :class:`UserError` where it is not what the run logged."""
         for name in integrity.changed(found, self.digests):
-            raise integrity.not_as_logged(self.run_id, self.run_name, self.path, name)
+            file = f"{self.path}/{name}" if name else self.path
+            what = f"{file} is not the file that the run logged"
+            raise integrity.altered(self.run_id, self.run_name, what)
         return found
 
     def is_at(self, copy: Path) -> bool:

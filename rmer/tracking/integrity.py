@@ -40,8 +40,10 @@ def copy(local: Path, place: Path) -> Digests:
 
 def of_files(root: Path) -> Digests:
     """Return the digest of a file (under the empty name), or of each file below a folder."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file()] if root.is_dir() else [root]
-    return {_name(path, root): file_digest(path)[:_DIGITS] for path in files}
+    if not root.is_dir():
+        return {"": file_digest(root)[:_DIGITS]}
+    files = filter(Path.is_file, sorted(root.rglob("*")))
+    return {path.relative_to(root).as_posix(): file_digest(path)[:_DIGITS] for path in files}
 
 
 def as_tags(digests: Mapping[str, str]) -> dict[str, str]:
@@ -71,12 +73,6 @@ def changed(root: Path, expected: Mapping[str, str]) -> list[str]:
     return [name for name, digest in sorted(expected.items()) if _differs(root / name, digest)]
 
 
-def not_as_logged(run_id: str, run_name: str, path: str, name: str = "") -> UserError:
-    """Return the error for an artifact ``path`` of which file ``name`` (empty: itself) was altered."""
-    file = f"{path}/{name}" if name else path
-    return altered(run_id, run_name, f"{file} is not the file that the run logged")
-
-
 def altered(run_id: str, run_name: str, what: str) -> UserError:
     """Return the error for a run one of whose files says something else than the run."""
     mend = f"Restore the file, or delete the run (`mlflow runs delete --run-id {run_id}`) and repeat it"
@@ -89,10 +85,6 @@ def _parsed(tag: str, text: str) -> Digests:
     except (ValueError, AttributeError):
         mend = "Delete the run and repeat it"
         raise UserError("does not hold digests", where=f"tag {tag}", mend=mend) from None
-
-
-def _name(path: Path, root: Path) -> str:
-    return "" if path == root else path.relative_to(root).as_posix()
 
 
 def _differs(file: Path, digest: str) -> bool:

@@ -47,18 +47,16 @@ class Run:
 
     def __init__(
         self,
-        run_id: str,
-        *,
-        resumed: bool,
-        work: tuple[str, ...],
         journal: Journal,
         sender: Sender,
-        known_params: Mapping[str, str],
         points: LoggedPoints,
+        *,
+        work: tuple[str, ...],
+        params: dict[str, str],
+        resumed: bool,
     ) -> None:
-        self.run_id, self.resumed, self._work = run_id, resumed, work
+        self.run_id, self.resumed, self._work, self._params = journal.run_id, resumed, work, params
         self._journal, self._sender, self._points = journal, sender, points
-        self._params = dict(known_params)
         self._digests: integrity.Digests = {}  # of the artifacts
 
     @property
@@ -117,9 +115,8 @@ class Run:
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
         content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
-        self._write(
-            path, lambda file: file.write_text(content, encoding="utf-8"), partial(LogTable, name=path)
-        )
+        operation = partial(LogTable, name=path)
+        self._write(path, lambda file: file.write_text(content, encoding="utf-8"), operation)
 
     def text(self, content: str, path: str) -> None:
         """Log a text, such as an HTML report; credentials in addresses are taken out."""
@@ -132,7 +129,8 @@ class Run:
     def figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
         for suffix in ("png", "svg"):
-            self._write(f"{path}.{suffix}", _saver(figure, suffix))
+            save = partial(figure.savefig, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
+            self._write(f"{path}.{suffix}", save)
 
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
@@ -162,10 +160,8 @@ class Run:
         """
         from rmer.tracking.models.export import save_network  # MLflow's PyTorch part takes a second to import
 
-        place = self._journal.new_folder() / name
-        save_network(
-            place, network, example_input, example_outputs, metadata=metadata, extra_files=extra_files
-        )
+        place, more = self._journal.new_folder() / name, extra_files
+        save_network(place, network, example_input, example_outputs, metadata=metadata, extra_files=more)
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
@@ -223,13 +219,6 @@ class Run:
 
     def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
         self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}
-
-
-def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
-    def save(file: Path) -> None:
-        figure.savefig(file, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
-
-    return save
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

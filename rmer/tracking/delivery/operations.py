@@ -55,12 +55,11 @@ class Batched(Operation):
 
     values: Mapping[str, Any]
 
-    @abstractmethod
     def add_to(self, batch: Batch, to: Destination) -> None:
         """Put the values into a batch for this run."""
+        getattr(batch, self.do).update(self.values)
 
     def apply(self, to: Destination) -> None:
-        """Send a batch of this one alone."""
         apply_together([self], to)
 
 
@@ -74,7 +73,6 @@ class LogMetrics(Batched):
     model: str | None = None
 
     def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the points into a batch."""
         model_id = to.model_id(self.model) if self.model else None
         batch.metrics += [
             Metric(key, value, self.time, self.step, model_id=model_id, run_id=to.run_id)
@@ -88,20 +86,12 @@ class LogParams(Batched):
 
     do = "params"
 
-    def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the parameters into a batch."""
-        batch.params |= self.values
-
 
 @dataclass(frozen=True)
 class SetTags(Batched):
     """Tags."""
 
     do = "tags"
-
-    def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the tags into a batch."""
-        batch.tags |= self.values
 
 
 @dataclass(frozen=True)
@@ -113,7 +103,6 @@ class LogArtifact(Operation):
     path: str
 
     def apply(self, to: Destination) -> None:
-        """Upload it."""
         to.clear_uploads()
         local = to.folder / self.file
         upload = to.client.log_artifacts if local.is_dir() else to.client.log_artifact
@@ -128,7 +117,6 @@ class LogTable(LogArtifact):
     name: str
 
     def apply(self, to: Destination) -> None:
-        """Upload it and name it in the tag."""
         super().apply(to)
         tables = json.loads(to.run().data.tags.get(LOGGED_TABLES, "[]"))
         entry = {"path": self.name, "type": "table"}
@@ -145,7 +133,6 @@ class LogInput(Operation):
     context: str
 
     def apply(self, to: Destination) -> None:
-        """Log it as an input."""
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, self.context)]
         to.client.log_inputs(to.run_id, datasets=[DatasetInput(Dataset(**self.dataset), tags)])
 
@@ -205,7 +192,6 @@ class Terminate(Operation):
     tags: Mapping[str, str]
 
     def apply(self, to: Destination) -> None:
-        """End the run."""
         if self.tags:
             to.set_tags(self.tags)
         to.client.set_terminated(to.run_id, self.status, end_time=self.time)
@@ -218,7 +204,6 @@ class Beat(Operation):
     do = "heartbeat"
 
     def apply(self, to: Destination) -> None:
-        """Renew the run's heartbeat tag."""
         to.set_tags(heartbeat())
 
 
@@ -229,7 +214,6 @@ class Unreadable(Operation):
     do = "unreadable"
 
     def apply(self, to: Destination) -> None:
-        """Raise ValueError."""
         raise ValueError("a line of the journal cannot be read")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from uuid import uuid4
 
 from mlflow.tracking.context import registry
@@ -49,17 +50,17 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
             raise
         if old is None:
             journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
-            return _work(store, spec, journal, params, None, body, drain_seconds)
-        if journal is None:
+        elif journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             drop_old_work(store, spec)
             return Outcome(old.run_id, skipped=True, metrics=old.metrics)
-        try:
-            mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
-            reopen(store, old, _tags(store, spec))
-        except BaseException:
-            journal.close()
-            raise
+        else:
+            try:
+                mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
+                reopen(store, old, _tags(store, spec))
+            except BaseException:
+                journal.close()
+                raise
         return _work(store, spec, journal, params, old, body, drain_seconds)
 
 
@@ -76,7 +77,15 @@ def _work(
     sender = Sender(store.client, journal, store=store.name, drain_seconds=drain_seconds)
     try:
         with terminable():
-            run = _run(store, spec, journal, params, old, sender)
+            points, known = LoggedPoints(), old.params if old else {}
+            if old is not None:
+                # In this order: what the sender sends meanwhile is in the store then.
+                points.add_waiting(operation for operation, _ in journal.read(sys.maxsize))
+                points.add_history(old.metrics, partial(store.metric_history, journal.run_id))
+            new = {key: text for key, text in params.items() if key not in known}
+            sender.submit(LogParams(new))
+            work = work_names(store, spec)
+            run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
             body(run)
             tell_changed(run)
             sender.check()
@@ -87,32 +96,6 @@ def _work(
     drop_work(store, spec)
     tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
-
-
-def _run(
-    store: Records,
-    spec: RunSpec,
-    journal: Journal,
-    params: dict[str, str],
-    old: find.RunRecord | None,
-    sender: Sender,
-) -> Run:
-    run_id, known, points = journal.run_id, old.params if old else {}, LoggedPoints()
-    if old is not None:
-        # In this order: what the sender sends meanwhile is in the store then.
-        points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
-        points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
-    new = {key: text for key, text in params.items() if key not in known}
-    sender.submit(LogParams(new))
-    return Run(
-        run_id,
-        resumed=old is not None,
-        work=work_names(store, spec),
-        journal=journal,
-        sender=sender,
-        known_params={**known, **new},
-        points=points,
-    )
 
 
 def _tags(store: Records, spec: RunSpec) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 
 from rmer.errors import UserError
@@ -44,8 +43,8 @@ def prepare_logins(folder: Path) -> dict[str, str]:
         _write_private(settings, SETTINGS.format(users=str(users).replace("%", "%25")))
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-        SECRET_KEY: _secret(os.environ, SECRET_KEY, folder / KEY_FILE),
-        ADMIN_PASSWORD: _secret(os.environ, ADMIN_PASSWORD, folder / PASSWORD_FILE),
+        SECRET_KEY: _secret(SECRET_KEY, folder / KEY_FILE),
+        ADMIN_PASSWORD: _secret(ADMIN_PASSWORD, folder / PASSWORD_FILE),
     }
 
 
@@ -54,10 +53,10 @@ def first_password(folder: Path) -> str:
     return ADMIN_PASSWORD if os.environ.get(ADMIN_PASSWORD) else str(folder / PASSWORD_FILE)
 
 
-def _secret(environment: Mapping[str, str], variable: str, file: Path) -> str:
+def _secret(variable: str, file: Path) -> str:
     """Return a secret: the environment's, else that of the file, which is made if needed."""
-    if environment.get(variable):
-        return environment[variable]
+    if given := os.environ.get(variable):
+        return given
     if not file.exists():
         _write_private(file, f"{secrets.token_urlsafe(24)}\n")
     return file.read_text().strip()
