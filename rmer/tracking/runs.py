@@ -206,16 +206,13 @@ class Run:
         return self._points.changed
 
     def _write(
-        self,
-        path: str,
-        write: Callable[[Path], Any],
-        operation: Callable[[str, str], Operation] = LogArtifact,
+        self, path: str, write: Callable[[Path], Any], log: Callable[[str, str], Operation] = LogArtifact
     ) -> None:
         folder, _, name = path.rpartition("/")
         place = self._journal.new_folder() / name
         write(place)
         self._note_digests({name: integrity.of_files(place)[""]}, folder)
-        self._sender.submit(operation(self._journal.relative(place), folder))
+        self._sender.submit(log(self._journal.relative(place), folder))
 
     def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
         self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}

@@ -86,37 +86,31 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
     Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
     different targets, or on the same data different clips or labels.
     """
-    clips = in_parallel(lambda item: _table(store, item, Artifact.ADVERSARY_CLIPS), selected)
-    curves = in_parallel(
-        lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
-    )
-    checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
+
+    def table(item: Selected, path: str) -> pd.DataFrame:
+        return store.read_table(item.record.run_id, path)
+
+    def precision(item: Selected) -> PrecisionCheck:
+        return PrecisionCheck(run_in_words(item, selected), item.norm, read_searches(store, item.record))
+
+    clips = in_parallel(lambda item: table(item, Artifact.ADVERSARY_CLIPS), selected)
+    curves = in_parallel(lambda item: table(item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected)
+    suites = [item for item in selected if item.is_suite]
+    checks = in_parallel(lambda item: read_checks(store, item.record), suites)
     parts = zip(selected, clips, curves, strict=True)
-    models = [checked_model(item.record, table, curve, name=item.name) for item, table, curve in parts]
+    models = [checked_model(item.record, found, curve, name=item.name) for item, found, curve in parts]
     for model in models[1:]:
         if model.targets != models[0].targets:
-            raise UserError(
-                f"has targets {', '.join(model.targets)}, but run {models[0].run_id} "
-                f"{', '.join(models[0].targets)}",
-                where=f"run {model.run_id}",
-                mend="Narrow with dataset",
-            )
+            own, first = (", ".join(one.targets) for one in (model, models[0]))
+            what = f"has targets {own}, but run {models[0].run_id} {first}"
+            raise UserError(what, where=f"run {model.run_id}", mend="Narrow with dataset")
     require_same_clips([item.record for item in selected], models)
     return AnalysedRuns(
         selected=selected,
         groups=_by_norm(selected, models),
         first_clips=clips[0],
-        checks={
-            run_in_words(item, selected): table
-            for item, table in zip(selected, checks, strict=True)
-            if table is not None
-        },
-        precision_checks=in_parallel(
-            lambda item: PrecisionCheck(
-                run_in_words(item, selected), item.norm, read_searches(store, item.record)
-            ),
-            [item for item in selected if item.has_precision_check],
-        ),
+        checks={run_in_words(item, selected): found for item, found in zip(suites, checks, strict=True)},
+        precision_checks=in_parallel(precision, [item for item in selected if item.has_precision_check]),
     )
 
 
@@ -149,16 +143,9 @@ def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
     )
 
 
-def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
-    return store.read_table(item.record.run_id, path)
-
-
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
     if not all(item.is_suite for item in selected):
         return {selected[0].norm: list(models)}
-    groups: dict[str, list[AttackedModel]] = {}
-    for item, model in sorted(
-        zip(selected, models, strict=True), key=lambda pair: (pair[0].norm != FIRST_NORM, pair[0].norm)
-    ):
-        groups.setdefault(item.norm, []).append(model)
-    return groups
+    norms = sorted({item.norm for item in selected}, key=lambda norm: (norm != FIRST_NORM, norm))
+    pairs = list(zip(selected, models, strict=True))
+    return {norm: [model for item, model in pairs if item.norm == norm] for norm in norms}
