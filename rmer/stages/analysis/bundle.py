@@ -73,14 +73,14 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
+    prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
         "paper.tex": latex_document(report.title, list(tables), list(report.figures)),
         "runs.csv": table_text(_runs_table(records, trained)),
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
-        "reproduce.sh": reproduce_script(*made, every, params),
+        "reproduce.sh": reproduce_script(prepared, made, every, params),
     }
     texts |= {
         f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()

@@ -80,14 +80,15 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
     if not kinds:
         return []
 
-    def rank(members: Sequence[RunRecord]) -> tuple[Any, ...]:
+    def rank(members: list[RunRecord]) -> tuple[Any, ...]:
         tags, wanted = members[0].tags, chosen[0].tags
         alike = [tags.get(tag) == wanted.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)]
         thorough = -ATTACKS.index(tags[Tag.ATTACK])
         in_analysis = any(record.run_id in own for record in members)
         return in_analysis, *alike[:2], thorough, *alike[2:], len(members), members[0].start_time
 
-    oldest_first = sorted(max(kinds.values(), key=rank), key=lambda record: record.start_time)
+    best = max(kinds.values(), key=rank)
+    oldest_first = sorted(best, key=lambda record: record.start_time)
     of = [(record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, "")) for record in oldest_first]
     return list(dict(zip(of, oldest_first, strict=True)).values())
 

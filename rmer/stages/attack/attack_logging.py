@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rmer.evaluation.budgets import Point, curve_clips, curve_step, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
-from rmer.evaluation.checks.measurements import ERRORS, Measurements, PrecisionPair
+from rmer.evaluation.checks.measurements import ERRORS, Measurements
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
@@ -115,17 +115,12 @@ def _log_sanity(run: Run, measurements: Measurements) -> None:
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
-    if measurements.precisions:
-        _log_precision(run, measurements.precisions)
-
-
-def _log_precision(run: Run, pairs: Mapping[float, PrecisionPair]) -> None:
-    """Log what gradients in bfloat16 cost the search; steps are as in ``curve/*``."""
-    table = precision_table(pairs)
-    run.table(table, Artifact.PRECISION)
-    for row in table.to_dict("records"):
-        losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
-        run.metrics(losses, step=curve_step(row["epsilon"]))
+    if measurements.precisions:  # what gradients in bfloat16 cost the search; steps are as in ``curve/*``
+        table = precision_table(measurements.precisions)
+        run.table(table, Artifact.PRECISION)
+        for row in table.to_dict("records"):
+            losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
+            run.metrics(losses, step=curve_step(row["epsilon"]))
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:

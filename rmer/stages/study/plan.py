@@ -128,9 +128,8 @@ class Plan:
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
             shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
-        return TrainParams(
-            **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
-        )
+        shared |= {"system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
+        return TrainParams(**shared)
 
     def attack_params(self, name: str, train_run_id: str) -> AttackParams:
         """Return the parameters of stage attack for one model and one of :attr:`attack_variants`."""
