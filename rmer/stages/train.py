@@ -79,7 +79,15 @@ class TrainParams(TrainingParams, ModelParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_adversarial()
+        system = self.resolve_system()
+        corrected = self.train_protocol == "corrected"
+        used = AdversarialParams.names() if corrected else ("adversarial_iterations",)
+        used = used if system.adversarial else ()
+        for field in dataclasses.fields(AdversarialParams):  # a number that is given must not be ignored
+            if field.name not in used and getattr(self, field.name) != field.default:
+                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
+                what = f"{system.name} under the {self.train_protocol} protocol {reason}"
+                raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
         self.resolve_fit().check_epochs()
 
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
@@ -87,18 +95,6 @@ class TrainParams(TrainingParams, ModelParams):
         given = {name: getattr(self, name) for name in (*FitParams.names(), *AdversarialParams.names())}
         given |= {"seed": self.seed, "has_concepts": has_concepts, "precision": precision}
         return resolve_fit(self.resolve_system(), self.train_protocol, **given)  # type: ignore[arg-type]
-
-    def _check_adversarial(self) -> None:
-        """Raise UserError where a number of adversarial training is given and would be ignored."""
-        system = self.resolve_system()
-        corrected = self.train_protocol == "corrected"
-        used = AdversarialParams.names() if corrected else ("adversarial_iterations",)
-        used = used if system.adversarial else ()
-        for field in dataclasses.fields(AdversarialParams):
-            if field.name not in used and getattr(self, field.name) != field.default:
-                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
-                what = f"{system.name} under the {self.train_protocol} protocol {reason}"
-                raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
 
 
 def train(store: Store, params: TrainParams) -> Outcome:
@@ -184,14 +180,10 @@ def _body(
     _log_model(run, fitted, dataset, data, config)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
-    run.metrics(
-        {
-            "train/best_epoch": fitted.best_epoch,
-            "train/epochs": len(fitted.history),
-            "cost/seconds": sum(metrics["cost/epoch_seconds"] for metrics in fitted.history),
-        }
-    )
-    run.figure(learning_curve(fitted.history, fitted.best_epoch), "figures/learning_curve")
+    epoch, history = fitted.best_epoch, fitted.history
+    cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
+    run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
+    run.figure(learning_curve(history, epoch), "figures/learning_curve")
 
 
 def _log_predictions(

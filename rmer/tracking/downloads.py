@@ -109,7 +109,8 @@ class Downloads:
 
     def _local_or_copy(self, root: str, path: str, logged: _Logged) -> Path:
         if urlsplit(root).scheme in ("", "file"):
-            return logged.require(_existing(_as_path(root) / path, logged.owner))
+            folder = Path(local_file_uri_to_path(root))  # type: ignore[no-untyped-call]
+            return logged.require(_existing(folder.absolute() / path, logged.owner))
         uri = f"{root.rstrip('/')}/{path}".rstrip("/")
         folder = private_folder("cache", digest(f"{store_key(self._uri)} {redacted(uri)}"))
         cached = folder / uri.rpartition("/")[2]
@@ -150,10 +151,6 @@ def _of_run(run: MlflowRun, path: str) -> _Logged:
         run_name=run.info.run_name or "",
         digests=integrity.logged(run.data.tags, path),
     )
-
-
-def _as_path(uri: str) -> Path:
-    return Path(local_file_uri_to_path(uri)).absolute()  # type: ignore[no-untyped-call]
 
 
 def _existing(path: Path, where: str) -> Path:

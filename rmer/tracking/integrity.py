@@ -63,14 +63,17 @@ def logged(tags: Mapping[str, str], path: str) -> Digests:
         if tag.startswith(f"{Tag.DIGESTS}."):
             found |= _parsed(tag, text)
     below = f"{path}/"
-    return {
-        name[len(below) :]: digest for name, digest in found.items() if name == path or name.startswith(below)
-    }
+    names = [name for name in found if name == path or name.startswith(below)]
+    return {name[len(below) :]: found[name] for name in names}
 
 
 def changed(root: Path, expected: Mapping[str, str]) -> list[str]:
     """Return the names of the files that are absent or not as expected, in order."""
-    return [name for name, digest in sorted(expected.items()) if _differs(root / name, digest)]
+    return [
+        name
+        for name, digest in sorted(expected.items())
+        if not (root / name).is_file() or file_digest(root / name)[:_DIGITS] != digest
+    ]
 
 
 def altered(run_id: str, run_name: str, what: str) -> UserError:
@@ -85,7 +88,3 @@ def _parsed(tag: str, text: str) -> Digests:
     except (ValueError, AttributeError):
         mend = "Delete the run and repeat it"
         raise UserError("does not hold digests", where=f"tag {tag}", mend=mend) from None
-
-
-def _differs(file: Path, digest: str) -> bool:
-    return not file.is_file() or file_digest(file)[:_DIGITS] != digest

@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rmer.data.csv_tables import write_table
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
+from rmer.tracking.delivery import operations
 from rmer.tracking.delivery.journal import Journal
-from rmer.tracking.delivery.operations import (
-    LogArtifact,
-    LogInput,
-    LogMetrics,
-    LogModel,
-    LogParams,
-    LogTable,
-    Operation,
-    SetTags,
-    TagOther,
-)
+from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
@@ -78,15 +69,15 @@ class Run:
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
         if new:
-            self._sender.submit(LogMetrics(new, int(time.time() * 1000), step, model))
+            self._sender.submit(operations.LogMetrics(new, int(time.time() * 1000), step, model))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
-        self._sender.submit(SetTags(_texts(values)))
+        self._sender.submit(operations.SetTags(_texts(values)))
 
     def tag_other(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Set tags of another run, to link it with this one."""
-        self._sender.submit(TagOther(run_id, _texts(values)))
+        self._sender.submit(operations.TagOther(run_id, _texts(values)))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters as ``cfg.<name>``. A value cannot change: raises ``ValueError`` if it would.
@@ -100,7 +91,7 @@ class Run:
         new = {key: text for key, text in params.items() if key not in self._params}
         if new:
             self._params |= new
-            self._sender.submit(LogParams(new))
+            self._sender.submit(operations.LogParams(new))
         if changed:
             self.tags({f"{key}.resumed": text for key, text in changed.items()})
 
@@ -115,7 +106,7 @@ class Run:
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
         content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
-        operation = partial(LogTable, name=path)
+        operation = partial(operations.LogTable, name=path)
         self._write(path, lambda file: file.write_text(content, encoding="utf-8"), operation)
 
     def text(self, content: str, path: str) -> None:
@@ -165,7 +156,8 @@ class Run:
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
-        self._sender.submit(LogModel(self._journal.relative(place), name, step, _texts(params or {})))
+        file = self._journal.relative(place)
+        self._sender.submit(operations.LogModel(file, name, step, _texts(params or {})))
         return f"runs:/{self.run_id}/{name}"
 
     def dataset_input(
@@ -187,7 +179,7 @@ class Run:
             "schema": json.dumps(schema) if schema else None,
             "profile": json.dumps(profile) if profile else None,
         }
-        self._sender.submit(LogInput(dataset, context))
+        self._sender.submit(operations.LogInput(dataset, context))
 
     def digests(self) -> dict[str, str]:
         """Return the tags by which whoever reads the artifacts will know them again."""

@@ -117,9 +117,8 @@ def _methods(
 ) -> Methods:
     first, model = runs.chosen[0].record, runs.models[0]
     systems: dict[str, list[str]] = {}
-    for used in report.runs:
-        if used.seed not in systems.setdefault(used.system, []):
-            systems[used.system].append(used.seed)
+    for system, seed in dict.fromkeys((used.system, used.seed) for used in report.runs):
+        systems.setdefault(system, []).append(seed)
     return Methods(
         clips=len(model.clips),
         albums=len(set(model.albums)) if all(model.albums) else len(model.clips),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -46,11 +47,6 @@ class AnalysedRuns:
     def models(self) -> Sequence[AttackedModel]:
         """The models of the norm of the endpoints."""
         return next(iter(self.groups.values()))
-
-    @property
-    def norm(self) -> str:
-        """The norm of the endpoints."""
-        return next(iter(self.groups))
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -123,10 +119,8 @@ def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
 def used_runs(store: Store, runs: AnalysedRuns) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
     records = {item.record.run_id: item.record for item in runs.selected}
-    models = [
-        model for group in runs.groups.values() for members in in_order(group).values() for model in members
-    ]
-    return [_used_run(store, model, records[model.run_id]) for model in models]
+    rows = [members for group in runs.groups.values() for members in in_order(group).values()]
+    return [_used_run(store, model, records[model.run_id]) for model in chain(*rows)]
 
 
 def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:

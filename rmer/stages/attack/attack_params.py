@@ -159,8 +159,7 @@ class AttackParams(Parameters):
     @property
     def own_settings(self) -> dict[str, Any]:
         """Those of :attr:`settings` that the attack's class declares."""
-        settings = self.settings
-        return {name: settings[name] for name in self.method.settings()}
+        return {name: value for name, value in self.settings.items() if name in self.method.settings()}
 
     @property
     def suite(self) -> Tier | None:

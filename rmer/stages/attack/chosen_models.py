@@ -21,11 +21,7 @@ def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
     if params.train_run_id:
         return [store.get(params.train_run_id)]
     study = params.study
-    wanted = {
-        Tag.SYSTEM: params.system,
-        Tag.SEED: params.seed,
-        Tag.TRAIN_PROTOCOL: params.train_protocol,
-    }
+    wanted = {Tag.SYSTEM: params.system, Tag.SEED: params.seed, Tag.TRAIN_PROTOCOL: params.train_protocol}
     tags = {name: value for name, value in wanted.items() if value}
     found = [
         record
@@ -34,9 +30,8 @@ def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
     ]
     if not found:
         named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
-        what = (
-            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else "")
-        )
+        which = (f" with {named}" if named else "") + (f" in {study}" if study else "")
+        what = f"no finished train run{which}"
         raise UserError(what, where=store.name, mend="Train first, or give train_run_id or model_uri")
     return (found if study else _of_one_dataset(store, found, params.dataset_run_id))[::-1]
 

@@ -17,14 +17,7 @@ from rmer.tracking.delivery.outages import seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.git import git_tags
-from rmer.tracking.lifecycle.closing import (
-    close_broken,
-    close_finished,
-    end_now,
-    tell_changed,
-    tell_waiting,
-    terminable,
-)
+from rmer.tracking.lifecycle import closing
 from rmer.tracking.lifecycle.resuming import earlier, only_one, reopen
 from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
 from rmer.tracking.lifecycle.work_folders import drop_old_work, drop_work, work_names
@@ -76,7 +69,7 @@ def _work(
     """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
     sender = Sender(store.client, journal, store=store.name, drain_seconds=drain_seconds)
     try:
-        with terminable():
+        with closing.terminable():
             points, known = LoggedPoints(), old.params if old else {}
             if old is not None:
                 # In this order: what the sender sends meanwhile is in the store then.
@@ -87,14 +80,14 @@ def _work(
             work = work_names(store, spec)
             run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
             body(run)
-            tell_changed(run)
+            closing.tell_changed(run)
             sender.check()
     except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
-        close_broken(store, journal.run_id, sender, error)
+        closing.close_broken(store, journal.run_id, sender, error)
         raise
-    waiting = close_finished(store, run, sender)
+    waiting = closing.close_finished(store, run, sender)
     drop_work(store, spec)
-    tell_waiting(store, waiting)
+    closing.tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
 
 
@@ -119,7 +112,7 @@ def _new_journal(store: Records, run_id: str) -> Journal:
     try:
         return Journal(store.uri, run_id)
     except BaseException as error:  # the run must not stay RUNNING
-        end_now(store, run_id, error)
+        closing.end_now(store, run_id, error)
         raise
 
 
