@@ -22,7 +22,7 @@ from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, name_choice, place
 from rmer.systems.catalogue import CATALOGUE
-from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
 
 # Cells of a published excerpt, 313 frames of 149 bands: what bounds an L2 norm under an L-inf budget.
@@ -86,16 +86,11 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) 
             attack_run_id = store.perform(spec, partial(_log_attack, log, train_run_id)).run_id
         else:
             attack_run_id = attacked.run_id
-            _link_again(store, attacked, log, train_run_id)
+            if attacked.tags.get(Tag.TRAIN_RUN_ID) != train_run_id:  # which took the place of a deleted one
+                store.set_tags(attack_run_id, {Tag.TRAIN_RUN_ID: train_run_id})
+                store.set_tags(train_run_id, _link(attack_run_id, log))
         rows.append((log.system, log.seed, log.run, train_run_id, attack_run_id))
     return pd.DataFrame(rows, columns=["system", "seed", "source_run", "train_run_id", "attack_run_id"])
-
-
-def _link_again(store: Store, attacked: RunRecord, log: PublishedLog, train_run_id: str) -> None:
-    """Link an attack run with the train run that took the place of a deleted one."""
-    if attacked.tags.get(Tag.TRAIN_RUN_ID) != train_run_id:
-        store.set_tags(attacked.run_id, {Tag.TRAIN_RUN_ID: train_run_id})
-        store.set_tags(train_run_id, _link(attacked.run_id, log))
 
 
 def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:

@@ -29,8 +29,6 @@ from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Sto
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
 
-KEPT_FROM = "adversarial_kept_from"
-
 
 @dataclass(frozen=True)
 class ModelParams(Parameters):
@@ -151,7 +149,7 @@ def kept_from(config: FitConfig) -> dict[str, int]:
     It is part of a configuration because runs of the published code, and of rmer before it had this rule, may
     have kept an earlier one.
     """
-    return {KEPT_FROM: config.first_kept} if config.first_kept > 1 else {}
+    return {"adversarial_kept_from": config.first_kept} if config.first_kept > 1 else {}
 
 
 def normalisation_values(data: Standardised) -> dict[str, float]:

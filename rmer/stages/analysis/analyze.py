@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,7 +35,6 @@ from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 LONGEST_NOTE = 7500
-BUNDLE = PurePosixPath("bundle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +100,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     def body(run: Run) -> None:
         _log(run, report)
         for file in files:
-            run.file(Path(params.bundle).expanduser() / file, str(BUNDLE / file.parent))
+            run.file(Path(params.bundle).expanduser() / file, str(Path("bundle", file.parent)))
 
     return Analysis(store.perform(spec, body), report)
 
@@ -124,7 +123,7 @@ def _contents(
     explained, unexplained = read_explanations(store, runs.chosen, list(in_order(models)))
     return Contents(
         groups=runs.groups,
-        logged=runs.metrics,
+        logged={item.record.run_id: item.record.metrics for item in runs.selected},
         runs=used_runs(store, runs),
         selection=selection,
         reference=params.reference,
@@ -136,7 +135,7 @@ def _contents(
         reported_epsilon=runs.reported_epsilon,
         checks=runs.checks,
         precision_checks=runs.precision_checks,
-        reduced=sum(item.reduced for item in runs.selected),
+        reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
         steps=steps,
         explained=explained,
         unexplained=unexplained,

@@ -49,11 +49,6 @@ class AnalysedRuns:
         return next(iter(self.groups.values()))
 
     @property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Run id -> logged metrics."""
-        return {item.record.run_id: item.record.metrics for item in self.selected}
-
-    @property
     def chosen(self) -> list[Selected]:
         """The runs of the norm of the endpoints."""
         runs = {model.run_id for model in self.models}
@@ -92,6 +87,7 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
     clips = in_parallel(lambda item: table(item, Artifact.ADVERSARY_CLIPS), selected)
     curves = in_parallel(lambda item: table(item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected)
     suites = [item for item in selected if item.is_suite]
+    compared = [item for item in selected if "precision/mae_loss" in item.record.metrics]
     checks = in_parallel(lambda item: read_checks(store, item.record), suites)
     parts = zip(selected, clips, curves, strict=True)
     models = [checked_model(item.record, found, curve, name=item.name) for item, found, curve in parts]
@@ -106,7 +102,7 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
         groups=_by_norm(selected, models),
         first_clips=clips[0],
         checks={run_in_words(item, selected): found for item, found in zip(suites, checks, strict=True)},
-        precision_checks=in_parallel(precision, [item for item in selected if item.has_precision_check]),
+        precision_checks=in_parallel(precision, compared),
     )
 
 

@@ -52,16 +52,6 @@ class Selected:
         """Whether the run attacked at several budgets."""
         return "curve/mae" in self.record.metrics
 
-    @property
-    def has_precision_check(self) -> bool:
-        """Whether the search with reduced gradients was compared with one of float32 gradients."""
-        return "precision/mae_loss" in self.record.metrics
-
-    @property
-    def reduced(self) -> bool:
-        """Whether gradients were not in float32."""
-        return self.record.params.get("cfg.precision", "fp32") != "fp32"
-
 
 def select_attack_runs(
     store: Store,

@@ -27,8 +27,6 @@ from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
 from rmer.tracking import Artifact, Run, Tag
 
-FIGURE_CLIPS = 3
-
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
@@ -124,7 +122,7 @@ def _log_sanity(run: Run, measurements: Measurements) -> None:
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:
-    shown = slice(0, FIGURE_CLIPS)
+    shown = slice(0, 3)
     figure = spectrogram_comparison(
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),

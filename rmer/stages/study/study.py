@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
     spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
-    named, summaries = plan.named(study), list[str]()
+    named, summaries = replace(plan, params=replace(params, study=study)), list[str]()
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
     outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
     if outcome.skipped:

@@ -60,7 +60,7 @@ class Journal:
 
     def append(self, operation: Operation) -> None:
         """Write one operation, or nothing; raises OSError where the disk is full or the journal closed."""
-        line = operation.as_line()
+        line = json.dumps(operation.as_dict()).encode() + b"\n"
         with self._lock:
             self._require_open()
             try:

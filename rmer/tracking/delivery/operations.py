@@ -18,12 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from rmer.tracking.delivery.destination import Batch, Destination
+from rmer.tracking.delivery.destination import Batch, Destination, clear_uploads
 from rmer.tracking.delivery.outages import say
-from rmer.tracking.leftovers import clear_uploads
 from rmer.tracking.liveness import heartbeat
 
-FORBIDDEN = "PERMISSION_DENIED"
 LOGGED_TABLES = "mlflow.loggedArtifacts"
 
 
@@ -39,10 +37,6 @@ class Operation(ABC):
     @abstractmethod
     def apply(self, to: Destination) -> None:
         """Do it to a run; raises whatever MLflow raises."""
-
-    def as_line(self) -> bytes:
-        """Return its line of the journal."""
-        return json.dumps(self.as_dict()).encode() + b"\n"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what :func:`parse` makes it of again."""
@@ -177,7 +171,7 @@ class TagOther(Operation):
         try:
             to.set_tags(self.tags, self.run)
         except MlflowException as error:
-            if error.error_code != FORBIDDEN:
+            if error.error_code != "PERMISSION_DENIED":
                 raise
             say(f"Run {self.run} may only be read: it gets no link to run {to.run_id}.")
 

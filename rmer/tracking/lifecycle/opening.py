@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +21,9 @@ from rmer.tracking.git import git_tags
 from rmer.tracking.lifecycle import closing
 from rmer.tracking.lifecycle.resuming import earlier, only_one, reopen
 from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
-from rmer.tracking.lifecycle.work_folders import drop_old_work, drop_work, work_names
 from rmer.tracking.lifecycle.wrapper import end_wrapper, mark_duplicate, take_wrapper
 from rmer.tracking.liveness import process_tags
+from rmer.tracking.locations import home, store_key
 from rmer.tracking.records import Records
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag
@@ -45,7 +46,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
             journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
         elif journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
-            drop_old_work(store, spec)
+            _drop_old_work(store, spec)
             return Outcome(old.run_id, skipped=True, metrics=old.metrics)
         else:
             try:
@@ -77,7 +78,7 @@ def _work(
                 points.add_history(old.metrics, partial(store.metric_history, journal.run_id))
             new = {key: text for key, text in params.items() if key not in known}
             sender.submit(LogParams(new))
-            work = work_names(store, spec)
+            work = _work_names(store, spec)
             run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
             body(run)
             closing.tell_changed(run)
@@ -86,7 +87,7 @@ def _work(
         closing.close_broken(store, journal.run_id, sender, error)
         raise
     waiting = closing.close_finished(store, run, sender)
-    drop_work(store, spec)
+    _drop_work(store, spec)
     closing.tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
 
@@ -129,3 +130,22 @@ def _create(store: Records, name: str, tags: dict[str, str]) -> str:
         return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
 
     return store.patiently(create)
+
+
+def _work_names(store: Records, spec: RunSpec) -> tuple[str, ...]:
+    # The folder of checkpoints belongs to the configuration, and goes when that is done.
+    return "work", store_key(store.uri), spec.digest
+
+
+def _drop_work(store: Records, spec: RunSpec) -> None:
+    folder = home().joinpath(*_work_names(store, spec))
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _drop_old_work(store: Records, spec: RunSpec) -> None:
+    """Drop what a process left that was killed when its run was as good as finished."""
+    if home().joinpath(*_work_names(store, spec)).exists():
+        statuses = {record.status for record in store.search({Tag.CONFIG: spec.digest})}
+        if statuses == {find.FINISHED}:  # else it may belong to a run of another study that is to go on
+            _drop_work(store, spec)

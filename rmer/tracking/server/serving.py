@@ -17,7 +17,6 @@ from rmer.tracking.server.listening import LOCAL, check_free, is_local, names_of
 from rmer.tracking.server.logins import first_password, prepare_logins
 from rmer.tracking.setup import check_health, initialise, tame_mlflow
 
-PROXIED = "mlflow-artifacts:/"
 UNENCRYPTED = "passwords travel unencrypted unless a proxy adds TLS (docs/server.md)"
 OPEN_TO_ALL = "whoever reaches this machine could read, change and delete all runs"
 
@@ -91,7 +90,7 @@ def _prepare_store(backend: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tame_mlflow()
     check_health(backend)
-    initialise(backend, artifacts=PROXIED)
+    initialise(backend, artifacts="mlflow-artifacts:/")
     if backend == f"{SQLITE}{folder / 'mlflow.db'}":
         keep_private(folder / "mlflow.db")
 
