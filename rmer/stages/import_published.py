@@ -94,7 +94,6 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) 
 
 
 def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:
-    """Return the tag of a train run that names an attack on it."""
     return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": _attack_name(log)}
 
 

@@ -98,8 +98,7 @@ def _paged(call: Callable[..., Any], most: int | None = None) -> list[Any]:
 
 
 def _quoted(value: str) -> str:
-    if "'" not in value:
-        return f"'{value}'"
-    if '"' not in value:
-        return f'"{value}"'
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
     raise UserError(f"{value!r} holds both kinds of quotes", where="tag filter", mend="Use one kind")

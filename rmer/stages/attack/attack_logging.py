@@ -87,7 +87,6 @@ def _cost(points: Sequence[Point]) -> dict[str, float]:
 
 
 def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.ndarray) -> None:
-    """Log the damage over the budgets."""
     victim, part = setup.victim, setup.part
     emotions, labels = victim.dataset.emotions, part.labels.numpy()
     curve = curve_table(labels, clean, points, emotions, victim.data.normalisation.std)
@@ -108,7 +107,6 @@ def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.
 
 
 def _log_sanity(run: Run, measurements: Measurements) -> None:
-    """Log the sanity checks of an evaluation."""
     checks = judge(measurements)
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)

@@ -115,7 +115,6 @@ def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
-    """Do the study's runs; log and return the summary."""
     dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")

@@ -127,7 +127,6 @@ def say(message: str) -> None:
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of an error, where it has one."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     if isinstance(error, MlflowException):
