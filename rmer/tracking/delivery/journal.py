@@ -47,7 +47,7 @@ class Journal:
         self._path = self.folder / "operations.jsonl"
         self._refused = self.folder / "refused.jsonl"
         refused = self._refused.read_text().splitlines() if self._refused.exists() else []
-        self.refusals = [json.loads(line)["reason"] for line in refused]  # why for good
+        self.refusals = [json.loads(line)["reason"] for line in refused]  # why they were refused for good
         self._lock = threading.Lock()
         # Folders whose operations were sent are gone, so their count says nothing about what is free.
         self._file_count = max((int(path.name) for path in self._files.iterdir()), default=0)
