@@ -13,22 +13,19 @@ from entrypoints.options import Command, run
 from rmer import __version__
 from rmer.errors import UserError, shown
 
-# Subcommand -> module; each is imported when it is asked for, as torch and MLflow take seconds.
+# The modules of this name; each is imported when it is asked for, as torch and MLflow take seconds.
 COMMANDS = {
-    "main": ("entrypoints.main", "Run the whole study: data, training, attacks, analysis."),
-    "preprocess": ("entrypoints.preprocess", "Compute spectrograms and log the data set."),
-    "train": ("entrypoints.train", "Train one system on a preprocessed data set."),
-    "attack": ("entrypoints.attack", "Attack trained systems, chosen by tags, run id or model URI."),
-    "analyze": ("entrypoints.analyze", "Compare attacked systems: tables, tests, figures, report."),
-    "sweep": ("entrypoints.sweep", "Run a grid of training and attack jobs, several at once."),
-    "import-published": ("entrypoints.import_published", "Import the logs of the published study as runs."),
-    "demo-data": ("entrypoints.demo_data", "Write a synthetic data set in the layout of the real ones."),
-    "validate": ("entrypoints.validate", "List every problem of a data set; exit code 2 if there are any."),
-    "server": ("entrypoints.server", "Serve a tracking store and its artifacts."),
-    "sync": (
-        "entrypoints.sync",
-        "Send what waits in the spool for the tracking store; mark runs whose process is dead.",
-    ),
+    "main": "Run the whole study: data, training, attacks, analysis.",
+    "preprocess": "Compute spectrograms and log the data set.",
+    "train": "Train one system on a preprocessed data set.",
+    "attack": "Attack trained systems, chosen by tags, run id or model URI.",
+    "analyze": "Compare attacked systems: tables, tests, figures, report.",
+    "sweep": "Run a grid of training and attack jobs, several at once.",
+    "import-published": "Import the logs of the published study as runs.",
+    "demo-data": "Write a synthetic data set in the layout of the real ones.",
+    "validate": "List every problem of a data set; exit code 2 if there are any.",
+    "server": "Serve a tracking store and its artifacts.",
+    "sync": "Send what waits in the spool for the tracking store; mark runs whose process is dead.",
 }
 
 
@@ -42,10 +39,11 @@ class _Lazy(Command, click.Group):
         if name not in COMMANDS:
             return None
         try:
-            command: click.Command = importlib.import_module(COMMANDS[name][0]).cli
+            module = importlib.import_module(f"entrypoints.{name.replace('-', '_')}")
         except UserError as error:  # of a package that adds to this one
             click.echo(f"rmer: {error}", err=True)
             context.exit(error.exit_code)
+        command: click.Command = module.cli
         return command
 
     def resolve_command(
@@ -58,7 +56,7 @@ class _Lazy(Command, click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 def _unknown(name: str) -> int:

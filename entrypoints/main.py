@@ -9,7 +9,7 @@ from rmer.execution.scheduler import check_engine
 from rmer.stages.study.cost import describe
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.study import data_folder, run_study
-from rmer.tracking import Store, connect
+from rmer.tracking import connect
 
 
 @command("main", StudyParams, help="Run the whole study: data, training, attacks, analysis.")
@@ -25,15 +25,9 @@ def cli(params: StudyParams) -> int:
     click.echo(f"\n{result.summary}\n")
     if plan.params.size == "small":
         click.echo("A small study shows how everything works; its numbers say little about the systems.")
-    click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {how_to_look(store)}")
+    look = f"open {store.web}" if store.web else f"mlflow ui --backend-store-uri {store.name}"
+    click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {look}")
     return exit_code(store)
-
-
-def how_to_look(store: Store) -> str:
-    """Return what opens the UI of a store."""
-    if store.web:
-        return f"open {store.web}"
-    return f"mlflow ui --backend-store-uri {store.name}"
 
 
 if __name__ == "__main__":

@@ -75,9 +75,8 @@ def exit_code(store: Store) -> int:
     runs = store.left_behind()
     if not runs:
         return 0
-    click.echo(
-        f"waiting: values of {runs} runs for {store.name}; `rmer sync` sends them (exit code {WAITING})"
-    )
+    told = f"values of {runs} runs for {store.name}; `rmer sync` sends them (exit code {WAITING})"
+    click.echo(f"waiting: {told}")
     return WAITING
 
 

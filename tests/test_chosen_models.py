@@ -9,11 +9,10 @@ import pytest
 
 from rmer.errors import UserError
 from rmer.stages.attack import victims
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate
 from rmer.tracking import Origin, Run, RunRecord, RunSpec, Stage, Store, Tag
-
-CHOICE = ("train_run_id", "system", "seed", "study", "train_protocol", "dataset_run_id")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def logged(store: Store, stage: str, name: str, tags: dict[str, str], study: str
 
 
 def chosen(store: Store, **given: str) -> list[str]:
-    return [record.name for record in select_runs(store, **{**dict.fromkeys(CHOICE, ""), **given})]
+    return [record.name for record in select_runs(store, AttackParams(**given))]
 
 
 @pytest.mark.parametrize(

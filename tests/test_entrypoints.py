@@ -56,7 +56,7 @@ def test_mlproject_hands_on_what_it_declares_under_its_own_name(name: str) -> No
 def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
-    assert COMMANDS[name][1] in " ".join(result.output.split()), "as in the list of commands"
+    assert COMMANDS[name] in " ".join(result.output.split()), "as in the list of commands"
 
 
 def test_help_does_not_wait_for_torch_or_mlflow() -> None:

@@ -73,13 +73,10 @@ def do(job: Job, site: Site) -> str | Failure:
     try:
         with torch_threads(site.threads):
             return job.work(_store(site.uri, site.experiment).tagged(site.tags(job.name)), job.params)
-    except UserError as error:
-        return Failure(job.name, one_line(error))
-    except Exception as error:  # a bug, or a lack of memory or space, in one job of many
-        lacking = lack(error)
-        return Failure(
-            job.name, one_line(lacking or error), "" if lacking else redacted(traceback.format_exc())
-        )
+    except Exception as error:  # of the user, a lack of memory or space, or a bug, in one job of many
+        mendable = error if isinstance(error, UserError) else lack(error)
+        told = "" if mendable else redacted(traceback.format_exc())
+        return Failure(job.name, one_line(mendable or error), told)
 
 
 def do_quietly(job: Job, site: Site) -> str | Failure:

@@ -48,10 +48,8 @@ class JobsFailed(UserError):
         self.failures = tuple(failures)
         waiting = jobs - done - len(failures)
         more = f", and {waiting} need them" if waiting else ""
-        super().__init__(
-            f"{len(failures)} of {jobs} jobs failed{more}",
-            mend="Mend the cause; the same command then goes on with what is missing",
-        )
+        mend = "Mend the cause; the same command then goes on with what is missing"
+        super().__init__(f"{len(failures)} of {jobs} jobs failed{more}", mend=mend)
 
     def __str__(self) -> str:
         lines = [f"{f.name}: {f.reason}" + (f" ({f.run})" if f.run else "") for f in self.failures]
@@ -199,9 +197,8 @@ class _Schedule:
                 tqdm.write(f"{job.name}: its worker died; it goes on with another")
                 self._waiting.insert(0, job)
                 return
-            result = Failure(
-                job.name, f"its worker died {self._deaths[job.name]} times: {one_line(error, 200)}"
-            )
+            why = f"its worker died {self._deaths[job.name]} times: {one_line(error, 200)}"
+            result = Failure(job.name, why)
         if isinstance(result, Failure):
             tqdm.write(f"{job.name} failed: {result.reason}")
             self.failures.append(result)

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
 from rmer.evaluation.attacked import attack_metrics
+from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, name_choice, place
 from rmer.systems.catalogue import CATALOGUE
-from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
 
 # Cells of a published excerpt, 313 frames of 149 bands: what bounds an L2 norm under an L-inf budget.
@@ -47,14 +49,9 @@ def import_published(store: Store, params: ImportParams) -> Outcome:
         raise UserError("no folder given", where="parameter source", mend=mend)
     logs = read_published_logs(Path(params.source).expanduser())
     content = hashlib.sha256("".join(log.digest for log in logs).encode()).hexdigest()[:16]
-    study = params.study or None
-    spec = RunSpec(
-        stage=Stage.IMPORT,
-        name="published logs",
-        config={"logs": content, "runs": len(logs)},
-        tags={Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: logs[0].labels_digest},
-        study=study,
-    )
+    study, config = params.study or None, {"logs": content, "runs": len(logs)}
+    tags = {Tag.ORIGIN: Origin.IMPORTED, Tag.DATASET: logs[0].labels_digest}
+    spec = RunSpec(Stage.IMPORT, "published logs", config, tags, study)
     outcome = store.perform(spec, lambda run: _body(run, store, logs, study))
     if outcome.skipped:
         _import_logs(store, logs, study)  # runs that somebody deleted since then
@@ -82,35 +79,21 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) 
     for log in tqdm(logs, desc="importing", unit="log", leave=False):
         spec = _train_spec(log, study)
         trained = done.get(spec.digest)
-        train_run_id = trained.run_id if trained else store.perform(spec, _TrainBody(log)).run_id
+        train_run_id = trained.run_id if trained else store.perform(spec, partial(_log_train, log)).run_id
         spec = _attack_spec(log, study, train_run_id)
         attacked = done.get(spec.digest)
         if attacked is None:
-            attack_run_id = store.perform(spec, _AttackBody(log, train_run_id)).run_id
+            attack_run_id = store.perform(spec, partial(_log_attack, log, train_run_id)).run_id
         else:
             attack_run_id = attacked.run_id
-            _link_again(store, attacked, log, train_run_id)
-        rows.append(
-            {
-                "system": log.system,
-                "seed": log.seed,
-                "source_run": log.run,
-                "train_run_id": train_run_id,
-                "attack_run_id": attack_run_id,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _link_again(store: Store, attacked: RunRecord, log: PublishedLog, train_run_id: str) -> None:
-    """Link an attack run with the train run that took the place of a deleted one."""
-    if attacked.tags.get(Tag.TRAIN_RUN_ID) != train_run_id:
-        store.set_tags(attacked.run_id, {Tag.TRAIN_RUN_ID: train_run_id})
-        store.set_tags(train_run_id, _link(attacked.run_id, log))
+            if attacked.tags.get(Tag.TRAIN_RUN_ID) != train_run_id:  # which took the place of a deleted one
+                store.set_tags(attack_run_id, {Tag.TRAIN_RUN_ID: train_run_id})
+                store.set_tags(train_run_id, _link(attack_run_id, log))
+        rows.append((log.system, log.seed, log.run, train_run_id, attack_run_id))
+    return pd.DataFrame(rows, columns=["system", "seed", "source_run", "train_run_id", "attack_run_id"])
 
 
 def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:
-    """Return the tag of a train run that names an attack on it."""
     return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": _attack_name(log)}
 
 
@@ -175,16 +158,6 @@ def budget_violations(log: PublishedLog) -> int:
     return int((log.clips["l2"] > float(log.hparams["clip_eps"]) * math.sqrt(CELLS)).sum())
 
 
-def log_constant_mae(log: PublishedLog) -> float:
-    """Return the constant predictor's MAE on the clips of a log.
-
-    The logs do not hold the training labels, so the constant is the mean label of the attacked clips: the
-    best that any constant can do for squared error.
-    """
-    labels = _values(log, "label")
-    return constant_mae(labels, labels)
-
-
 def _tags(log: PublishedLog) -> dict[str, str]:
     return {
         Tag.ORIGIN: Origin.IMPORTED,
@@ -196,60 +169,44 @@ def _tags(log: PublishedLog) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class _TrainBody:
-    """Logs what a published log says about the trained model: its predictions for the clean test clips."""
-
-    log: PublishedLog
-
-    def __call__(self, run: Run) -> None:
-        labels, clean = _values(self.log, "label"), _values(self.log, "clean")
-        run.metrics(regression_scores(labels, clean, EMOTIONS).named("test", "emotion"))
-        columns = {f"label_{emotion}": labels[:, index] for index, emotion in enumerate(EMOTIONS)}
-        columns |= {f"pred_{emotion}": clean[:, index] for index, emotion in enumerate(EMOTIONS)}
-        table = pd.DataFrame({"clip": self.log.clips["clip"], "split": "test", **columns})
-        run.table(table, Artifact.PREDICTIONS)
-        _log_dataset(run, self.log)
-        run.note("Imported: test predictions out of a published attack log. There is no model.")
+def _log_train(log: PublishedLog, run: Run) -> None:
+    """Log what a published log says about the trained model: its predictions for the clean test clips."""
+    labels, clean = _values(log, "label"), _values(log, "clean")
+    run.metrics(regression_scores(labels, clean, EMOTIONS).named("test", "emotion"))
+    columns = named_columns("label_", EMOTIONS, labels) | named_columns("pred_", EMOTIONS, clean)
+    table = pd.DataFrame({"clip": log.clips["clip"], "split": "test", **columns})
+    run.table(table, Artifact.PREDICTIONS)
+    _log_dataset(run, log)
+    run.note("Imported: test predictions out of a published attack log. There is no model.")
 
 
-@dataclass(frozen=True)
-class _AttackBody:
-    """Logs a published attack: scores, norms and the per-clip table. There are no saved adversaries."""
-
-    log: PublishedLog
-    train_run_id: str
-
-    def __call__(self, run: Run) -> None:
-        run.tag_other(self.train_run_id, _link(run.run_id, self.log))
-        labels, clean, adversarial = (_values(self.log, kind) for kind in ("label", "clean", "adv"))
-        run.metrics(
-            {
-                **attack_metrics(labels, clean, adversarial, EMOTIONS),
-                "constant/mae": log_constant_mae(self.log),
-                "perturbation/l2": float(self.log.clips["l2"].mean()),
-                "budget/violations": budget_violations(self.log),
-            }
-        )
-        table = _clip_table(self.log)
-        run.table(table, Artifact.ADVERSARY_CLIPS)
-        run.ui_table(table, "per_clip.json")
-        _log_dataset(run, self.log)
-        run.note(
-            "Imported from a published attack log. `adv_*` is the prediction for the last iterate, `l2` the "
-            "norm of the perturbation that was kept. Constant predictor: mean label of the attacked clips."
-        )
+def _log_attack(log: PublishedLog, train_run_id: str, run: Run) -> None:
+    """Log a published attack: scores, norms and the per-clip table. There are no saved adversaries."""
+    run.tag_other(train_run_id, _link(run.run_id, log))
+    labels, clean, adversarial = (_values(log, kind) for kind in ("label", "clean", "adv"))
+    run.metrics(
+        {
+            **attack_metrics(labels, clean, adversarial, EMOTIONS),
+            # Logs lack the training labels; of all constants this one is best for squared error.
+            "constant/mae": constant_mae(labels, labels),
+            "perturbation/l2": float(log.clips["l2"].mean()),
+            "budget/violations": budget_violations(log),
+        }
+    )
+    first = ["clip", "album", "iterations", "converged", "threshold", "linf", "l2", "db"]
+    rest = [f"{kind}_{emotion}" for kind in ("label", "clean", "adv") for emotion in EMOTIONS]
+    table = log.clips.assign(album="", linf=np.nan)[first + rest]
+    run.table(table, Artifact.ADVERSARY_CLIPS)
+    run.ui_table(table, "per_clip.json")
+    _log_dataset(run, log)
+    run.note(
+        "Imported from a published attack log. `adv_*` is the prediction for the last iterate, `l2` the "
+        "norm of the perturbation that was kept. Constant predictor: mean label of the attacked clips."
+    )
 
 
 def _log_dataset(run: Run, log: PublishedLog) -> None:
-    source = {"source_run": log.run}
-    run.dataset_input("soundtracks", log.labels_digest, source=source, context="test")
-
-
-def _clip_table(log: PublishedLog) -> pd.DataFrame:
-    first = ["clip", "album", "iterations", "converged", "threshold", "linf", "l2", "db"]
-    rest = [f"{kind}_{emotion}" for kind in ("label", "clean", "adv") for emotion in EMOTIONS]
-    return log.clips.assign(album="", linf=np.nan)[first + rest]
+    run.dataset_input("soundtracks", log.labels_digest, source={"source_run": log.run}, context="test")
 
 
 def _values(log: PublishedLog, kind: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -29,8 +29,6 @@ from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Sto
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
 
-KEPT_FROM = "adversarial_kept_from"
-
 
 @dataclass(frozen=True)
 class ModelParams(Parameters):
@@ -79,7 +77,15 @@ class TrainParams(TrainingParams, ModelParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_adversarial()
+        system = self.resolve_system()
+        corrected = self.train_protocol == "corrected"
+        used = AdversarialParams.names() if corrected else ("adversarial_iterations",)
+        used = used if system.adversarial else ()
+        for field in dataclasses.fields(AdversarialParams):  # a number that is given must not be ignored
+            if field.name not in used and getattr(self, field.name) != field.default:
+                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
+                what = f"{system.name} under the {self.train_protocol} protocol {reason}"
+                raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
         self.resolve_fit().check_epochs()
 
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
@@ -87,18 +93,6 @@ class TrainParams(TrainingParams, ModelParams):
         given = {name: getattr(self, name) for name in (*FitParams.names(), *AdversarialParams.names())}
         given |= {"seed": self.seed, "has_concepts": has_concepts, "precision": precision}
         return resolve_fit(self.resolve_system(), self.train_protocol, **given)  # type: ignore[arg-type]
-
-    def _check_adversarial(self) -> None:
-        """Raise UserError where a number of adversarial training is given and would be ignored."""
-        system = self.resolve_system()
-        corrected = self.train_protocol == "corrected"
-        used = AdversarialParams.names() if corrected else ("adversarial_iterations",)
-        used = used if system.adversarial else ()
-        for field in dataclasses.fields(AdversarialParams):
-            if field.name not in used and getattr(self, field.name) != field.default:
-                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
-                what = f"{system.name} under the {self.train_protocol} protocol {reason}"
-                raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
 
 
 def train(store: Store, params: TrainParams) -> Outcome:
@@ -155,7 +149,7 @@ def kept_from(config: FitConfig) -> dict[str, int]:
     It is part of a configuration because runs of the published code, and of rmer before it had this rule, may
     have kept an earlier one.
     """
-    return {KEPT_FROM: config.first_kept} if config.first_kept > 1 else {}
+    return {"adversarial_kept_from": config.first_kept} if config.first_kept > 1 else {}
 
 
 def normalisation_values(data: Standardised) -> dict[str, float]:
@@ -184,14 +178,10 @@ def _body(
     _log_model(run, fitted, dataset, data, config)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
-    run.metrics(
-        {
-            "train/best_epoch": fitted.best_epoch,
-            "train/epochs": len(fitted.history),
-            "cost/seconds": sum(metrics["cost/epoch_seconds"] for metrics in fitted.history),
-        }
-    )
-    run.figure(learning_curve(fitted.history, fitted.best_epoch), "figures/learning_curve")
+    epoch, history = fitted.best_epoch, fitted.history
+    cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
+    run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
+    run.figure(learning_curve(history, epoch), "figures/learning_curve")
 
 
 def _log_predictions(

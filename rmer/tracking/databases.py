@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -38,16 +38,12 @@ def prepared(uri: str, artifacts: str = "") -> Iterator[None]:
     experiment of a new sqlite store keeps its artifacts in ``artifacts``, else beside the file. Raises
     :class:`UserError` where the database is unfinished, of another version of MLflow, or of another program.
     """
-    if uri.startswith("sqlite:"):
-        file = sqlite_file(uri).resolve()
-        if not _tables(uri):
-            _make(file, artifacts)
+    is_file = uri.startswith("sqlite:")
+    if is_file and not _tables(uri):
+        _make(sqlite_file(uri).resolve(), artifacts)
+    with nullcontext() if is_file else _one_at_a_time(uri):
         _check(uri)
         yield
-    else:
-        with _one_at_a_time(uri):
-            _check(uri)
-            yield
 
 
 def _make(file: Path, artifacts: str) -> None:
@@ -72,8 +68,7 @@ def _build(file: Path, artifacts: str) -> None:
         new = folder / file.name
         # Of the default experiment, too, the artifacts belong beside the file.
         place = artifacts or str(file.parent / "mlruns")
-        store = SqlAlchemyStore(sqlite_uri(new), place)  # type: ignore[no-untyped-call]
-        store.engine.dispose()
+        SqlAlchemyStore(sqlite_uri(new), place).engine.dispose()  # type: ignore[no-untyped-call]
         keep_private(new)
         new.replace(file)
     finally:
@@ -124,13 +119,13 @@ def _unfinished(uri: str) -> UserError:
 
 
 def _other_version(uri: str, revision: str | None) -> UserError:
+    age, mend = "an older", f"While nothing uses it: {_upgrade(uri)}"
     try:
         _migrations().get_revision(revision or "base")
     except CommandError:
-        what = f"the store was made by a newer MLflow than {mlflow.__version__} (schema {revision})"
-        return UserError(what, where=redacted(uri), mend="Install that version of MLflow, or newer")
-    what = f"the store was made by an older MLflow than {mlflow.__version__} (schema {revision})"
-    return UserError(what, where=redacted(uri), mend=f"While nothing uses it: {_upgrade(uri)}")
+        age, mend = "a newer", "Install that version of MLflow, or newer"
+    what = f"the store was made by {age} MLflow than {mlflow.__version__} (schema {revision})"
+    return UserError(what, where=redacted(uri), mend=mend)
 
 
 def _upgrade(uri: str) -> str:

@@ -41,7 +41,9 @@ class _Logged:
     def require(self, found: Path) -> Path:
         """Return what was found; raise :class:`UserError` where it is not what the run logged."""
         for name in integrity.changed(found, self.digests):
-            raise integrity.not_as_logged(self.run_id, self.run_name, self.path, name)
+            file = f"{self.path}/{name}" if name else self.path
+            what = f"{file} is not the file that the run logged"
+            raise integrity.altered(self.run_id, self.run_name, what)
         return found
 
     def is_at(self, copy: Path) -> bool:
@@ -107,7 +109,8 @@ class Downloads:
 
     def _local_or_copy(self, root: str, path: str, logged: _Logged) -> Path:
         if urlsplit(root).scheme in ("", "file"):
-            return logged.require(_existing(_as_path(root) / path, logged.owner))
+            folder = Path(local_file_uri_to_path(root))  # type: ignore[no-untyped-call]
+            return logged.require(_existing(folder.absolute() / path, logged.owner))
         uri = f"{root.rstrip('/')}/{path}".rstrip("/")
         folder = private_folder("cache", digest(f"{store_key(self._uri)} {redacted(uri)}"))
         cached = folder / uri.rpartition("/")[2]
@@ -148,10 +151,6 @@ def _of_run(run: MlflowRun, path: str) -> _Logged:
         run_name=run.info.run_name or "",
         digests=integrity.logged(run.data.tags, path),
     )
-
-
-def _as_path(uri: str) -> Path:
-    return Path(local_file_uri_to_path(uri)).absolute()  # type: ignore[no-untyped-call]
 
 
 def _existing(path: Path, where: str) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from mlflow.utils import get_results_from_paginated_fn
 
 from rmer.errors import UserError
 from rmer.old_names import ATTACKS, attack_as_read, metric_as_read, parameter_as_read
@@ -46,31 +49,21 @@ def search(
     ]
     if status:
         clauses.append(f"attributes.status = '{status}'")
-    experiments = _experiment_ids(client)
-    records: list[RunRecord] = []
-    token: str | None = None
-    while experiments:
-        size = PAGE if most is None else min(PAGE, most - len(records))
-        page = client.search_runs(experiments, " and ".join(clauses), max_results=size, page_token=token)
-        found = map(as_record, page)
-        records += [run for run in found if not renamed or run.tags.get(Tag.ATTACK) == tags[Tag.ATTACK]]
-        token = page.token
-        if not token or len(records) == most:
-            break
-    return records
+    experiments = [experiment.experiment_id for experiment in _paged(client.search_experiments)]
+    if not experiments:
+        return []
+    search_runs = partial(client.search_runs, experiments, " and ".join(clauses))
+    found = map(as_record, _paged(search_runs, None if renamed else most))
+    records = [run for run in found if not renamed or run.tags.get(Tag.ATTACK) == tags[Tag.ATTACK]]
+    return records[:most]
 
 
 def newest_per_config(records: list[RunRecord]) -> list[RunRecord]:
     """Keep the newest run of each configuration (tag ``rmer.config``); runs without one each count."""
-    seen: set[str] = set()
-    kept = []
+    newest: dict[str, RunRecord] = {}
     for record in records:
-        config = record.tags.get(Tag.CONFIG)
-        if config is None or config not in seen:
-            kept.append(record)
-        if config is not None:
-            seen.add(config)
-    return kept
+        newest.setdefault(record.tags.get(Tag.CONFIG, record.run_id), record)
+    return list(newest.values())
 
 
 def as_record(run: MlflowRun) -> RunRecord:
@@ -97,20 +90,15 @@ def _param_as_read(name: str) -> str:
     return f"{PREFIX}{parameter_as_read(name.removeprefix(PREFIX))}" if name.startswith(PREFIX) else name
 
 
-def _experiment_ids(client: MlflowClient) -> list[str]:
-    ids: list[str] = []
-    token: str | None = None
-    while True:
-        page = client.search_experiments(max_results=PAGE, page_token=token)
-        ids += [experiment.experiment_id for experiment in page]
-        token = page.token
-        if not token:
-            return ids
+def _paged(call: Callable[..., Any], most: int | None = None) -> list[Any]:
+    found: list[Any] = get_results_from_paginated_fn(  # type: ignore[no-untyped-call]
+        lambda size, token: call(max_results=size, page_token=token), PAGE, most
+    )
+    return found
 
 
 def _quoted(value: str) -> str:
-    if "'" not in value:
-        return f"'{value}'"
-    if '"' not in value:
-        return f'"{value}"'
+    for quote in ("'", '"'):
+        if quote not in value:
+            return f"{quote}{value}{quote}"
     raise UserError(f"{value!r} holds both kinds of quotes", where="tag filter", mend="Use one kind")

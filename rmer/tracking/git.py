@@ -8,25 +8,22 @@ from pathlib import Path
 
 from rmer.tracking.schema import Tag
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
 def git_tags() -> dict[str, str]:
     """Return the tags ``rmer.git.commit`` and ``rmer.git.dirty``; none for a package without git."""
-    root = _PACKAGE.parent
-    if _git(root, "ls-files", "--error-unmatch", f"{_PACKAGE.name}/__init__.py") is None:
-        return {}
-    commit = _git(root, "rev-parse", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    if commit is None or changes is None:
+    ours = _git("ls-files", "--error-unmatch", "rmer/__init__.py")
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    if ours is None or commit is None or changes is None:
         return {}
     return {Tag.GIT_COMMIT: commit, Tag.GIT_DIRTY: "true" if changes else "false"}
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     # safe.directory: a clone that another account owns is read, not run.
-    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
+    command = ["git", "-c", f"safe.directory={_ROOT}", "-C", str(_ROOT), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -40,8 +40,10 @@ def copy(local: Path, place: Path) -> Digests:
 
 def of_files(root: Path) -> Digests:
     """Return the digest of a file (under the empty name), or of each file below a folder."""
-    files = [path for path in sorted(root.rglob("*")) if path.is_file()] if root.is_dir() else [root]
-    return {_name(path, root): file_digest(path)[:_DIGITS] for path in files}
+    if not root.is_dir():
+        return {"": file_digest(root)[:_DIGITS]}
+    files = filter(Path.is_file, sorted(root.rglob("*")))
+    return {path.relative_to(root).as_posix(): file_digest(path)[:_DIGITS] for path in files}
 
 
 def as_tags(digests: Mapping[str, str]) -> dict[str, str]:
@@ -61,20 +63,17 @@ def logged(tags: Mapping[str, str], path: str) -> Digests:
         if tag.startswith(f"{Tag.DIGESTS}."):
             found |= _parsed(tag, text)
     below = f"{path}/"
-    return {
-        name[len(below) :]: digest for name, digest in found.items() if name == path or name.startswith(below)
-    }
+    names = [name for name in found if name == path or name.startswith(below)]
+    return {name[len(below) :]: found[name] for name in names}
 
 
 def changed(root: Path, expected: Mapping[str, str]) -> list[str]:
     """Return the names of the files that are absent or not as expected, in order."""
-    return [name for name, digest in sorted(expected.items()) if _differs(root / name, digest)]
-
-
-def not_as_logged(run_id: str, run_name: str, path: str, name: str = "") -> UserError:
-    """Return the error for an artifact ``path`` of which file ``name`` (empty: itself) was altered."""
-    file = f"{path}/{name}" if name else path
-    return altered(run_id, run_name, f"{file} is not the file that the run logged")
+    return [
+        name
+        for name, digest in sorted(expected.items())
+        if not (root / name).is_file() or file_digest(root / name)[:_DIGITS] != digest
+    ]
 
 
 def altered(run_id: str, run_name: str, what: str) -> UserError:
@@ -89,11 +88,3 @@ def _parsed(tag: str, text: str) -> Digests:
     except (ValueError, AttributeError):
         mend = "Delete the run and repeat it"
         raise UserError("does not hold digests", where=f"tag {tag}", mend=mend) from None
-
-
-def _name(path: Path, root: Path) -> str:
-    return "" if path == root else path.relative_to(root).as_posix()
-
-
-def _differs(file: Path, digest: str) -> bool:
-    return not file.is_file() or file_digest(file)[:_DIGITS] != digest

@@ -34,12 +34,9 @@ def heartbeat() -> dict[str, str]:
 
 def is_alive(tags: Mapping[str, str]) -> bool:
     """Tell whether the process that a run's tags name may still be working on it."""
-    if tags.get(Tag.HOST) == socket.gethostname():
-        try:
-            return _is_process(int(tags.get(Tag.PID, "")), float(tags.get(Tag.PROCESS_STARTED, "")))
-        except ValueError:
-            return False
     try:
+        if tags.get(Tag.HOST) == socket.gethostname():
+            return _is_process(int(tags.get(Tag.PID, "")), float(tags.get(Tag.PROCESS_STARTED, "")))
         return time.time() - float(tags.get(Tag.HEARTBEAT, "")) < SILENCE_SECONDS
     except ValueError:
         return False

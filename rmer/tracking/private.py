@@ -15,11 +15,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def private_folder(*names: str) -> Path:
     """Return a folder under ``RMER_HOME``, made if needed; it and those above are for their owner alone."""
     folder = home()
-    folder.mkdir(parents=True, exist_ok=True)
-    keep_private(folder)
-    for name in names:
+    for name in ("", *names):
         folder = folder / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         keep_private(folder)
     return folder
 

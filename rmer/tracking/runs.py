@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rmer.data.csv_tables import write_table
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
+from rmer.tracking.delivery import operations
 from rmer.tracking.delivery.journal import Journal
-from rmer.tracking.delivery.operations import (
-    LogArtifact,
-    LogInput,
-    LogMetrics,
-    LogModel,
-    LogParams,
-    LogTable,
-    Operation,
-    SetTags,
-    TagOther,
-)
+from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
@@ -47,18 +38,16 @@ class Run:
 
     def __init__(
         self,
-        run_id: str,
-        *,
-        resumed: bool,
-        work: tuple[str, ...],
         journal: Journal,
         sender: Sender,
-        known_params: Mapping[str, str],
         points: LoggedPoints,
+        *,
+        work: tuple[str, ...],
+        params: dict[str, str],
+        resumed: bool,
     ) -> None:
-        self.run_id, self.resumed, self._work = run_id, resumed, work
+        self.run_id, self.resumed, self._work, self._params = journal.run_id, resumed, work, params
         self._journal, self._sender, self._points = journal, sender, points
-        self._params = dict(known_params)
         self._digests: integrity.Digests = {}  # of the artifacts
 
     @property
@@ -80,15 +69,15 @@ class Run:
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
         if new:
-            self._sender.submit(LogMetrics(new, int(time.time() * 1000), step, model))
+            self._sender.submit(operations.LogMetrics(new, int(time.time() * 1000), step, model))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
-        self._sender.submit(SetTags(_texts(values)))
+        self._sender.submit(operations.SetTags(_texts(values)))
 
     def tag_other(self, run_id: str, values: Mapping[str, Any]) -> None:
         """Set tags of another run, to link it with this one."""
-        self._sender.submit(TagOther(run_id, _texts(values)))
+        self._sender.submit(operations.TagOther(run_id, _texts(values)))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters as ``cfg.<name>``. A value cannot change: raises ``ValueError`` if it would.
@@ -102,7 +91,7 @@ class Run:
         new = {key: text for key, text in params.items() if key not in self._params}
         if new:
             self._params |= new
-            self._sender.submit(LogParams(new))
+            self._sender.submit(operations.LogParams(new))
         if changed:
             self.tags({f"{key}.resumed": text for key, text in changed.items()})
 
@@ -117,9 +106,8 @@ class Run:
     def ui_table(self, frame: pd.DataFrame, path: str) -> None:
         """Log a table in the form that the UI's artifact comparison pivots (as ``mlflow.log_table`` does)."""
         content = frame.to_json(orient="split", index=False, double_precision=15, force_ascii=False)
-        self._write(
-            path, lambda file: file.write_text(content, encoding="utf-8"), partial(LogTable, name=path)
-        )
+        operation = partial(operations.LogTable, name=path)
+        self._write(path, lambda file: file.write_text(content, encoding="utf-8"), operation)
 
     def text(self, content: str, path: str) -> None:
         """Log a text, such as an HTML report; credentials in addresses are taken out."""
@@ -132,7 +120,8 @@ class Run:
     def figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
         for suffix in ("png", "svg"):
-            self._write(f"{path}.{suffix}", _saver(figure, suffix))
+            save = partial(figure.savefig, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
+            self._write(f"{path}.{suffix}", save)
 
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
@@ -162,14 +151,13 @@ class Run:
         """
         from rmer.tracking.models.export import save_network  # MLflow's PyTorch part takes a second to import
 
-        place = self._journal.new_folder() / name
-        save_network(
-            place, network, example_input, example_outputs, metadata=metadata, extra_files=extra_files
-        )
+        place, more = self._journal.new_folder() / name, extra_files
+        save_network(place, network, example_input, example_outputs, metadata=metadata, extra_files=more)
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
-        self._sender.submit(LogModel(self._journal.relative(place), name, step, _texts(params or {})))
+        file = self._journal.relative(place)
+        self._sender.submit(operations.LogModel(file, name, step, _texts(params or {})))
         return f"runs:/{self.run_id}/{name}"
 
     def dataset_input(
@@ -191,7 +179,7 @@ class Run:
             "schema": json.dumps(schema) if schema else None,
             "profile": json.dumps(profile) if profile else None,
         }
-        self._sender.submit(LogInput(dataset, context))
+        self._sender.submit(operations.LogInput(dataset, context))
 
     def digests(self) -> dict[str, str]:
         """Return the tags by which whoever reads the artifacts will know them again."""
@@ -210,26 +198,16 @@ class Run:
         return self._points.changed
 
     def _write(
-        self,
-        path: str,
-        write: Callable[[Path], Any],
-        operation: Callable[[str, str], Operation] = LogArtifact,
+        self, path: str, write: Callable[[Path], Any], log: Callable[[str, str], Operation] = LogArtifact
     ) -> None:
         folder, _, name = path.rpartition("/")
         place = self._journal.new_folder() / name
         write(place)
         self._note_digests({name: integrity.of_files(place)[""]}, folder)
-        self._sender.submit(operation(self._journal.relative(place), folder))
+        self._sender.submit(log(self._journal.relative(place), folder))
 
     def _note_digests(self, found: Mapping[str, str], folder: str) -> None:
         self._digests |= {f"{folder}/{name}" if folder else name: digest for name, digest in found.items()}
-
-
-def _saver(figure: Figure, suffix: str) -> Callable[[Path], None]:
-    def save(file: Path) -> None:
-        figure.savefig(file, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
-
-    return save
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -57,7 +57,8 @@ def check_health(uri: str) -> None:
 def _knock(uri: str) -> None:
     try:
         if uri.startswith(("http://", "https://")):
-            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS, verify=_certificates(uri))
+            verify = get_default_host_creds(uri).verify  # type: ignore[no-untyped-call]
+            answer = requests.get(f"{uri}/health", timeout=HEALTH_SECONDS, verify=verify)
             if answer.status_code >= SERVER_ERROR:
                 answer.raise_for_status()
         elif uri.startswith("postgresql"):
@@ -66,25 +67,14 @@ def _knock(uri: str) -> None:
                 pass
             engine.dispose()
     except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
-        if _somebody_is_there(error):
+        answered = isinstance(error, (requests.HTTPError, requests.exceptions.ChunkedEncodingError))
+        if answered or "Connection aborted" in str(error):  # somebody is there
             raise
         raise gone(redacted(uri), error) from error
     except ModuleNotFoundError as error:
         mend = "Install psycopg (for postgresql://) or psycopg2-binary (for postgresql+psycopg2://)"
         what = f"the database driver is missing ({error})"
         raise UserError(what, where=redacted(uri), mend=mend) from error
-
-
-def _somebody_is_there(error: Exception) -> bool:
-    """Tell whether somebody answered with an error, or took the call and broke it off."""
-    answered = (requests.HTTPError, requests.exceptions.ChunkedEncodingError)
-    return isinstance(error, answered) or "Connection aborted" in str(error)
-
-
-def _certificates(uri: str) -> bool | str:
-    """Return what a server's certificate is checked against, as MLflow's variables say."""
-    verify: bool | str = get_default_host_creds(uri).verify  # type: ignore[no-untyped-call]
-    return verify
 
 
 def initialise(uri: str, artifacts: str = "") -> MlflowClient:
@@ -100,8 +90,8 @@ def _client(uri: str, artifacts: str) -> MlflowClient:
         with prepared(uri, artifacts) if "sql" in urlsplit(uri).scheme else nullcontext():
             if artifacts:
                 SqlAlchemyStore(uri, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
-            if uri.startswith("sqlite:"):
-                _keep_default_private(uri)
+            if uri.startswith("sqlite:") and sqlite_file(uri) == Path.cwd() / "mlflow.db":
+                keep_private(sqlite_file(uri))  # older versions left it open; others may be meant for many
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
     except (MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -146,13 +136,6 @@ def _named(client: MlflowClient, uri: str, name: str) -> Experiment:
             if found is None:  # else another process made it in this moment
                 raise error from None
     return found
-
-
-def _keep_default_private(uri: str) -> None:
-    """Close the store of this folder, which older versions left open; another name may be meant for many."""
-    file = sqlite_file(uri)
-    if file == Path.cwd() / "mlflow.db":
-        keep_private(file)
 
 
 def _artifacts(uri: str, experiment: str) -> str | None:

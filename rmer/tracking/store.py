@@ -81,11 +81,8 @@ class Store(Records):
 
         Looks in all experiments, whoever made them.
         """
-        wanted = dict(tags or {})
-        if stage:
-            wanted[Tag.STAGE] = stage
-        if study:
-            wanted[Tag.STUDY] = study
+        given = {Tag.STAGE: stage, Tag.STUDY: study}
+        wanted = {**(tags or {}), **{tag: value for tag, value in given.items() if value}}
         return newest_per_config(self.search(wanted, status=FINISHED))
 
     def download(self, run_id: str, path: str) -> Path:
@@ -114,10 +111,8 @@ class Store(Records):
         from rmer.tracking.models.export import naming_run
 
         run_id = naming_run(folder)
-        if not run_id:
-            return None
         try:
-            return self.get(run_id)
+            return self.get(run_id) if run_id else None
         except AbsentError:
             return None  # a model brought from another store
 

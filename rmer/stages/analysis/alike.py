@@ -58,11 +58,11 @@ def settings_of(store: Store, records: Sequence[RunRecord]) -> Settings:
     Where the train run was deleted, the training is what the attack run itself says about it.
     """
     trained = {record.run_id: record for record in named_runs(store, records, Tag.TRAIN_RUN_ID)}
-    settings = {}
-    for record in records:
-        of_training = _of_training(record, trained.get(record.tags.get(Tag.TRAIN_RUN_ID, "")))
-        settings[record.run_id] = _of_attack(record) | of_training
-    return settings
+    return {
+        record.run_id: _of_attack(record)
+        | _of_training(record, trained.get(record.tags.get(Tag.TRAIN_RUN_ID, "")))
+        for record in records
+    }
 
 
 def differing(records: Sequence[RunRecord], settings: Settings) -> dict[str, Counter[str]]:

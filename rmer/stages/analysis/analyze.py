@@ -7,30 +7,34 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import rmer
+from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
+from rmer.evaluation.protocol_steps import ProtocolStep
 from rmer.parameters import listed
+from rmer.report.contents import Contents
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
-from rmer.report.readable import markdown
+from rmer.report.readable import REPORTED_2019, markdown
+from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
 from rmer.stages.analysis.distinct import require_distinct
+from rmer.stages.analysis.explanations import read_explanations
 from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
-from rmer.stages.analysis.reading import read_runs
-from rmer.stages.analysis.report_contents import contents_of
+from rmer.stages.analysis.reading import AnalysedRuns, read_runs, used_runs
+from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
 from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 LONGEST_NOTE = 7500
-BUNDLE = PurePosixPath("bundle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +69,9 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     the systems or seeds are one model.
     """
     systems = listed(params.systems)
+    tags, where, mixed = params.tags(), params.settings(), params.allow_mixed
     selected = select_attack_runs(
-        store,
-        params.tags(),
-        study=params.study,
-        systems=systems,
-        where=params.settings(),
-        allow_mixed=params.allow_mixed,
+        store, tags, study=params.study, systems=systems, where=where, allow_mixed=mixed
     )
     _check_named(store, params, selected)
     runs = read_runs(store, selected)
@@ -81,8 +81,8 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     )
     shared = shared_tags(selected)
     selection = {"study": params.study} if params.study else {}
-    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | params.settings()
-    contents = contents_of(store, params, runs, steps, selection)
+    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | where
+    contents = _contents(store, params, runs, steps, selection)
     report = report_of(contents)
     spec = RunSpec(
         stage=Stage.ANALYZE,
@@ -100,19 +100,56 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     def body(run: Run) -> None:
         _log(run, report)
         for file in files:
-            run.file(Path(params.bundle).expanduser() / file, str(BUNDLE / file.parent))
+            run.file(Path(params.bundle).expanduser() / file, str(Path("bundle", file.parent)))
 
-    outcome = store.perform(spec, body)
-    return Analysis(outcome, report)
+    return Analysis(store.perform(spec, body), report)
+
+
+def _contents(
+    store: Store,
+    params: AnalyzeParams,
+    runs: AnalysedRuns,
+    steps: Sequence[ProtocolStep],
+    selection: Mapping[str, str],
+) -> Contents:
+    """Return what the report is made of; ``selection`` maps parameters to the values that all runs share.
+
+    Raises UserError where the scatter plot is to show what there is not, or an explanation is not what its
+    run logged.
+    """
+    models = runs.models
+    scatter = scatter_models(models, params.scatter_systems, params.scatter_seed)
+    emotions = scatter_emotions(models, params.emotions)
+    explained, unexplained = read_explanations(store, runs.chosen, list(in_order(models)))
+    return Contents(
+        groups=runs.groups,
+        logged={item.record.run_id: item.record.metrics for item in runs.selected},
+        runs=used_runs(store, runs),
+        selection=selection,
+        reference=params.reference,
+        margins=params.margins,
+        bootstrap_seed=params.bootstrap_seed,
+        corrected=runs.corrected,
+        is_suite=runs.is_suite,
+        reported=REPORTED_2019 if are_published_labels(runs.first_clips) else {},
+        reported_epsilon=runs.reported_epsilon,
+        checks=runs.checks,
+        precision_checks=runs.precision_checks,
+        reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
+        steps=steps,
+        explained=explained,
+        unexplained=unexplained,
+        scatter=scatter,
+        emotions=emotions,
+    )
 
 
 def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selected]) -> None:
     """Raise UserError where a system or study is named that there is not: it would be left out in silence."""
     rows = sorted({item.system for item in selected} | {item.name for item in selected})
     if params.reference != REFERENCE and params.reference not in rows:
-        mend = f"There are {', '.join(rows)}"
         what = f"no attacked system is called {params.reference}"
-        raise UserError(what, where="parameter reference", mend=mend)
+        raise UserError(what, where="parameter reference", mend=f"There are {', '.join(rows)}")
     for study in listed(params.ladder):
         if not store.find(Stage.ATTACK, study=study):
             mend = "Name studies that attacked something, separated by commas"

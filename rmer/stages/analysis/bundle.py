@@ -54,19 +54,18 @@ def write_bundle(
     """
     folder = Path(params.bundle).expanduser()
     try:
-        files = _write(store, params, runs, report, steps, folder)
+        return _write(folder, store, params, runs, report, steps)
     except OSError as error:
         raise UserError(f"cannot be written ({error})", where=str(folder), mend="Check bundle") from error
-    return [file.relative_to(folder) for file in files]
 
 
 def _write(
+    folder: Path,
     store: Store,
     params: AnalyzeParams,
     runs: AnalysedRuns,
     report: Report,
     steps: Sequence[RunRecord],
-    folder: Path,
 ) -> list[Path]:
     tables = dict(named_tables(report))
     records = [item.record for item in runs.selected]
@@ -74,32 +73,30 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    known = [named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID)]
-    script = reproduce_script(known[0], known[1], every, params)
+    prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
         "paper.tex": latex_document(report.title, list(tables), list(report.figures)),
         "runs.csv": table_text(_runs_table(records, trained)),
         "environment.json": json.dumps(_environment(records), indent=2) + "\n",
-        "reproduce.sh": script,
+        "reproduce.sh": reproduce_script(prepared, made, every, params),
     }
-    for name, table in tables.items():
-        texts[f"tables/{name}.tex"] = latex_table(table.frame, table.caption, name)
+    texts |= {
+        f"tables/{name}.tex": latex_table(table.frame, table.caption, name) for name, table in tables.items()
+    }
     texts |= {f"tables/{name}.csv": table_text(table) for name, table in report.tables.items()}
-    written = []
     for name, text in texts.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        written.append(file)
     (folder / "figures").mkdir(exist_ok=True)
+    figures = []
     for name, drawn in report.figures.items():
         for suffix, date in (("pdf", "CreationDate"), ("svg", "Date")):
-            file = folder / "figures" / f"{name}.{suffix}"
-            drawn.figure.savefig(file, bbox_inches="tight", metadata={date: None})
-            written.append(file)
-    return written
+            figures.append(Path("figures") / f"{name}.{suffix}")
+            drawn.figure.savefig(folder / figures[-1], bbox_inches="tight", metadata={date: None})
+    return [*map(Path, texts), *figures]
 
 
 def named_tables(report: Report) -> Iterator[tuple[str, ReportTable]]:
@@ -120,9 +117,8 @@ def _methods(
 ) -> Methods:
     first, model = runs.chosen[0].record, runs.models[0]
     systems: dict[str, list[str]] = {}
-    for used in report.runs:
-        if used.seed not in systems.setdefault(used.system, []):
-            systems[used.system].append(used.seed)
+    for system, seed in dict.fromkeys((used.system, used.seed) for used in report.runs):
+        systems.setdefault(system, []).append(seed)
     return Methods(
         clips=len(model.clips),
         albums=len(set(model.albums)) if all(model.albums) else len(model.clips),
@@ -191,21 +187,14 @@ def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> 
 
 def _environment(records: Sequence[RunRecord]) -> Mapping[str, Any]:
     changed = {"true": " (changed)", "false": "", "": ""}
+    tagged = [record.tags for record in records if Tag.GIT_COMMIT in record.tags]
+    code = {tags[Tag.GIT_COMMIT] + changed[tags.get(Tag.GIT_DIRTY, "")] for tags in tagged}
+    machine = {"platform": platform.platform(), "architecture": platform.machine(), "cores": os.cpu_count()}
     packages = {found.metadata["Name"]: found.version for found in metadata.distributions()}
     return {
         "rmer": rmer.__version__,
         "python": platform.python_version(),
-        "machine": {
-            "platform": platform.platform(),
-            "architecture": platform.machine(),
-            "cores": os.cpu_count(),
-        },
-        "code_of_runs": sorted(
-            {
-                record.tags[Tag.GIT_COMMIT] + changed[record.tags.get(Tag.GIT_DIRTY, "")]
-                for record in records
-                if Tag.GIT_COMMIT in record.tags
-            }
-        ),
+        "machine": machine,
+        "code_of_runs": sorted(code),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }

@@ -29,11 +29,12 @@ def read_explanations(
             without[item.name] = reason_without(item.system)
             continue
         model = _read_model(store, item.record)
-        names = names or (model.layer.emotions, model.layer.concepts)
-        if (model.layer.emotions, model.layer.concepts) != names:
+        own = model.layer.emotions, model.layer.concepts
+        names = names or own
+        if own == names:
+            explained.setdefault(item.name, []).append(model)
+        else:
             without[item.name] = "other concepts or emotions"
-            continue
-        explained.setdefault(item.name, []).append(model)
     return explained, without
 
 

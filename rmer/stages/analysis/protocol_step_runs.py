@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,18 +80,17 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
     if not kinds:
         return []
 
-    def rank(members: Iterable[RunRecord]) -> tuple[Any, ...]:
-        members = list(members)
+    def rank(members: list[RunRecord]) -> tuple[Any, ...]:
         tags, wanted = members[0].tags, chosen[0].tags
         alike = [tags.get(tag) == wanted.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)]
         thorough = -ATTACKS.index(tags[Tag.ATTACK])
         in_analysis = any(record.run_id in own for record in members)
         return in_analysis, *alike[:2], thorough, *alike[2:], len(members), members[0].start_time
 
-    newest: dict[tuple[str, str], RunRecord] = {}
-    for record in sorted(max(kinds.values(), key=rank), key=lambda record: record.start_time):
-        newest[record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, "")] = record
-    return list(newest.values())
+    best = max(kinds.values(), key=rank)
+    oldest_first = sorted(best, key=lambda record: record.start_time)
+    of = [(record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, "")) for record in oldest_first]
+    return list(dict(zip(of, oldest_first, strict=True)).values())
 
 
 def _at_budgets(
@@ -127,10 +126,9 @@ def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
         return None
     values: dict[str, float] = {}
     for metric in shown_metrics():
-        if metric not in curve:  # one that was added after the run
-            continue
-        before, after = float(clean[metric].iloc[0]), float(attacked[metric].iloc[0])
-        values |= {f"clean/{metric}": before, f"adv/{metric}": after, f"delta/{metric}": after - before}
+        if metric in curve:  # else it was added after the run
+            before, after = float(clean[metric].iloc[0]), float(attacked[metric].iloc[0])
+            values |= {f"clean/{metric}": before, f"adv/{metric}": after, f"delta/{metric}": after - before}
     return values
 
 

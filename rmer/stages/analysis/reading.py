@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -48,16 +49,6 @@ class AnalysedRuns:
         return next(iter(self.groups.values()))
 
     @property
-    def norm(self) -> str:
-        """The norm of the endpoints."""
-        return next(iter(self.groups))
-
-    @property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Run id -> logged metrics."""
-        return {item.record.run_id: item.record.metrics for item in self.selected}
-
-    @property
     def chosen(self) -> list[Selected]:
         """The runs of the norm of the endpoints."""
         runs = {model.run_id for model in self.models}
@@ -86,37 +77,32 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
     Raises UserError where a table cannot be used or does not say what its run logged, or the runs have
     different targets, or on the same data different clips or labels.
     """
-    clips = in_parallel(lambda item: _table(store, item, Artifact.ADVERSARY_CLIPS), selected)
-    curves = in_parallel(
-        lambda item: _table(store, item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected
-    )
-    checks = in_parallel(lambda item: read_checks(store, item.record) if item.is_suite else None, selected)
+
+    def table(item: Selected, path: str) -> pd.DataFrame:
+        return store.read_table(item.record.run_id, path)
+
+    def precision(item: Selected) -> PrecisionCheck:
+        return PrecisionCheck(run_in_words(item, selected), item.norm, read_searches(store, item.record))
+
+    clips = in_parallel(lambda item: table(item, Artifact.ADVERSARY_CLIPS), selected)
+    curves = in_parallel(lambda item: table(item, Artifact.CURVE_CLIPS) if item.has_curve else None, selected)
+    suites = [item for item in selected if item.is_suite]
+    compared = [item for item in selected if "precision/mae_loss" in item.record.metrics]
+    checks = in_parallel(lambda item: read_checks(store, item.record), suites)
     parts = zip(selected, clips, curves, strict=True)
-    models = [checked_model(item.record, table, curve, name=item.name) for item, table, curve in parts]
+    models = [checked_model(item.record, found, curve, name=item.name) for item, found, curve in parts]
     for model in models[1:]:
         if model.targets != models[0].targets:
-            raise UserError(
-                f"has targets {', '.join(model.targets)}, but run {models[0].run_id} "
-                f"{', '.join(models[0].targets)}",
-                where=f"run {model.run_id}",
-                mend="Narrow with dataset",
-            )
+            own, first = (", ".join(one.targets) for one in (model, models[0]))
+            what = f"has targets {own}, but run {models[0].run_id} {first}"
+            raise UserError(what, where=f"run {model.run_id}", mend="Narrow with dataset")
     require_same_clips([item.record for item in selected], models)
     return AnalysedRuns(
         selected=selected,
         groups=_by_norm(selected, models),
         first_clips=clips[0],
-        checks={
-            run_in_words(item, selected): table
-            for item, table in zip(selected, checks, strict=True)
-            if table is not None
-        },
-        precision_checks=in_parallel(
-            lambda item: PrecisionCheck(
-                run_in_words(item, selected), item.norm, read_searches(store, item.record)
-            ),
-            [item for item in selected if item.has_precision_check],
-        ),
+        checks={run_in_words(item, selected): found for item, found in zip(suites, checks, strict=True)},
+        precision_checks=in_parallel(precision, compared),
     )
 
 
@@ -129,10 +115,8 @@ def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
 def used_runs(store: Store, runs: AnalysedRuns) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
     records = {item.record.run_id: item.record for item in runs.selected}
-    models = [
-        model for group in runs.groups.values() for members in in_order(group).values() for model in members
-    ]
-    return [_used_run(store, model, records[model.run_id]) for model in models]
+    rows = [members for group in runs.groups.values() for members in in_order(group).values()]
+    return [_used_run(store, model, records[model.run_id]) for model in chain(*rows)]
 
 
 def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
@@ -149,16 +133,9 @@ def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
     )
 
 
-def _table(store: Store, item: Selected, path: str) -> pd.DataFrame:
-    return store.read_table(item.record.run_id, path)
-
-
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
     if not all(item.is_suite for item in selected):
         return {selected[0].norm: list(models)}
-    groups: dict[str, list[AttackedModel]] = {}
-    for item, model in sorted(
-        zip(selected, models, strict=True), key=lambda pair: (pair[0].norm != FIRST_NORM, pair[0].norm)
-    ):
-        groups.setdefault(item.norm, []).append(model)
-    return groups
+    norms = sorted({item.norm for item in selected}, key=lambda norm: (norm != FIRST_NORM, norm))
+    pairs = list(zip(selected, models, strict=True))
+    return {norm: [model for item, model in pairs if item.norm == norm] for norm in norms}

@@ -42,9 +42,13 @@ def reproduce_script(
         f'rmer import-published --source "$1"{_options(study)}'
         for study in {record.tags.get(Tag.STUDY, ""): _study(record) for record in imported}.values()
     ]
-    lines += [_preprocess(record, data) for record in _by_time(datasets)]
-    ours = [record for record in trained if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED]
-    lines += [_train(record) for record in _by_time(ours)]
+    for record in _by_time(datasets):
+        options = logged(PreprocessParams, record) | _study(record)
+        lines.append(f'rmer preprocess --soundtracks_dir "{data}"{_options(options)}')
+    for record in _by_time(trained):
+        if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED:
+            options = _model(record) | logged(TrainingParams, record) | _study(record)
+            lines.append(f"rmer train{_options(options)}")
     lines += [_attack(record) for record in _by_time(computed)]
     given = {
         field.name: getattr(analysis, field.name)
@@ -56,15 +60,6 @@ def reproduce_script(
     commits = sorted({record.tags[Tag.GIT_COMMIT] for record in attacked if Tag.GIT_COMMIT in record.tags})
     commit = f" (git commit {', '.join(commits)})" if commits else ""
     return HEAD.format(commit=commit, usage=usage) + "\n".join(lines) + "\n"
-
-
-def _preprocess(record: RunRecord, data: str) -> str:
-    options = _options(logged(PreprocessParams, record) | _study(record))
-    return f'rmer preprocess --soundtracks_dir "{data}"{options}'
-
-
-def _train(record: RunRecord) -> str:
-    return f"rmer train{_options(_model(record) | logged(TrainingParams, record) | _study(record))}"
 
 
 def _attack(record: RunRecord) -> str:
@@ -85,9 +80,8 @@ def logged(kind: type[Parameters], record: RunRecord) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(kind):
         text = record.params.get(f"cfg.{field.name}")
-        if field.metadata["role"] != "result" or text in (None, "", "none"):
-            continue
-        if not _is_default(text, field.default, hints[field.name]):
+        given = field.metadata["role"] == "result" and text not in (None, "", "none")
+        if given and not _is_default(text, field.default, hints[field.name]):
             values[field.name] = text
     return values
 

@@ -52,16 +52,6 @@ class Selected:
         """Whether the run attacked at several budgets."""
         return "curve/mae" in self.record.metrics
 
-    @property
-    def has_precision_check(self) -> bool:
-        """Whether the search with reduced gradients was compared with one of float32 gradients."""
-        return "precision/mae_loss" in self.record.metrics
-
-    @property
-    def reduced(self) -> bool:
-        """Whether gradients were not in float32."""
-        return self.record.params.get("cfg.precision", "fp32") != "fp32"
-
 
 def select_attack_runs(
     store: Store,
@@ -134,12 +124,9 @@ def _is_same(a: str, b: str) -> bool:
 
 def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str, str]) -> str:
     values = [record.tags.get(tag, ABSENT) for tag, name in DIMENSIONS.items() if name in differences]
-    values += [f"{name} {settings.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
+    others = [name for name in differences if name not in DIMENSIONS.values()]
+    values += [f"{name} {settings.get(name, ABSENT)}" for name in others]
     return " ".join([record.tags.get(Tag.SYSTEM, ABSENT), *dict.fromkeys(values)])
-
-
-def _is_dimension(name: str) -> bool:
-    return name in DIMENSIONS.values()
 
 
 def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool) -> list[Selected]:
@@ -169,12 +156,10 @@ def _mixture(
         f"{name}: " + ", ".join(f"{value} ({n} runs)" for value, n in sorted(values.items()))
         for name, values in differences.items()
     )
-    ways = [name for name in differences if _is_dimension(name)]
-    settings = [f"{name}={newest.get(name, ABSENT)}" for name in differences if not _is_dimension(name)]
-    if settings:
-        ways.append(f"where={','.join(settings)}")
-    if not study:
-        ways.append("study")
+    ways = [name for name in differences if name in DIMENSIONS.values()]
+    settings = [f"{name}={newest.get(name, ABSENT)}" for name in differences if name not in ways]
+    ways += [f"where={','.join(settings)}"] if settings else []
+    ways += [] if study else ["study"]
     mend = f"Narrow with {' or '.join(ways)}; allow_mixed=true compares them side by side"
     return UserError(f"the attack runs found are not alike: {found}", where=store.name, mend=mend)
 

@@ -44,9 +44,9 @@ def checked_model(
     )
     require_scores(record, Artifact.ADVERSARY_CLIPS, model.scores)
     if model.curve is not None:
-        predictions = model.curve.predictions.items()
+        labels, targets, predictions = model.labels, model.targets, model.curve.predictions.items()
         scores = [
-            {metric: _score(model, metric, values[place]) for metric, values in predictions}
+            {name: regression_scores(labels, found[place], targets).mean[name] for name, found in predictions}
             for place in range(len(model.curve.epsilons))
         ]
         require_scores(record, Artifact.CURVE_CLIPS, _of_curve(model.curve.epsilons, scores))
@@ -118,10 +118,6 @@ def _read(
         what = f"{path} has no numbers under {', '.join(others or numbers)}"
         raise altered(record.run_id, record.name, what)
     return table
-
-
-def _score(model: AttackedModel, metric: str, predictions: np.ndarray) -> float:
-    return regression_scores(model.labels, predictions, model.targets).mean[metric]
 
 
 def _of_curve(epsilons: Sequence[float], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -28,26 +28,9 @@ def attack(store: Store, params: AttackParams) -> list[Outcome]:
 def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
     """Yield the models that the parameters name, each loaded when it is asked for."""
     if params.model_uri:
-        yield victim_of_uri(
-            store,
-            params.model_uri,
-            system=params.system,
-            seed=params.seed,
-            train_protocol=params.train_protocol,
-            split_scheme=params.split_scheme,
-            dataset_run_id=params.dataset_run_id,
-            study=params.study,
-        )
+        yield victim_of_uri(store, params)
         return
-    runs = select_runs(
-        store,
-        train_run_id=params.train_run_id,
-        system=params.system,
-        seed=params.seed,
-        study=params.study,
-        train_protocol=params.train_protocol,
-        dataset_run_id=params.dataset_run_id,
-    )
+    runs = select_runs(store, params)
     for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
         yield victim_of_run(store, run, params.dataset_run_id)
 
@@ -60,9 +43,8 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
 
     def body(run: Run) -> None:
         if victim.run is not None:
-            run.tag_other(
-                victim.run.run_id, {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
-            )
+            link = {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
+            run.tag_other(victim.run.run_id, link)
         attack_and_log(run, setup)
 
     return store.perform(spec, body)
@@ -85,23 +67,14 @@ def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str,
     if params.suite is None or victim.run is None:
         return {}
     other = "l2" if params.settings["norm"] == "linf" else "linf"
-    tags = {
-        Tag.ATTACK: params.attack,
-        Tag.NORM: other,
-        Tag.TRAIN_RUN_ID: victim.run.run_id,
-        Tag.SPLIT: params.split,
-    }
+    tags = {Tag.ATTACK: params.attack, Tag.NORM: other, Tag.SPLIT: params.split}
+    tags[Tag.TRAIN_RUN_ID] = victim.run.run_id
     # A curve with warm starts says nothing about cold ones.
     runs = [run for run in store.find(Stage.ATTACK, tags) if run.params.get("cfg.warm_start") != "true"]
     if not runs:
         return {}
-    curve = read_curve(store, runs[0])
-    return {
-        other: {
-            row["epsilon"]: AttackedScores(row["mae"], row["mae_clipped"], row["corr"])
-            for _, row in curve.iterrows()
-        }
-    }
+    rows = read_curve(store, runs[0])[["epsilon", "mae", "mae_clipped", "corr"]].to_numpy().tolist()
+    return {other: {epsilon: AttackedScores(*scores) for epsilon, *scores in rows}}
 
 
 def _twins(store: Store, victim: Victim) -> list[str]:

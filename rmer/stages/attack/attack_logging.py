@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rmer.evaluation.budgets import Point, curve_clips, curve_step, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
-from rmer.evaluation.checks.measurements import ERRORS, Measurements, PrecisionPair
+from rmer.evaluation.checks.measurements import ERRORS, Measurements
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
@@ -26,8 +26,6 @@ from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
 from rmer.tracking import Artifact, Run, Tag
-
-FIGURE_CLIPS = 3
 
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
@@ -89,7 +87,6 @@ def _cost(points: Sequence[Point]) -> dict[str, float]:
 
 
 def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.ndarray) -> None:
-    """Log the damage over the budgets."""
     victim, part = setup.victim, setup.part
     emotions, labels = victim.dataset.emotions, part.labels.numpy()
     curve = curve_table(labels, clean, points, emotions, victim.data.normalisation.std)
@@ -110,26 +107,20 @@ def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.
 
 
 def _log_sanity(run: Run, measurements: Measurements) -> None:
-    """Log the sanity checks of an evaluation."""
     checks = judge(measurements)
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
-    if measurements.precisions:
-        _log_precision(run, measurements.precisions)
-
-
-def _log_precision(run: Run, pairs: Mapping[float, PrecisionPair]) -> None:
-    """Log what gradients in bfloat16 cost the search; steps are as in ``curve/*``."""
-    table = precision_table(pairs)
-    run.table(table, Artifact.PRECISION)
-    for row in table.to_dict("records"):
-        losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
-        run.metrics(losses, step=curve_step(row["epsilon"]))
+    if measurements.precisions:  # what gradients in bfloat16 cost the search; steps are as in ``curve/*``
+        table = precision_table(measurements.precisions)
+        run.table(table, Artifact.PRECISION)
+        for row in table.to_dict("records"):
+            losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
+            run.metrics(losses, step=curve_step(row["epsilon"]))
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:
-    shown = slice(0, FIGURE_CLIPS)
+    shown = slice(0, 3)
     figure = spectrogram_comparison(
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),

@@ -130,12 +130,9 @@ class AttackParams(Parameters):
         used = {attack: defaults_of(attack) for attack in ATTACKS}
         for name in dict.fromkeys(name for values in used.values() for name in values):
             if name not in used[self.attack] and getattr(self, name) not in (None, ""):
-                raise UserError(
-                    f"the {self.attack} attack does not use it",
-                    where=f"parameter {name}",
-                    mend="Leave it out, or choose attack "
-                    + " or ".join(attack for attack, values in used.items() if name in values),
-                )
+                users = " or ".join(attack for attack, values in used.items() if name in values)
+                what, mend = f"the {self.attack} attack does not use it", f"choose attack {users}"
+                raise UserError(what, where=f"parameter {name}", mend=f"Leave it out, or {mend}")
         own = {name: getattr(self, name) for name in self.method.settings()}
         self.method.check({name: value for name, value in own.items() if value not in (None, "")})
         _ = self.budgets  # a bad list raises
@@ -162,8 +159,7 @@ class AttackParams(Parameters):
     @property
     def own_settings(self) -> dict[str, Any]:
         """Those of :attr:`settings` that the attack's class declares."""
-        settings = self.settings
-        return {name: settings[name] for name in self.method.settings()}
+        return {name: value for name, value in self.settings.items() if name in self.method.settings()}
 
     @property
     def suite(self) -> Tier | None:
@@ -210,18 +206,19 @@ def _listed_budgets(text: str) -> list[float]:
 
 def _check_steps(budgets: Iterable[float]) -> None:
     """Raise UserError where two points of a curve would be one in the store; 0 is that of the clean clips."""
-    for first, second in itertools.pairwise(sorted(budgets)):
-        if curve_step(first) == curve_step(second):
-            raise UserError(
-                f"the budgets {first:g} and {second:g} share a step of curve/*, which counts units of .0001",
-                where="parameter epsilons",
-                mend="Give budgets above .00005 that lie at least .0001 apart",
-            )
+    for a, b in itertools.pairwise(sorted(budgets)):
+        if curve_step(a) == curve_step(b):
+            what = f"the budgets {a:g} and {b:g} share a step of curve/*, which counts units of .0001"
+            mend = "Give budgets above .00005 that lie at least .0001 apart"
+            raise UserError(what, where="parameter epsilons", mend=mend)
 
 
 def _from_file(path: str) -> dict[str, Any]:
     """Return the parameters in a YAML file, under the names of this project."""
-    values = _read_yaml(Path(path))
+    read = read_yaml_file(Path(path), mend="Check config") or {}
+    if not isinstance(read, dict):
+        raise UserError("is not a list of key: value lines", where=str(Path(path)), mend="Mend the file")
+    values = {str(key): value for key, value in read.items()}
     for key, allowed in FIXED.items():
         if key in values and values.pop(key) not in allowed:
             what = f"{key}: only {allowed[0]} is supported, as in the published code"
@@ -233,10 +230,3 @@ def _from_file(path: str) -> dict[str, Any]:
             mend = "Leave one of them out"
             raise UserError(f"{key} and {name} are the same parameter", where=path, mend=mend)
     return {RENAMED.get(key, key): value for key, value in values.items()}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    values = read_yaml_file(path, mend="Check config") or {}
-    if not isinstance(values, dict):
-        raise UserError("is not a list of key: value lines", where=str(path), mend="Mend the file")
-    return {str(key): value for key, value in values.items()}

@@ -67,12 +67,9 @@ class AttackSetup:
     @property
     def gradients(self) -> int:
         """The gradients that the run takes, three predictions counted as one."""
+        clips, transfer = len(self.part), self.surrogate is not None
         return gradients_of_run(
-            self.params,
-            self._aim,
-            clips=len(self.part),
-            precision=self.precision,
-            transfer=self.surrogate is not None,
+            self.params, self._aim, clips=clips, precision=self.precision, transfer=transfer
         )
 
     def subject(self, resume: Path, progress: Progress) -> Subject:

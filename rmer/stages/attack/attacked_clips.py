@@ -68,9 +68,8 @@ def clip_table(
         found, _ = predict(victim.model, adversaries[metric].to(device))
         columns |= named_columns(f"{own_columns()[metric]}_", emotions, found)
     if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
-        columns |= named_columns("label_concept_", victim.concepts, part.concepts.numpy())
-        columns |= named_columns("clean_concept_", victim.concepts, clean_units)
-        columns |= named_columns("adv_concept_", victim.concepts, units)
+        for kind, values in (("label", part.concepts.numpy()), ("clean", clean_units), ("adv", units)):
+            columns |= named_columns(f"{kind}_concept_", victim.concepts, values)
     return pd.DataFrame(columns)
 
 

@@ -7,28 +7,21 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from rmer.errors import UserError
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.tracking import Origin, RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
 
 
-def select_runs(
-    store: Store,
-    *,
-    train_run_id: str,
-    system: str,
-    seed: str,
-    study: str,
-    train_protocol: str,
-    dataset_run_id: str,
-) -> list[RunRecord]:
+def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
     """Return the train runs that the parameters name, oldest first, without imported ones (no model).
 
     Without a study they are of one data set: that of ``dataset_run_id``, else the newest with such models.
     Says which one that is, and how many models of others are left out.
     """
-    if train_run_id:
-        return [store.get(train_run_id)]
-    wanted = {Tag.SYSTEM: system, Tag.SEED: seed, Tag.TRAIN_PROTOCOL: train_protocol}
+    if params.train_run_id:
+        return [store.get(params.train_run_id)]
+    study = params.study
+    wanted = {Tag.SYSTEM: params.system, Tag.SEED: params.seed, Tag.TRAIN_PROTOCOL: params.train_protocol}
     tags = {name: value for name, value in wanted.items() if value}
     found = [
         record
@@ -37,23 +30,20 @@ def select_runs(
     ]
     if not found:
         named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
-        raise UserError(
-            "no finished train run" + (f" with {named}" if named else "") + (f" in {study}" if study else ""),
-            where=store.name,
-            mend="Train first, or give train_run_id or model_uri",
-        )
-    return (found if study else _of_one_dataset(store, found, dataset_run_id))[::-1]
+        which = (f" with {named}" if named else "") + (f" in {study}" if study else "")
+        what = f"no finished train run{which}"
+        raise UserError(what, where=store.name, mend="Train first, or give train_run_id or model_uri")
+    return (found if study else _of_one_dataset(store, found, params.dataset_run_id))[::-1]
 
 
 def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: str) -> list[RunRecord]:
     """Return the models of one data set; those that do not say theirs see any."""
     prepared = store.search({Tag.STAGE: Stage.PREPROCESS}, status=FINISHED)
     digests = {record.run_id: record.tags.get(Tag.DATASET, "") for record in prepared}
-    of = {
-        record.run_id: record.tags.get(Tag.DATASET)
-        or digests.get(record.tags.get(Tag.DATASET_RUN_ID, ""), "")
-        for record in found
-    }
+    of = {}
+    for record in found:
+        by_run = digests.get(record.tags.get(Tag.DATASET_RUN_ID, ""), "")
+        of[record.run_id] = record.tags.get(Tag.DATASET) or by_run
     if dataset_run_id:
         chosen = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
     else:

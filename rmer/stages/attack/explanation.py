@@ -20,13 +20,7 @@ from rmer.evaluation.concepts import (
 )
 from rmer.evaluation.interventions import repair_table, what_if_table
 from rmer.evaluation.metrics import Floats, regression_scores
-from rmer.report.concept_figures import (
-    concept_effects,
-    concept_movement,
-    concept_repair,
-    concept_shift,
-    concept_weights,
-)
+from rmer.report import concept_figures as draw
 from rmer.report.sections.concepts_section import reason_without
 from rmer.stages.attack.victims import Victim
 from rmer.systems.network import BottleneckNetwork
@@ -70,9 +64,9 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
         run.table(frame, f"tables/{name}.csv")
     run.metrics({IDENTITY: identity_error(table, layer), **_metrics(model, tables)})
     systems = {victim.system: [model]}
-    for draw in (concept_weights, concept_shift, concept_movement, concept_repair):
-        run.figure(draw(systems), f"figures/{draw.__name__}")
-    run.figure(concept_effects(systems, layer.emotions), "figures/concept_effects")
+    for figure in (draw.concept_weights, draw.concept_shift, draw.concept_movement, draw.concept_repair):
+        run.figure(figure(systems), f"figures/{figure.__name__}")
+    run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
 
 
 def concept_layer(

@@ -15,6 +15,7 @@ from rmer.data.dataset import Dataset
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.digests import file_digest
 from rmer.errors import UserError
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.dataset_runs import find_dataset
 from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.systems.network import load_checkpoint
@@ -96,11 +97,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         for record in reversed(store.find(Stage.TRAIN, shared, study))
         if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
     }
-    others = [
-        name for name, known in CATALOGUE.items() if name != victim.system and not known.permuted_concepts
-    ]
+    others = [name for name, known in CATALOGUE.items() if not known.permuted_concepts]
     for name in [system] if system else others:
-        if name in trained:
+        if name in trained and (system or name != victim.system):
             found = victim_of_run(store, trained[name], victim.dataset_run_id)
             return _another(found, victim) if system else found
     return None
@@ -144,23 +143,14 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
     )
 
 
-def victim_of_uri(
-    store: Store,
-    uri: str,
-    *,
-    system: str,
-    seed: str,
-    train_protocol: str,
-    split_scheme: str,
-    dataset_run_id: str,
-    study: str,
-) -> Victim:
-    """Load any MLflow model, or a checkpoint file of this project or of the published code.
+def victim_of_uri(store: Store, params: AttackParams) -> Victim:
+    """Load ``model_uri``: any MLflow model, or a checkpoint file of this project or of the published code.
 
     A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
     that it is that run's model still. Of any other model only its user knows how the data were split and
     standardised for it.
     """
+    uri = params.model_uri
     if uri.endswith(CHECKPOINT_SUFFIXES):
         path, name = Path(uri.removeprefix("file://")), Path(uri).stem
         model: nn.Module = load_checkpoint(path)
@@ -168,45 +158,41 @@ def victim_of_uri(
         path = store.model_folder(uri)
         model = store.load_model(str(path))
         run = store.run_of_model(path)
-        own = None if run is None else _as_of_run(store, run, model, uri, dataset_run_id)
+        own = None if run is None else _as_of_run(store, run, model, params)
         if own is not None:
             return own
         name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
-    system = system or name
+    system = params.system or name
     known = known_system(system)
     return _victim(
         store,
         model,
         path,
         run=None,
-        dataset_run_id=dataset_run_id,
-        study=study,
+        dataset_run_id=params.dataset_run_id,
+        study=params.study,
         system=system,
-        seed=seed,
-        train_protocol=train_protocol or "published",
-        scheme=split_scheme or "published",
+        seed=params.seed,
+        train_protocol=params.train_protocol or "published",
+        scheme=params.split_scheme or "published",
         named_units=known is None or known.names_concepts,
     )
 
 
-def _as_of_run(
-    store: Store, run: RunRecord, model: nn.Module, uri: str, dataset_run_id: str
-) -> Victim | None:
+def _as_of_run(store: Store, run: RunRecord, model: nn.Module, params: AttackParams) -> Victim | None:
     """Return the model of the train run that ``model`` names, None where it is another one, which is said."""
     if run.tags.get(Tag.STAGE) != Stage.TRAIN:
         return None
     try:
-        victim = victim_of_run(store, run, dataset_run_id)
+        victim = victim_of_run(store, run, params.dataset_run_id)
     except UserError as error:
         reason = f"that run's cannot be read ({error})"
     else:
         if _is_same(model, victim):
             return victim
         reason = "its weights are others than that run's"
-    tqdm.write(
-        f"Note: {uri} names run {run.run_id} ({run.name}), but {reason}: attacked as a model of other origin",
-        file=sys.stderr,
-    )
+    named = f"{params.model_uri} names run {run.run_id} ({run.name})"
+    tqdm.write(f"Note: {named}, but {reason}: attacked as a model of other origin", file=sys.stderr)
     return None
 
 

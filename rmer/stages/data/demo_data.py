@@ -29,14 +29,9 @@ def make_demo_data(params: DemoParams) -> Path:
     """
     if not params.out_dir:
         raise UserError("is empty", where="parameter out_dir", mend="Name a folder to write")
+    drawn = {name: getattr(params, name) for name in ("clips", "seconds", "seed", "noise")}
     try:
-        return write_demo_data(
-            Path(params.out_dir),
-            clips=params.clips,
-            seconds=params.seconds,
-            seed=params.seed,
-            noise=params.noise,
-        )
+        return write_demo_data(Path(params.out_dir), **drawn)
     except OSError as error:
         what = f"cannot be written ({error.strerror or error})"
         raise UserError(what, where=params.out_dir, mend="Name a folder that you may write to") from error

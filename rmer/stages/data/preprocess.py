@@ -60,12 +60,8 @@ def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Ou
 
 def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
     """Return what the run of these parameters is, without doing it."""
-    return RunSpec(
-        stage=Stage.PREPROCESS,
-        name=f"preprocess {len(surveyed.collected.clips)} clips, {params.frames} frames",
-        config=_config(params, surveyed),
-        study=params.study or None,
-    )
+    name = f"preprocess {len(surveyed.collected.clips)} clips, {params.frames} frames"
+    return RunSpec(Stage.PREPROCESS, name, _config(params, surveyed), study=params.study or None)
 
 
 def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
@@ -74,10 +70,9 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     clips = collected.clips
     audio = [[clip, file_digest(collected.audio[clip])] for clip in clips["clip"]]
     given = params.as_dict("result")
+    kept = [name for name in given if name in FIRST or given[name] != getattr(type(params), name)]
     config = {
-        **{
-            name: given[name] for name in given if name in FIRST or given[name] != getattr(type(params), name)
-        },
+        **{name: given[name] for name in kept},
         "clips": len(clips),
         "targets": list(collected.emotions),
         "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),

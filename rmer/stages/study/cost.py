@@ -131,27 +131,20 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     aims = (Aim(victim.dataset.emotions, victim.concepts) for victim in chain([first], victims))
     gradients = [_gradients(params, aim, clips=clips, transfer=True) for aim in aims]
     models = len(gradients)
-    found = estimate_attack(params, gradients=sum(gradients), models=models, clips=clips, frames=frames)
+    unit, total = _time_one(frames, params.device, params.precision), sum(gradients)
+    found = Estimate(
+        runs=models,
+        training_gradients=0,
+        attack_gradients=total,
+        flops=total * unit.gradient_flops,
+        seconds=total * unit.gradient_seconds,
+        bytes=4 * frames * BANDS * models * clips * ARRAYS.get(params.attack, 2),
+    )
     budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
     return (
         f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
         f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}\n"
         "Nothing was run. Leave out dry_run to do it."
-    )
-
-
-def estimate_attack(
-    params: AttackParams, *, gradients: int, models: int, clips: int, frames: int
-) -> Estimate:
-    """Time an attack of ``models`` models on ``clips`` clips of ``frames`` frames each."""
-    unit = _time_one(frames, params.device, params.precision)
-    return Estimate(
-        runs=models,
-        training_gradients=0,
-        attack_gradients=gradients,
-        flops=gradients * unit.gradient_flops,
-        seconds=gradients * unit.gradient_seconds,
-        bytes=4 * frames * BANDS * models * clips * ARRAYS.get(params.attack, 2),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, product
 from math import prod
@@ -65,12 +65,9 @@ def read_grid(params: GridParams) -> Grid:
         mend = "A grid has the keys train and attack"
         raise UserError(f"unknown key {', '.join(unknown)}", where=params.grid, mend=mend)
 
-    def title(model: TrainParams) -> str:
-        return f"{model.system} s{model.seed}"
-
     common = {"study": params.study}
-    models = _expand(TrainParams, grid.get("train", []), common, title, ("system", "seed"))
-    attacks = _expand(AttackParams, grid.get("attack", []), common, lambda attack: attack.attack, ("attack",))
+    models = _expand(TrainParams, grid.get("train", []), common, "{0.system} s{0.seed}", ("system", "seed"))
+    attacks = _expand(AttackParams, grid.get("attack", []), common, "{0.attack}", ("attack",))
     if not models and not attacks:
         raise UserError("is empty", where="grid", mend="Give grid, train or attack")
     if any(attack.dry_run for attack in attacks.values()):
@@ -84,9 +81,9 @@ def read_grid(params: GridParams) -> Grid:
 
 
 def _expand(
-    kind: type[P], entry: Any, common: Mapping[str, str], title: Callable[[P], str], titled: tuple[str, ...]
+    kind: type[P], entry: Any, common: Mapping[str, str], title: str, titled: tuple[str, ...]
 ) -> dict[str, P]:
-    """Return every combination under a name: its title (made of ``titled``), then what else varies."""
+    """Return every combination under a name: its title (that shows ``titled``), then what else varies."""
     combinations = list(_combinations(entry))
     seen = {key: {repr(given.get(key)) for given in combinations} for key in chain(*combinations)}
     varied = [key for key, values in seen.items() if len(values) > 1 and key not in titled]
@@ -95,7 +92,7 @@ def _expand(
         params = kind.from_mapping({**common, **given}, where="grid")
         rest = [f"{key}={getattr(params, key)}" for key in varied if key in given]
         if params not in entries.values():
-            entries[" ".join([title(params), *rest])] = params
+            entries[" ".join([title.format(params), *rest])] = params
     return entries
 
 

@@ -111,10 +111,6 @@ class Plan:
         others = [other for other in self.systems if other != system and not other.permuted_concepts]
         return others[0] if others else None
 
-    def named(self, study: str) -> Plan:
-        """Return the plan under another name of its group of runs."""
-        return replace(self, params=replace(self.params, study=study))
-
     def demo_params(self, folder: str) -> DemoParams:
         """Return the parameters of stage demo_data, where no other data is given."""
         return DemoParams(out_dir=folder, clips=self.params.clips or 0)
@@ -128,9 +124,8 @@ class Plan:
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
             shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
-        return TrainParams(
-            **{**shared, "system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
-        )
+        shared |= {"system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
+        return TrainParams(**shared)
 
     def attack_params(self, name: str, train_run_id: str) -> AttackParams:
         """Return the parameters of stage attack for one model and one of :attr:`attack_variants`."""

@@ -9,9 +9,9 @@ from rmer.stages.train import TrainParams, train
 from rmer.tracking import Store
 
 
-def train_job(name: str, params: TrainParams) -> Job:
-    """Return the job that trains one model."""
-    return Job(name, _train, params)
+def train_work(store: Store, params: TrainParams) -> str:
+    """Train one model, as a job does."""
+    return train(store, params).run_id
 
 
 def attack_job(name: str, params: AttackParams, model: str = "", source: str = "") -> Job:
@@ -21,10 +21,6 @@ def attack_job(name: str, params: AttackParams, model: str = "", source: str = "
     """
     needs = {"train_run_id": model, "source_run_id": source}
     return Job(name, _attack, params, {field: job for field, job in needs.items() if job})
-
-
-def _train(store: Store, params: TrainParams) -> str:
-    return train(store, params).run_id
 
 
 def _attack(store: Store, params: AttackParams) -> str:

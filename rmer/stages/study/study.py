@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
-from rmer.stages.study.stage_jobs import attack_job, train_job
+from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
@@ -64,14 +64,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
-    spec = RunSpec(
-        stage=Stage.STUDY,
-        name=f"study {study}",
-        config=config,
-        tags={Tag.TRAIN_PROTOCOL: params.train_protocol},
-        study=study,
-    )
-    named, summaries = plan.named(study), list[str]()
+    spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
+    named, summaries = replace(plan, params=replace(params, study=study)), list[str]()
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
     outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
     if outcome.skipped:
@@ -121,7 +115,6 @@ def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
-    """Do the study's runs; log and return the summary."""
     dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
@@ -147,7 +140,7 @@ def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
     """Return the jobs of a plan on a data set: all trainings, then all attacks."""
     models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
     training = [
-        train_job(name, plan.train_params(system, seed, dataset_run_id))
+        Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
         for name, (system, seed) in models.items()
     ]
     attacks = [
@@ -165,21 +158,16 @@ def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
     return f"{source.name} s{seed}" if source and transfers else ""
 
 
-def _analyze(store: Store, plan: Plan, attack_name: str) -> Analysis:
-    systems = ",".join(system.name for system in plan.systems)
-    params = AnalyzeParams(
-        study=plan.params.study,
-        attack=attack_name,
-        train_protocol=plan.params.train_protocol,
-        systems=systems,
-    )
-    return analyze(store, params)
+def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
+    systems, protocol = ",".join(system.name for system in plan.systems), plan.params.train_protocol
+    chosen = AnalyzeParams(study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems)
+    return analyze(store, chosen)
 
 
 def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
-    metrics = {}
-    for row in analysis.systems.to_dict("records"):
-        system = str(row["system"]).replace(" ", "_")
-        for column in ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped"):
-            metrics[f"{system}/{attack_name}_{column}"] = float(row[column])
-    return metrics
+    columns = ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped")
+    return {
+        f"{str(row['system']).replace(' ', '_')}/{attack_name}_{column}": float(row[column])
+        for row in analysis.systems.to_dict("records")
+        for column in columns
+    }

@@ -16,7 +16,7 @@ from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.study.grid import MODEL, Grid, GridParams
-from rmer.stages.study.stage_jobs import attack_job, train_job
+from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, config_digest
 
 
@@ -32,12 +32,8 @@ def run_sweep(store: Store, grid: Grid, params: SweepParams) -> Outcome:
     """
     jobs = [*_training(store, grid), *_attacks(store, grid)]
     listed = {job.name: {**job.params.as_dict(), "needs": dict(job.needs)} for job in jobs}
-    spec = RunSpec(
-        stage=Stage.SWEEP,
-        name=f"sweep of {len(jobs)} jobs",
-        config={"jobs": config_digest(Stage.SWEEP, listed), "models": len(grid.models)},
-        study=params.study or None,
-    )
+    config = {"jobs": config_digest(Stage.SWEEP, listed), "models": len(grid.models)}
+    spec = RunSpec(Stage.SWEEP, f"sweep of {len(jobs)} jobs", config, study=params.study or None)
 
     def body(run: Run) -> None:
         run.text(yaml.safe_dump(listed, sort_keys=False), "jobs.yaml")
@@ -54,7 +50,7 @@ def _training(store: Store, grid: Grid) -> Iterator[Job]:
         if not params.dataset_run_id:
             newest = newest or _newest_dataset(store, params.study)
             params = dataclasses.replace(params, dataset_run_id=newest)
-        yield train_job(name, params)
+        yield Job(name, train_work, params)
 
 
 def _newest_dataset(store: Store, study: str) -> str:
@@ -79,7 +75,6 @@ def _attacks_on_chosen(store: Store, name: str, params: AttackParams) -> Iterato
     if params.model_uri:
         yield attack_job(name, params)
         return
-    choice = {key: getattr(params, key) for key in (*MODEL, "study", "dataset_run_id") if key != "model_uri"}
-    for run in select_runs(store, **choice):
+    for run in select_runs(store, params):
         chosen = {**params.as_dict(), **dict.fromkeys(MODEL, ""), "train_run_id": run.run_id}
         yield attack_job(f"{run.name} ({run.run_id[:8]}) | {name}", AttackParams(**chosen))

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.file_utils import local_file_uri_to_path
 
-from rmer.tracking.leftovers import clear_uploads
 from rmer.tracking.schema import Tag
 
 
@@ -78,3 +79,14 @@ class Destination:
         )
         self._model_ids[name] = model.model_id
         return str(model.model_id)
+
+
+def clear_uploads(uri: str) -> None:
+    """Delete unfinished uploads from a folder of artifacts; of servers' folders, that is not ours to do.
+
+    For the one process that may write there: a process that was killed while it uploaded left them.
+    """
+    if urlsplit(uri).scheme in ("", "file"):
+        folder = Path(local_file_uri_to_path(uri))  # type: ignore[no-untyped-call]
+        for path in folder.rglob(".artifact.uploading.*"):  # MLflow copies to such a name and renames then
+            path.unlink(missing_ok=True)

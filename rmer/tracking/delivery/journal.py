@@ -46,18 +46,21 @@ class Journal:
         self._files = private_folder(SPOOL, store_key(uri), run_id, "files")
         self._path = self.folder / "operations.jsonl"
         self._refused = self.folder / "refused.jsonl"
-        self.refusals = _reasons(self._refused)  # why operations were refused for good
+        refused = self._refused.read_text().splitlines() if self._refused.exists() else []
+        self.refusals = [json.loads(line)["reason"] for line in refused]  # why they were refused for good
         self._lock = threading.Lock()
-        self._file_count = _largest_number(self._files)
+        # Folders whose operations were sent are gone, so their count says nothing about what is free.
+        self._file_count = max((int(path.name) for path in self._files.iterdir()), default=0)
         self._files_sent: list[str] = []
         self._end = self._drop_torn_line()
         self._path.touch(OWNER_ONLY)
         self._writer = self._path.open("ab", buffering=0)
-        self.sent = self._read_sent()
+        sent = self.folder / "sent"
+        self.sent = int(sent.read_text()) if sent.exists() else 0
 
     def append(self, operation: Operation) -> None:
         """Write one operation, or nothing; raises OSError where the disk is full or the journal closed."""
-        line = operation.as_line()
+        line = json.dumps(operation.as_dict()).encode() + b"\n"
         with self._lock:
             self._require_open()
             try:
@@ -151,10 +154,6 @@ class Journal:
         names = (f"{self.run_id}.refused{number or ''}.jsonl" for number in itertools.count())
         return next(path for name in names if not (path := self.folder.parent / name).exists())
 
-    def _read_sent(self) -> int:
-        path = self.folder / "sent"
-        return int(path.read_text()) if path.exists() else 0
-
     def _drop_torn_line(self) -> int:
         # A process killed while it wrote leaves half a line: that value was never handed over.
         if not self._path.exists():
@@ -200,18 +199,6 @@ def _is_left_behind(folder: Path) -> bool:
 
 def waiting_stores() -> dict[str, int]:
     """Return the stores for which journals wait (or are at work), and how many."""
-    stores = {}
-    for named in (home() / SPOOL).glob(f"*/{STORE}"):
-        count = sum(path.is_dir() for path in named.parent.iterdir())
-        if count:
-            stores[named.read_text()] = count
-    return stores
-
-
-def _largest_number(files: Path) -> int:
-    # Folders whose operations were sent are gone, so their count says nothing about what is free.
-    return max((int(path.name) for path in files.iterdir()), default=0)
-
-
-def _reasons(path: Path) -> list[str]:
-    return [json.loads(line)["reason"] for line in path.read_text().splitlines()] if path.exists() else []
+    named = list((home() / SPOOL).glob(f"*/{STORE}"))
+    counts = [sum(path.is_dir() for path in file.parent.iterdir()) for file in named]
+    return {file.read_text(): count for file, count in zip(named, counts, strict=True) if count}

@@ -18,12 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
-from rmer.tracking.delivery.destination import Batch, Destination
+from rmer.tracking.delivery.destination import Batch, Destination, clear_uploads
 from rmer.tracking.delivery.outages import say
-from rmer.tracking.leftovers import clear_uploads
 from rmer.tracking.liveness import heartbeat
 
-FORBIDDEN = "PERMISSION_DENIED"
 LOGGED_TABLES = "mlflow.loggedArtifacts"
 
 
@@ -40,10 +38,6 @@ class Operation(ABC):
     def apply(self, to: Destination) -> None:
         """Do it to a run; raises whatever MLflow raises."""
 
-    def as_line(self) -> bytes:
-        """Return its line of the journal."""
-        return json.dumps(self.as_dict()).encode() + b"\n"
-
     def as_dict(self) -> dict[str, Any]:
         """Return what :func:`parse` makes it of again."""
         return {"do": self.do, **vars(self)}
@@ -55,12 +49,11 @@ class Batched(Operation):
 
     values: Mapping[str, Any]
 
-    @abstractmethod
     def add_to(self, batch: Batch, to: Destination) -> None:
         """Put the values into a batch for this run."""
+        getattr(batch, self.do).update(self.values)
 
     def apply(self, to: Destination) -> None:
-        """Send a batch of this one alone."""
         apply_together([self], to)
 
 
@@ -74,7 +67,6 @@ class LogMetrics(Batched):
     model: str | None = None
 
     def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the points into a batch."""
         model_id = to.model_id(self.model) if self.model else None
         batch.metrics += [
             Metric(key, value, self.time, self.step, model_id=model_id, run_id=to.run_id)
@@ -88,20 +80,12 @@ class LogParams(Batched):
 
     do = "params"
 
-    def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the parameters into a batch."""
-        batch.params |= self.values
-
 
 @dataclass(frozen=True)
 class SetTags(Batched):
     """Tags."""
 
     do = "tags"
-
-    def add_to(self, batch: Batch, to: Destination) -> None:
-        """Put the tags into a batch."""
-        batch.tags |= self.values
 
 
 @dataclass(frozen=True)
@@ -113,7 +97,6 @@ class LogArtifact(Operation):
     path: str
 
     def apply(self, to: Destination) -> None:
-        """Upload it."""
         to.clear_uploads()
         local = to.folder / self.file
         upload = to.client.log_artifacts if local.is_dir() else to.client.log_artifact
@@ -128,7 +111,6 @@ class LogTable(LogArtifact):
     name: str
 
     def apply(self, to: Destination) -> None:
-        """Upload it and name it in the tag."""
         super().apply(to)
         tables = json.loads(to.run().data.tags.get(LOGGED_TABLES, "[]"))
         entry = {"path": self.name, "type": "table"}
@@ -145,7 +127,6 @@ class LogInput(Operation):
     context: str
 
     def apply(self, to: Destination) -> None:
-        """Log it as an input."""
         tags = [InputTag(MLFLOW_DATASET_CONTEXT, self.context)]
         to.client.log_inputs(to.run_id, datasets=[DatasetInput(Dataset(**self.dataset), tags)])
 
@@ -190,7 +171,7 @@ class TagOther(Operation):
         try:
             to.set_tags(self.tags, self.run)
         except MlflowException as error:
-            if error.error_code != FORBIDDEN:
+            if error.error_code != "PERMISSION_DENIED":
                 raise
             say(f"Run {self.run} may only be read: it gets no link to run {to.run_id}.")
 
@@ -205,7 +186,6 @@ class Terminate(Operation):
     tags: Mapping[str, str]
 
     def apply(self, to: Destination) -> None:
-        """End the run."""
         if self.tags:
             to.set_tags(self.tags)
         to.client.set_terminated(to.run_id, self.status, end_time=self.time)
@@ -218,7 +198,6 @@ class Beat(Operation):
     do = "heartbeat"
 
     def apply(self, to: Destination) -> None:
-        """Renew the run's heartbeat tag."""
         to.set_tags(heartbeat())
 
 
@@ -229,7 +208,6 @@ class Unreadable(Operation):
     do = "unreadable"
 
     def apply(self, to: Destination) -> None:
-        """Raise ValueError."""
         raise ValueError("a line of the journal cannot be read")
 
 

@@ -91,9 +91,11 @@ def refusal(error: BaseException, store: str) -> UserError | None:
         return UserError(f"the tracking store does not know {who} ({status})", where=store, mend=mend)
     if status != NO_RIGHT:
         return None
-    endpoint = _endpoint(error)
+    called, text = _ENDPOINT.search(str(error)), " ".join(str(error).split())
+    endpoint = (called[1] or "the artifacts") if called else ""
+    answer = (text.partition("Response body: ")[2].strip("'") or text)[:120]
     right = "READ" if _READING.search(f"/{endpoint}") else "EDIT"
-    what = f"the tracking store refuses {who} {endpoint or 'a call'} ({status} {_answer(error)})"
+    what = f"the tracking store refuses {who} {endpoint or 'a call'} ({status} {answer})"
     mend = f"Ask its administrator for the right {right}, or log to an experiment of your own"
     return UserError(what, where=store, mend=f"{mend} (MLFLOW_EXPERIMENT_NAME)")
 
@@ -125,23 +127,11 @@ def say(message: str) -> None:
 
 
 def _status(error: BaseException) -> int | None:
-    """Return the HTTP status of an error, where it has one."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     if isinstance(error, MlflowException):
         return ERROR_CODE_TO_HTTP_STATUS.get(error.error_code, SERVER_ERROR)
     return None
-
-
-def _endpoint(error: BaseException) -> str:
-    """Return which call was refused, as ``runs/create``; "" where the error does not say."""
-    found = _ENDPOINT.search(str(error))
-    return (found[1] or "the artifacts") if found else ""
-
-
-def _answer(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text.partition("Response body: ")[2].strip("'") or text)[:120]
 
 
 def _may_pass(status: int) -> bool:

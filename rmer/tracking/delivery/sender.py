@@ -54,7 +54,11 @@ class Courier:
         group = _together(waiting)
         operations = [self._honest(operation) for operation, _ in group]
         try:
-            self._apply(operations)
+            together = [operation for operation in operations if isinstance(operation, Batched)]
+            if together:
+                apply_together(together, self._run)
+            else:
+                operations[0].apply(self._run)
         except Exception as error:  # an outage goes to the caller; otherwise find the operation at fault
             if is_outage(error):
                 raise
@@ -74,14 +78,6 @@ class Courier:
         if not isinstance(operation, Terminate) or not self.journal.refusals:
             return operation
         return replace(operation, status="FAILED", tags={Tag.ERROR: self.journal.refusals[0]})
-
-    def _apply(self, operations: Sequence[Operation]) -> None:
-        """Apply the operations of one group (:func:`_together`)."""
-        together = [operation for operation in operations if isinstance(operation, Batched)]
-        if together:
-            apply_together(together, self._run)
-        else:
-            operations[0].apply(self._run)
 
     def _one_by_one(self, operations: Sequence[Operation]) -> None:
         for operation in operations:
@@ -114,9 +110,8 @@ class Sender:
     def check(self) -> None:
         """Raise :class:`StoreRefusedError` when a value was refused for good, or the journal is lost."""
         if self._journal.refusals:
-            raise StoreRefusedError(
-                f"the tracking store refused what was logged: {self._journal.refusals[0]}"
-            )
+            first = self._journal.refusals[0]
+            raise StoreRefusedError(f"the tracking store refused what was logged: {first}")
 
     def close(self, status: str, tags: dict[str, str]) -> int:
         """Send the rest and end the run; return how many operations stay because the store is away.

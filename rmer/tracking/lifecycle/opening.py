@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from uuid import uuid4
 
 from mlflow.tracking.context import registry
@@ -16,19 +18,12 @@ from rmer.tracking.delivery.outages import seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.git import git_tags
-from rmer.tracking.lifecycle.closing import (
-    close_broken,
-    close_finished,
-    end_now,
-    tell_changed,
-    tell_waiting,
-    terminable,
-)
+from rmer.tracking.lifecycle import closing
 from rmer.tracking.lifecycle.resuming import earlier, only_one, reopen
 from rmer.tracking.lifecycle.run_spec import Outcome, RunSpec
-from rmer.tracking.lifecycle.work_folders import drop_old_work, drop_work, work_names
 from rmer.tracking.lifecycle.wrapper import end_wrapper, mark_duplicate, take_wrapper
 from rmer.tracking.liveness import process_tags
+from rmer.tracking.locations import home, store_key
 from rmer.tracking.records import Records
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag
@@ -49,17 +44,17 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
             raise
         if old is None:
             journal = _new_journal(store, _begin(store, spec, wrapper, _tags(store, spec)))
-            return _work(store, spec, journal, params, None, body, drain_seconds)
-        if journal is None:
+        elif journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
-            drop_old_work(store, spec)
+            _drop_old_work(store, spec)
             return Outcome(old.run_id, skipped=True, metrics=old.metrics)
-        try:
-            mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
-            reopen(store, old, _tags(store, spec))
-        except BaseException:
-            journal.close()
-            raise
+        else:
+            try:
+                mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
+                reopen(store, old, _tags(store, spec))
+            except BaseException:
+                journal.close()
+                raise
         return _work(store, spec, journal, params, old, body, drain_seconds)
 
 
@@ -75,44 +70,26 @@ def _work(
     """Run the body in a run that is open; ``old`` is the run as it was, where an interrupted one goes on."""
     sender = Sender(store.client, journal, store=store.name, drain_seconds=drain_seconds)
     try:
-        with terminable():
-            run = _run(store, spec, journal, params, old, sender)
+        with closing.terminable():
+            points, known = LoggedPoints(), old.params if old else {}
+            if old is not None:
+                # In this order: what the sender sends meanwhile is in the store then.
+                points.add_waiting(operation for operation, _ in journal.read(sys.maxsize))
+                points.add_history(old.metrics, partial(store.metric_history, journal.run_id))
+            new = {key: text for key, text in params.items() if key not in known}
+            sender.submit(LogParams(new))
+            work = _work_names(store, spec)
+            run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
             body(run)
-            tell_changed(run)
+            closing.tell_changed(run)
             sender.check()
     except BaseException as error:  # whatever it is, the run must not stay RUNNING; it is raised again
-        close_broken(store, journal.run_id, sender, error)
+        closing.close_broken(store, journal.run_id, sender, error)
         raise
-    waiting = close_finished(store, run, sender)
-    drop_work(store, spec)
-    tell_waiting(store, waiting)
+    waiting = closing.close_finished(store, run, sender)
+    _drop_work(store, spec)
+    closing.tell_waiting(store, waiting)
     return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
-
-
-def _run(
-    store: Records,
-    spec: RunSpec,
-    journal: Journal,
-    params: dict[str, str],
-    old: find.RunRecord | None,
-    sender: Sender,
-) -> Run:
-    run_id, known, points = journal.run_id, old.params if old else {}, LoggedPoints()
-    if old is not None:
-        # In this order: what the sender sends meanwhile is in the store then.
-        points.add_waiting([operation for operation, _ in journal.read(sys.maxsize)])
-        points.add_history(old.metrics, lambda key: store.metric_history(run_id, key))
-    new = {key: text for key, text in params.items() if key not in known}
-    sender.submit(LogParams(new))
-    return Run(
-        run_id,
-        resumed=old is not None,
-        work=work_names(store, spec),
-        journal=journal,
-        sender=sender,
-        known_params={**known, **new},
-        points=points,
-    )
 
 
 def _tags(store: Records, spec: RunSpec) -> dict[str, str]:
@@ -136,7 +113,7 @@ def _new_journal(store: Records, run_id: str) -> Journal:
     try:
         return Journal(store.uri, run_id)
     except BaseException as error:  # the run must not stay RUNNING
-        end_now(store, run_id, error)
+        closing.end_now(store, run_id, error)
         raise
 
 
@@ -153,3 +130,22 @@ def _create(store: Records, name: str, tags: dict[str, str]) -> str:
         return str(store.client.create_run(store.experiment_id, run_name=name, tags=tags).info.run_id)
 
     return store.patiently(create)
+
+
+def _work_names(store: Records, spec: RunSpec) -> tuple[str, ...]:
+    # The folder of checkpoints belongs to the configuration, and goes when that is done.
+    return "work", store_key(store.uri), spec.digest
+
+
+def _drop_work(store: Records, spec: RunSpec) -> None:
+    folder = home().joinpath(*_work_names(store, spec))
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _drop_old_work(store: Records, spec: RunSpec) -> None:
+    """Drop what a process left that was killed when its run was as good as finished."""
+    if home().joinpath(*_work_names(store, spec)).exists():
+        statuses = {record.status for record in store.search({Tag.CONFIG: spec.digest})}
+        if statuses == {find.FINISHED}:  # else it may belong to a run of another study that is to go on
+            _drop_work(store, spec)

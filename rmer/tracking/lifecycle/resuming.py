@@ -42,7 +42,9 @@ def only_one(store: Records, spec: RunSpec) -> Iterator[None]:
 
 def earlier(store: Records, spec: RunSpec) -> tuple[find.RunRecord | None, Journal | None]:
     """Return the run that did this before, or the one to go on with and its journal; else None."""
-    before = _of_the_study(store.search({Tag.CONFIG: spec.digest}), spec)
+    same = store.search({Tag.CONFIG: spec.digest})
+    # A study has runs of its own; outside of studies any will do.
+    before = [record for record in same if spec.study in (None, record.tags.get(Tag.STUDY))]
     done = next((record for record in before if record.status == find.FINISHED), None)
     old = done or _interrupted(before, spec)
     if done is not None or old is None:
@@ -85,12 +87,6 @@ def _interrupted(before: list[find.RunRecord], spec: RunSpec) -> find.RunRecord 
     return before[0] if before else None
 
 
-def _of_the_study(records: list[find.RunRecord], spec: RunSpec) -> list[find.RunRecord]:
-    """Keep the runs that count as this one: a study has runs of its own, outside of studies any will do."""
-    return [record for record in records if spec.study in (None, record.tags.get(Tag.STUDY))]
-
-
 def _busy(spec: RunSpec, who: str) -> UserError:
-    return UserError(
-        f"{who} is already at it", where=f"{spec.stage} {spec.name}", mend="Wait for it, or stop it"
-    )
+    where = f"{spec.stage} {spec.name}"
+    return UserError(f"{who} is already at it", where=where, mend="Wait for it, or stop it")

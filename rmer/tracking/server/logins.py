@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 
 from rmer.errors import UserError
 from rmer.tracking.private import OWNER_ONLY, keep_private
 
 ADMIN_PASSWORD, SECRET_KEY = "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"
-USERS_FILE, SETTINGS_FILE = "users.db", "basic_auth.ini"
-KEY_FILE, PASSWORD_FILE = "secret_key", "admin_password"
+PASSWORD_FILE = "admin_password"
 # Others' runs can be read, not changed. Checking a password is slow on purpose: MLflow does it at every call
 # unless it may remember for some seconds who came.
 SETTINGS = """\
@@ -38,14 +36,14 @@ def prepare_logins(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder, *folder.iterdir()):
         keep_private(path)
-    users, settings = folder / USERS_FILE, folder / SETTINGS_FILE
+    users, settings = folder / "users.db", folder / "basic_auth.ini"
     users.touch(OWNER_ONLY)
     if not settings.exists():
         _write_private(settings, SETTINGS.format(users=str(users).replace("%", "%25")))
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
-        SECRET_KEY: _secret(os.environ, SECRET_KEY, folder / KEY_FILE),
-        ADMIN_PASSWORD: _secret(os.environ, ADMIN_PASSWORD, folder / PASSWORD_FILE),
+        SECRET_KEY: _secret(SECRET_KEY, folder / "secret_key"),
+        ADMIN_PASSWORD: _secret(ADMIN_PASSWORD, folder / PASSWORD_FILE),
     }
 
 
@@ -54,10 +52,10 @@ def first_password(folder: Path) -> str:
     return ADMIN_PASSWORD if os.environ.get(ADMIN_PASSWORD) else str(folder / PASSWORD_FILE)
 
 
-def _secret(environment: Mapping[str, str], variable: str, file: Path) -> str:
+def _secret(variable: str, file: Path) -> str:
     """Return a secret: the environment's, else that of the file, which is made if needed."""
-    if environment.get(variable):
-        return environment[variable]
+    if given := os.environ.get(variable):
+        return given
     if not file.exists():
         _write_private(file, f"{secrets.token_urlsafe(24)}\n")
     return file.read_text().strip()

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from rmer.errors import UserError
@@ -16,7 +17,6 @@ from rmer.tracking.server.listening import LOCAL, check_free, is_local, names_of
 from rmer.tracking.server.logins import first_password, prepare_logins
 from rmer.tracking.setup import check_health, initialise, tame_mlflow
 
-PROXIED = "mlflow-artifacts:/"
 UNENCRYPTED = "passwords travel unencrypted unless a proxy adds TLS (docs/server.md)"
 OPEN_TO_ALL = "whoever reaches this machine could read, change and delete all runs"
 
@@ -69,7 +69,9 @@ def server_command(
         command += ["--app-name", "basic-auth"]
     if names or not is_local(host):
         called = [*LOCAL, *names_of(host), *names]
-        command += ["--allowed-hosts", ",".join(_host_patterns(called))]
+        # Of the names at any port; where a pattern has a star, "[" has to be escaped.
+        patterns = [pattern for name in called for pattern in (name, f"{name}:*".replace("[", "[[]"))]
+        command += ["--allowed-hosts", ",".join(patterns)]
         command += ["--cors-allowed-origins", ",".join(_origins(called, port))]
     return command, {
         "MLFLOW_BACKEND_STORE_URI": backend,
@@ -78,27 +80,17 @@ def server_command(
     }
 
 
-def _host_patterns(names: Sequence[str]) -> list[str]:
-    """Return patterns of the names at any port; where a pattern has a star, ``[`` has to be escaped."""
-    return [pattern for name in names for pattern in (name, f"{name}:*".replace("[", "[[]"))]
-
-
 def _origins(names: Sequence[str], port: int) -> list[str]:
     """Return the origins of the UI's own requests: no patterns, of which MLflow matches beginnings."""
     plain = [name for name in names if re.fullmatch(r"[\w.-]+(:\d+)?", name)]
-    return [
-        f"{scheme}://{name}{end}"
-        for scheme in ("http", "https")
-        for name in plain
-        for end in ("", f":{port}")
-    ]
+    return ["".join(parts) for parts in product(("http://", "https://"), plain, ("", f":{port}"))]
 
 
 def _prepare_store(backend: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tame_mlflow()
     check_health(backend)
-    initialise(backend, artifacts=PROXIED)
+    initialise(backend, artifacts="mlflow-artifacts:/")
     if backend == f"{SQLITE}{folder / 'mlflow.db'}":
         keep_private(folder / "mlflow.db")
 
