@@ -11,11 +11,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.errors import UserError
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import METRICS, Scores, clip_errors, own_columns, regression_scores, under_attack
 
 _MEND = "Restore the file, or repeat the attack"
-
-Floats = npt.NDArray[np.float64]
 
 
 def attack_metrics(
@@ -35,8 +34,7 @@ def attack_metrics(
     after = regression_scores(labels, adversarial, targets)
     for name, metric in under_attack().items():
         if own and metric.adversaries in own:
-            source = regression_scores(labels, own[metric.adversaries], targets)
-            after = _with_metric(after, name, source)
+            after = _with_metric(after, name, regression_scores(labels, own[metric.adversaries], targets))
     return before.named("clean") | after.named("adv") | differences(before, after)
 
 
@@ -124,10 +122,9 @@ class AttackedModel:
         further = [
             k for k in ("rescored", *own_columns().values()) if any(f"{k}_{t}" in table for t in targets)
         ]
-        kinds = ("label", "clean", "adv", *further)
-        numbers = [f"{kind}_{target}" for target in targets for kind in kinds]
         if not targets:
             raise UserError("lacks label_*", where=where, mend=_MEND)
+        numbers = [f"{kind}_{target}" for target in targets for kind in ("label", "clean", "adv", *further)]
         _require_numbers(table, numbers, where, beside=["clip"])
         table = table.sort_values("clip", kind="stable")
         labels, clean = (_predictions(table, kind, targets) for kind in ("label_", "clean_"))
@@ -177,7 +174,6 @@ class AttackedModel:
 
 
 def _with_metric(scores: Scores, metric: str, source: Scores) -> Scores:
-    """Return the scores with one metric taken from ``source``."""
     return Scores(
         mean={**scores.mean, metric: source.mean[metric]},
         per_target={

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from rmer.evaluation.endpoints import Floats
 
 
 def area_over_log_epsilon(epsilons: npt.ArrayLike, values: npt.ArrayLike) -> float:

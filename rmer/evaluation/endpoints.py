@@ -133,5 +133,4 @@ def _members(albums: Sequence[object]) -> Floats:
     if not names:
         raise ValueError("there is no clip")
     rows = {name: row for row, name in enumerate(sorted(set(names)))}
-    members: Floats = np.eye(len(rows))[:, [rows[name] for name in names]]
-    return members
+    return np.eye(len(rows))[:, [rows[name] for name in names]]

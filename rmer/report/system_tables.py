@@ -56,20 +56,17 @@ def system_rank(system: str) -> tuple[int, str]:
 
 def is_adversarial(name: str) -> bool:
     """Return whether a row shows a system that is trained adversarially (``aA2E``)."""
-    system = known_system(name)
-    return system is not None and system.adversarial
+    return bool((system := known_system(name)) and system.adversarial)
 
 
 def is_interpretable(name: str) -> bool:
     """Return whether a row shows a system whose concepts are supervised (``A2M2E``)."""
-    system = known_system(name)
-    return system is not None and system.interpretable
+    return bool((system := known_system(name)) and system.interpretable)
 
 
 def is_control(name: str) -> bool:
     """Return whether a row shows the placebo, or another control that no question is asked about."""
-    system = known_system(name)
-    return system is not None and system.permuted_concepts
+    return bool((system := known_system(name)) and system.permuted_concepts)
 
 
 def twin(name: str) -> str:
@@ -166,5 +163,4 @@ def _pairs(
 ) -> list[tuple[AttackedModel, AttackedModel]]:
     by_seed = {model.seed: model for model in b}
     pairs = [(model, by_seed[model.seed]) for model in a if model.seed in by_seed]
-    same = {model.clips for pair in pairs for model in pair}
-    return pairs if len(same) <= 1 else []
+    return pairs if len({model.clips for pair in pairs for model in pair}) <= 1 else []

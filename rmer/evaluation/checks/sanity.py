@@ -9,6 +9,7 @@ AutoAttack (Croce & Hein, ICML 2020), for regression.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -60,15 +61,9 @@ def failed(checks: Sequence[Check]) -> int:
 
 def table(checks: Sequence[Check]) -> pd.DataFrame:
     """Return columns check, value, limit, passed (true, false or missing) and detail."""
-    return pd.DataFrame(
-        {
-            "check": [check.name for check in checks],
-            "value": [check.value for check in checks],
-            "limit": [check.limit for check in checks],
-            "passed": pd.array([check.passed for check in checks], dtype="boolean"),
-            "detail": [check.detail for check in checks],
-        }
-    )
+    rows = [dataclasses.asdict(check) for check in checks]
+    table = pd.DataFrame(rows, columns=["name", "value", "limit", "passed", "detail"])
+    return table.rename(columns={"name": "check"}).astype({"passed": "boolean"})
 
 
 def _judged(name: str, check: Callable[[Measurements], Verdict], measurements: Measurements) -> Check:
