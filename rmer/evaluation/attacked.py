@@ -45,13 +45,10 @@ def differences(before: Scores, after: Scores) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Predictions of one model over a list of budgets, 0 (clean) first.
+    """Predictions of one model over ascending budgets in standardised units a cell, 0 (clean) first.
 
-    Attributes
-    ----------
-    epsilons : Budgets in ascending order, standardised units a cell, ``[epsilons]``.
-    predictions : Metric that attacks aim at -> predictions for the adversaries that are the worst by it,
-        ``[epsilons, clips, targets]``.
+    ``predictions`` maps metrics that attacks aim at to those for the adversaries that are the worst by it,
+    ``[epsilons, clips, targets]``.
     """
 
     epsilons: tuple[float, ...]

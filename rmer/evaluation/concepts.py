@@ -96,11 +96,8 @@ class ConceptLayer:
 class AttackedConcepts:
     """One bottleneck on the clips of a split, before and after an attack.
 
-    Attributes
-    ----------
-    labels : rated emotions [clips, emotions]
-    rated : rated concepts [clips, concepts]
-    clean, adversarial : concepts as predicted before and under the attack [clips, concepts]
+    ``labels`` are rated emotions [clips, emotions], ``rated`` rated concepts, ``clean`` and ``adversarial``
+    concepts as predicted before and under the attack, all [clips, concepts].
     """
 
     layer: ConceptLayer

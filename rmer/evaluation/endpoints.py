@@ -21,11 +21,8 @@ Floats = npt.NDArray[np.float64]
 class Endpoint:
     """One system's score in each of its seeds.
 
-    Attributes
-    ----------
-    sizes : Number of clips of each album, ``[albums]``.
-    scores : Weights ``[draws, albums]`` (how often each album counts) -> scores ``[draws, seeds]``, NaN where
-        a score has no value.
+    ``sizes`` are numbers of clips of each album, ``[albums]``. ``scores`` maps weights ``[draws, albums]``
+    (how often each album counts) to scores ``[draws, seeds]``, NaN where a score has no value.
     """
 
     sizes: Floats

@@ -102,13 +102,7 @@ def error_metric(
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of predictions.
-
-    Attributes
-    ----------
-    mean : Metric -> average over targets.
-    per_target : Target -> metric -> value.
-    """
+    """Scores of predictions: metric -> average over targets, and target -> metric -> value."""
 
     mean: Mapping[str, float]
     per_target: Mapping[str, Mapping[str, float]]
@@ -116,12 +110,8 @@ class Scores:
     def named(self, group: str, average: str = "") -> dict[str, float]:
         """Return the scores under the names by which they are logged.
 
-        Parameters
-        ----------
-        group : First part of every name ("test", "adv").
-        average : Name that stands for the average over targets: ``named("test", "emotion")`` gives
-            ``test/emotion/mae`` and ``test/tension/mae``; ``named("adv")`` gives ``adv/mae`` and
-            ``adv/tension/mae``.
+        ``average`` stands for the average over targets: ``named("test", "emotion")`` gives
+        ``test/emotion/mae`` and ``test/tension/mae``, ``named("adv")`` ``adv/mae`` and ``adv/tension/mae``.
         """
         stem = f"{group}/{average}" if average else group
         names = {f"{stem}/{metric}": value for metric, value in self.mean.items()}

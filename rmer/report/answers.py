@@ -50,13 +50,10 @@ def answers(
 ) -> list[str]:
     """Return the sentences that stand first: the answer, both endpoints, the control, the other systems.
 
-    Parameters
-    ----------
-    rows : The comparison of ``reference`` with every other system; without it there is no answer.
-    budget : The reported budget in words (``L-inf .01``).
-    seeds : The smallest number of seeds of a system.
-    conclusive : Whether the attack does more than the margin of equivalence to some system's clipped MAE;
-        else the control says nothing.
+    ``rows`` compare ``reference`` with every other system; without it there is no answer. ``budget`` is the
+    reported one in words (``L-inf .01``), ``seeds`` the smallest number of seeds of a system. Unless the
+    attack does more than the margin of equivalence to some system's clipped MAE (``conclusive``), the control
+    says nothing.
     """
     rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
     black_boxes = [row for row in rows if _answers(row, reference)]

@@ -119,13 +119,13 @@ def _attack(facts: Methods) -> str:
     return (
         f"They were attacked within {norms} balls of epsilon {and_list(attack['epsilons'].split(','))} a "
         f"cell of the standardised spectrogram{radius} and within the box of valid spectrograms, by APGD "
-        f"(Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of each clip (L1 "
-        f"and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on the mean "
-        "correlation over all clips jointly. The worst iterate of each clip was kept for raw and for clipped "
-        f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were "
-        f"computed in {attack['precision']}, perturbations, comparisons and scores in float32{missed}. "
-        "Budgets were asserted on the stored adversaries, which were read back to be scored. Results are "
-        f"reported at epsilon {attack['epsilon']}."
+        f"(Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of "
+        f"each clip (L1 and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on "
+        "the mean correlation over all clips jointly. The worst iterate of each clip was kept for raw and "
+        "for clipped MAE, the worst of all clips together for correlation (tier "
+        f"{attack['tier']}). Gradients were computed in {attack['precision']}, perturbations, comparisons "
+        f"and scores in float32{missed}. Budgets were asserted on the stored adversaries, which were read "
+        f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
     )
 
 

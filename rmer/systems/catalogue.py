@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -58,14 +57,9 @@ class System:
         return self.has_bottleneck and self.task_loss_weight < 1.0
 
     @property
-    def names_concepts(self) -> bool:
-        """Whether the bottleneck's units stand for the concepts that they are named after."""
-        return self.supervises_concepts and not self.permuted_concepts
-
-    @property
     def interpretable(self) -> bool:
-        """Whether its emotions can be explained by named concepts."""
-        return self.names_concepts
+        """Whether its emotions can be explained by units that stand for the concepts they are named after."""
+        return self.supervises_concepts and not self.permuted_concepts
 
     @property
     def black_box(self) -> bool:
@@ -108,11 +102,8 @@ class System:
 
     def is_kin_of(self, other: System) -> bool:
         """Return whether two systems differ in nothing but the weight of their losses, if in that."""
-        kind = [
-            (one.arch, one.adversarial, one.permuted_concepts, one.supervises_concepts)
-            for one in (self, other)
-        ]
-        return kind[0] == kind[1]
+        properties = ("arch", "adversarial", "permuted_concepts", "supervises_concepts")
+        return all(getattr(self, name) == getattr(other, name) for name in properties)
 
 
 def usual_weight(arch: str) -> float:
@@ -136,17 +127,15 @@ PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
 
 def groups() -> dict[str, tuple[str, ...]]:
     """Return names for several systems: the published study's five, and those of one property."""
-    properties: dict[str, Callable[[System], bool]] = {
-        "blackbox": lambda system: system.black_box and not system.adversarial,
-        "interpretable": lambda system: system.interpretable and not system.adversarial,
-        "adversarial": lambda system: system.adversarial,
-        "control": lambda system: system.permuted_concepts,
-    }
+    systems = CATALOGUE.values()
     chosen = {
-        name: tuple(system.name for system in CATALOGUE.values() if holds(system))
-        for name, holds in properties.items()
+        "blackbox": [system for system in systems if system.black_box and not system.adversarial],
+        "interpretable": [system for system in systems if system.interpretable and not system.adversarial],
+        "adversarial": [system for system in systems if system.adversarial],
+        "control": [system for system in systems if system.permuted_concepts],
     }
-    return {"published": PUBLISHED, **chosen, "all": tuple(CATALOGUE)}
+    named = {group: tuple(system.name for system in members) for group, members in chosen.items()}
+    return {"published": PUBLISHED, **named, "all": tuple(CATALOGUE)}
 
 
 def known_system(name: str) -> System | None:

@@ -68,7 +68,6 @@ def compute_spectrograms(
 def _results(
     files: Sequence[Path], file2spect: File2Spect, cache_dir: Path, workers: int
 ) -> Iterator[CachedSpectrogram | UserError]:
-    """Yield a spectrogram or an error for each file, in order."""
     processes = min(workers or joblib.cpu_count(), max(len(files), 1))
     tasks = (joblib.delayed(_compute)(path, file2spect, cache_dir) for path in files)
     try:
@@ -131,5 +130,6 @@ def _write(path: Path, spectrogram: npt.NDArray[np.float32], sound: Soundness) -
 
 
 def _cache_error(folder: Path, error: OSError) -> UserError:
-    mend = "Give another cache_dir"
-    return UserError(f"cannot be written ({error.strerror})", where=str(folder), mend=mend)
+    return UserError(
+        f"cannot be written ({error.strerror})", where=str(folder), mend="Give another cache_dir"
+    )

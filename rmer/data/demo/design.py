@@ -8,12 +8,11 @@ dissonance and atonality raise tension and fear, staccato and speed raise energy
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from rmer.data.audio.decoders import FloatArray
 
 CUES = (
     "melody",  # 1 a clear, singable line; 0 texture

@@ -68,13 +68,10 @@ class AttackedScores:
 
 @dataclass(frozen=True)
 class PrecisionPair:
-    """What two searches from the same starts found on the same clips, with two kinds of gradients.
+    """What two searches from the same starts found on the same ``clips`` (their number).
 
-    Attributes
-    ----------
-    clips : how many clips were attacked with both
-    clean : scores before the attack
-    exact, reduced : scores with gradients in float32 and in bfloat16, both scored in float32
+    Scores are those before the attack (``clean``), and those with gradients in float32 (``exact``) and in
+    bfloat16 (``reduced``), all scored in float32.
     """
 
     clips: int

@@ -185,7 +185,7 @@ def victim_of_uri(
         seed=seed,
         train_protocol=train_protocol or "published",
         scheme=split_scheme or "published",
-        named_units=known is None or known.names_concepts,
+        named_units=known is None or known.interpretable,
     )
 
 
