@@ -16,7 +16,7 @@ from rmer.data.csv_tables import read_table
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
-from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.concepts import (
     FLOAT32_TOLERANCE,
     AttackedConcepts,

@@ -129,7 +129,10 @@ class _RankedObjective(_ClipObjective):
         ]
         slopes = torch.stack([gradient.flatten(1) for gradient in (first, *others)], 1)
         errors = (prediction["output"] - labels) @ directions.T
-        potentials = errors + threat.radius(inputs).view(-1, 1) * _dual_norms(directions, slopes, threat.norm)
+        # Dual norms are how far a unit ball moves outputs. A few directions at a time, for want of memory.
+        order, few = 1 if threat.norm == "linf" else 2, torch.split(directions, 16)
+        dual = torch.cat([torch.linalg.vector_norm(some @ slopes, order, dim=2) for some in few], 1)
+        potentials = errors + threat.radius(inputs).view(-1, 1) * dual
         ranked = potentials.argsort(stable=True, dim=1, descending=True)
         return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
 
@@ -177,17 +180,6 @@ class _DirectedObjective(_ClipObjective):
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         return (self.directions * (prediction["output"] - labels)).sum(1)
-
-
-def _dual_norms(directions: Tensor, slopes: Tensor, norm: str) -> Tensor:
-    """Return how far a unit ball moves outputs along each direction, [batch, directions].
-
-    ``slopes`` [batch, targets, cells] are the gradients of the outputs. A few directions at a time, as
-    their gradients would fill the memory together.
-    """
-    dual = 1 if norm == "linf" else 2
-    parts = [torch.linalg.vector_norm(some @ slopes, dual, dim=2) for some in torch.split(directions, 16)]
-    return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)

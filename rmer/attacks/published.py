@@ -19,8 +19,6 @@ from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
-Criterion = Literal["corr", "mse"]
-
 # Optimisers of torch.optim that act on each cell alone, so that clips of a batch do not interact.
 OPTIMISERS = (
     "Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD", "ASGD",
@@ -42,7 +40,7 @@ class PublishedAttack(Attack):
 
     max_iters: int = param(1000, "iterations", low=1, high=10_000_000)
     lr: float = param(0.002, "learning rate", low=1e-12, high=1e6)
-    conv_method: Criterion = param("corr", "criterion")
+    conv_method: Literal["corr", "mse"] = param("corr", "criterion")
     sign: bool = param(True, "step along the gradient's sign")
     optimiser: str = param("Adam", "optimiser of torch.optim", choices=OPTIMISERS)
     alpha: float | None = param(None, "weight of the loss against a penalty on the perturbation", low=1e-12)

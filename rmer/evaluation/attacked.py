@@ -17,6 +17,11 @@ from rmer.evaluation.metrics import METRICS, Scores, clip_errors, own_columns, r
 _MEND = "Restore the file, or repeat the attack"
 
 
+def named_columns(prefix: str, names: Sequence[str], values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of a per-clip table from ``values`` [clips, names]: ``prefix + name`` -> [clips]."""
+    return {f"{prefix}{name}": values[:, index] for index, name in enumerate(names)}
+
+
 def attack_metrics(
     labels: npt.ArrayLike,
     clean: npt.ArrayLike,
@@ -131,6 +136,8 @@ class AttackedModel:
             raise UserError(what, where=where, mend=_MEND)
         if not np.isfinite(clean).all():
             raise UserError("has clean predictions that are not numbers", where=where, mend=_MEND)
+        where = f"tables/curve_clips.csv of run {run_id}"
+        found = None if curve is None else _curve(curve, clips, targets, where)
         return cls(
             name=name,
             system=system,
@@ -150,9 +157,7 @@ class AttackedModel:
                 for metric, kind in own_columns().items()
                 if f"{kind}_{targets[0]}" in table
             },
-            curve=None
-            if curve is None
-            else _curve(curve, clips, targets, f"tables/curve_clips.csv of run {run_id}"),
+            curve=found,
         )
 
     @cached_property

@@ -95,7 +95,9 @@ def concept_shift(systems: Systems) -> Figure:
 
     The grey band is plus and minus the spread of the concept, averaged over all models.
     """
-    first, looks = _first(systems), _boxes_of(systems)
+    first, lines = _first(systems), lines_of(list(systems))
+    # Colour and hatch of each system, hatched where its line is dashed.
+    looks = {name: (of["color"], HATCH if of["linestyle"] == "--" else "") for name, of in lines.items()}
     height = 0.9 + (0.18 + 0.16 * len(systems)) * len(first.layer.concepts)
     figure = Figure(figsize=(6.3, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.7, 1))
@@ -175,12 +177,6 @@ def _first(systems: Systems) -> AttackedConcepts:
     return next(iter(systems.values()))[0]
 
 
-def _boxes_of(systems: Systems) -> dict[str, tuple[str, str]]:
-    """Return (colour, hatch) of each system: hatched where its line is dashed."""
-    lines = lines_of(list(systems))
-    return {name: (line["color"], HATCH if line["linestyle"] == "--" else "") for name, line in lines.items()}
-
-
 def _name_steps(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
     """Name the concept of each step where there is one curve; count them where there are several."""
     if len(curves) == 1:
@@ -220,7 +216,6 @@ def _name_axes(row: Sequence[Axes], last: Sequence[Axes], model: AttackedConcept
 
 
 def _name_concepts(axes: Sequence[Axes], model: AttackedConcepts) -> None:
-    """Name the rows, first concept on top."""
     names = [in_words(concept) for concept in model.layer.concepts]
     for panel in axes:
         panel.set_yticks(range(len(names)), names)

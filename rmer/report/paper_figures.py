@@ -68,7 +68,10 @@ def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Seque
             if axes in grid[0]:
                 axes.set_title(title, fontweight="bold")
         row[0].set_ylabel(f"predicted {emotion}")
-        _make_room_below(row[0])
+        # Stretched downwards, so that the insets hide no point.
+        bottom, top = row[0].get_ylim()
+        row[0].set_yticks([tick for tick in row[0].get_yticks() if bottom <= tick <= top])
+        row[0].set_ylim(bottom - 0.6 * (top - bottom), top)
     figure.supxlabel("rated emotion (rating / 10)", fontsize=STYLE["axes.labelsize"])
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
@@ -174,13 +177,6 @@ def _scatter(axes: Axes, model: AttackedModel, target: int) -> None:
     inset.spines[:].set(visible=True, linewidth=0.5)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
-
-
-def _make_room_below(axes: Axes) -> None:
-    """Stretch a row's axis downwards, so that the insets hide no point."""
-    bottom, top = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
-    axes.set_ylim(bottom - 0.6 * (top - bottom), top)
 
 
 def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]]]) -> Figure:

@@ -140,14 +140,11 @@ def tests_table(models: Sequence[AttackedModel], reference: str) -> pd.DataFrame
     rows = in_order(models)
     results = []
     for a, b in comparisons(list(rows), reference):
-        pairs = _pairs(rows[a], rows[b])
-        pooled = ([left.clip_errors for left, _ in pairs], [right.clip_errors for _, right in pairs])
-        seeds = (
-            [left.scores["adv/mae"] for left, _ in pairs],
-            [right.scores["adv/mae"] for _, right in pairs],
-        )
-        results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *paired_t(*pooled)))
-        results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *paired_t(*seeds)))
+        pair = _paired(rows[a], rows[b])
+        pooled = paired_t(*([model.clip_errors for model in side] for side in pair))
+        seeds = paired_t(*(_over_seeds(side, "adv/mae") for side in pair))
+        results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *pooled))
+        results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *seeds))
         for metric in (f"{kind}/{name}" for kind in ("adv", "delta") for name in under_attack()):
             values = welch_seeds(_over_seeds(rows[a], metric), _over_seeds(rows[b], metric))
             results.append(TestResult(WELCH_SEEDS, metric, a, b, *values))
@@ -158,9 +155,9 @@ def _over_seeds(models: Sequence[AttackedModel], metric: str) -> np.ndarray:
     return np.array([model.scores[metric] for model in models], dtype=np.float64)
 
 
-def _pairs(
-    a: Sequence[AttackedModel], b: Sequence[AttackedModel]
-) -> list[tuple[AttackedModel, AttackedModel]]:
+def _paired(a: Sequence[AttackedModel], b: Sequence[AttackedModel]) -> list[list[AttackedModel]]:
+    """Return the models of two systems that have a common seed, in one order; none on different clips."""
     by_seed = {model.seed: model for model in b}
-    pairs = [(model, by_seed[model.seed]) for model in a if model.seed in by_seed]
-    return pairs if len({model.clips for pair in pairs for model in pair}) <= 1 else []
+    first = [model for model in a if model.seed in by_seed]
+    second = [by_seed[model.seed] for model in first]
+    return [first, second] if len({model.clips for model in first + second}) <= 1 else [[], []]

@@ -19,7 +19,7 @@ from torch.nn.functional import mse_loss
 
 from rmer.attacks.base import BudgetError, require_none
 from rmer.attacks.threat import Threat
-from rmer.data.standardised import Part, Standardised
+from rmer.data.standardised import Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
@@ -93,8 +93,10 @@ class _Training:
     ) -> None:
         self.data, self.config, self.device, self.path = data, config, device, checkpoint
         self.train, self.validation = data.train.to(device), data.validation.to(device)
-        if config.permuted_concepts:
-            self.train = _with_permuted_concepts(self.train, config.seed)
+        if config.permuted_concepts and self.train.concepts is not None:
+            # Dealt out anew, in an order from a generator of its own.
+            order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(config.seed))
+            self.train = replace(self.train, concepts=self.train.concepts[order.to(device)])
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
         self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
@@ -240,13 +242,6 @@ class _Training:
         torch.set_rng_state(state.rng)
         if state.cuda_rng is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.cuda_rng, self.device)
-
-
-def _with_permuted_concepts(part: Part, seed: int) -> Part:
-    """Deal the concept labels out anew, in an order drawn by ``seed`` from a generator of its own."""
-    assert part.concepts is not None
-    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
-    return replace(part, concepts=part.concepts[order.to(part.concepts.device)])
 
 
 def _emotion_loss(predictions: Prediction, labels: Tensor) -> Tensor:

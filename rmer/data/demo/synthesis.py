@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmer.data.audio.decoders import SAMPLE_RATE, FloatArray
-from rmer.data.demo.design import CUES, Palette
+from rmer.data.demo.design import CUES, Cues, Palette
 
 MAJOR = np.array([0, 2, 4, 5, 7, 9, 11])
 MINOR = np.array([0, 2, 3, 5, 7, 8, 10])
@@ -23,26 +23,6 @@ HARMONICS = 6
 QUIETEST = 0.03  # gain of a note that is still worth computing
 LOWER_IN_MINOR = 10  # semitones
 CLUSTER = (88, 89, 90, 91, 94)  # MIDI pitches
-
-
-@dataclass(frozen=True)
-class Cues:
-    """The cues of one clip, each in 0-1, and the album's palette."""
-
-    melody: float
-    articulation: float
-    rhythm_complexity: float
-    rhythm_stability: float
-    dissonance: float
-    atonality: float
-    mode: float
-    tempo: float
-    palette: Palette
-
-    @property
-    def beat(self) -> float:
-        """Seconds of a beat: 75 to 165 beats a minute."""
-        return 60 / (75 + 90 * self.tempo)
 
 
 @dataclass(frozen=True)

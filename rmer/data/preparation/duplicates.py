@@ -90,7 +90,6 @@ def similarity(first: FloatArray, second: FloatArray) -> tuple[float, float]:
 
 
 def _energy(fingerprint: FloatArray, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the energy of frames ``start`` to ``stop`` (arrays of any equal shape)."""
     total = np.concatenate([[0.0], np.cumsum(np.square(fingerprint, dtype=np.float64).sum(axis=1))])
     return np.asarray(total[stop] - total[start])
 

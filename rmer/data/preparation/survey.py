@@ -107,7 +107,6 @@ def _named(collected: Collected, found: Mapping[str, Sequence[str]]) -> list[str
 
 
 def _matches(collected: Collected, spectrograms: Mapping[str, CachedSpectrogram]) -> list[Match]:
-    """Return the duplicates, by rows of the clip table."""
     rows = [row for row, clip in enumerate(collected.clips["clip"]) if clip in spectrograms]
     found = find_duplicates([spectrograms[clip].load() for clip in collected.clips["clip"].iloc[rows]])
     return [dataclasses.replace(match, rows=(rows[match.rows[0]], rows[match.rows[1]])) for match in found]

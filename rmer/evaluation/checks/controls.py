@@ -169,7 +169,6 @@ def _united(truth: Floats, predictions: Mapping[str, Floats], more: Floats) -> A
 
 
 def _cold(truth: Floats, point: Point, targets: Sequence[str]) -> AttackedScores:
-    """Score cold starts alone."""
     columns: dict[str, Tensor] = {}
     for result in point.results:
         columns |= result.columns

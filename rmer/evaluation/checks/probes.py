@@ -147,7 +147,6 @@ def rescore(
 
 
 def _batches(network: FrozenNetwork, inputs: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield clips and labels, a batch at a time, where the network is."""
     for part in zip(*(torch.split(values, network.batch_size) for values in (inputs, labels)), strict=True):
         clips, truth = (values.to(network.device, network.dtype) for values in part)
         yield clips, truth

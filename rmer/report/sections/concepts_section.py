@@ -94,13 +94,12 @@ def concept_tables(systems: Systems) -> dict[str, pd.DataFrame]:
     """
 
     def joined(table: Callable[[AttackedConcepts], pd.DataFrame]) -> pd.DataFrame:
-        frames = []
-        for name, models in systems.items():
-            frame = over_seeds([table(model) for model in models])
-            frame.insert(0, "system", name)
-            frame.insert(1, "seeds", len(models))
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
+        frames = [
+            over_seeds([table(model) for model in models]).assign(system=name, seeds=len(models))
+            for name, models in systems.items()
+        ]
+        together = pd.concat(frames, ignore_index=True)
+        return together[["system", "seeds", *together.columns[:-2]]]
 
     return {
         "concept_shift": joined(shift_table),

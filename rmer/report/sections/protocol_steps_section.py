@@ -83,7 +83,7 @@ def readable_steps(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
             "ε": [_epsilon(step) for step in steps],
             "Budget": ["no runs" if step.missing else budget_held(step) for step in steps],
             **{
-                f"Best by: {_in_a_sentence(metric.title)}": [best(step, name) for step in steps]
+                f"Best by: {_lower(metric.title)}": [best(step, name) for step in steps]
                 for name, metric in shown_metrics().items()
             },
             "Also changes": ["; ".join(step.changes) or NO_VALUE for step in steps],
@@ -192,5 +192,5 @@ def _epsilon(step: ProtocolStep) -> str:
     return NO_VALUE if math.isnan(step.epsilon) else tick(step.epsilon)
 
 
-def _in_a_sentence(title: str) -> str:
+def _lower(title: str) -> str:
     return title if title[:2].isupper() else title.lower()
