@@ -113,9 +113,8 @@ class _State:
         value = (correlation if lowered else squared_error)(outputs.double(), self.labels.double())
         # A threshold of exactly zero is falsy in the published code and so is set anew (-0.0 as well).
         unset = (self.threshold == 0) | self.threshold.isnan()
-        threshold = torch.where(
-            unset, (torch.ceil if lowered else torch.floor)(value * 10) / 10, self.threshold
-        )
+        first = (torch.ceil if lowered else torch.floor)(value * 10) / 10
+        threshold = torch.where(unset, first, self.threshold)
         if lowered:
             hit, movable, moved = value <= threshold, threshold >= -0.9, threshold - 0.1
         else:

@@ -93,9 +93,8 @@ class Best:
     @classmethod
     def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
         """Begin with the clean clips, so that no adversary is weaker than no attack."""
-        return cls(
-            problem.inputs, objective.values(network.predict_in_batches(problem.inputs), problem.labels)
-        )
+        prediction = network.predict_in_batches(problem.inputs)
+        return cls(problem.inputs, objective.values(prediction, problem.labels))
 
     @property
     def main(self) -> Tensor:

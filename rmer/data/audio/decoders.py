@@ -88,9 +88,8 @@ def require_decoder(decoder: str) -> None:
     except ImportError as error:
         if decoder == "madmom":
             raise missing_madmom("decoder madmom") from error
-        raise UserError(
-            "decoder pyav needs av, which is not installed", mend="Run: pip install av"
-        ) from error
+        mend = "Run: pip install av"
+        raise UserError("decoder pyav needs av, which is not installed", mend=mend) from error
 
 
 def quantise(signal: FloatArray) -> npt.NDArray[np.int16]:

@@ -130,6 +130,5 @@ def _write(path: Path, spectrogram: npt.NDArray[np.float32], sound: Soundness) -
 
 
 def _cache_error(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot be written ({error.strerror})", where=str(folder), mend="Give another cache_dir"
-    )
+    mend = "Give another cache_dir"
+    return UserError(f"cannot be written ({error.strerror})", where=str(folder), mend=mend)

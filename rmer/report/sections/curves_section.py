@@ -59,7 +59,8 @@ def curves_section(contents: Contents) -> Section | None:
         "Dotted: the constant predictor. Grey: the budget of the endpoints.",
         curves_figure(table, constant, contents.reported_epsilon),
     )
-    return Section("Over the budget", [radius] * bool(others), tables, {"curves": figure}, {"curves": table})
+    notes = [radius] if others else []
+    return Section("Over the budget", notes, tables, {"curves": figure}, {"curves": table})
 
 
 def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = SEED) -> pd.DataFrame:
