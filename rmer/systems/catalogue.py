@@ -81,8 +81,7 @@ class System:
             self, arch=arch, task_loss_weight=task_loss_weight, adversarial=adversarial, parent=""
         )
         kin = next((known for known in (self, *CATALOGUE.values()) if known.is_kin_of(wanted)), None)
-        if kin is None:
-            kin = self._kin(arch, adversarial=adversarial)
+        kin = kin or self._kin(arch, adversarial=adversarial)
         if kin.task_loss_weight == task_loss_weight:
             return kin
         said = f"w{task_loss_weight:g}".replace("0.", ".")
