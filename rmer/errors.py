@@ -34,8 +34,7 @@ class DataErrors(UserError):
     def __init__(self, problems: Sequence[str], *, where: str = "", mend: str = "") -> None:
         self.problems = tuple(shortened(redacted(problem)) for problem in problems)
         count = len(self.problems)
-        head = f"{count} problem{'s' if count != 1 else ''} found"
-        super().__init__(head, where=where, mend=mend)
+        super().__init__(f"{count} problem{'s' if count != 1 else ''} found", where=where, mend=mend)
 
     def __str__(self) -> str:
         return "\n  - ".join([super().__str__(), *self.problems])

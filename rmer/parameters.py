@@ -146,13 +146,10 @@ def unknown_parameters(unknown: Sequence[str], known: Iterable[str], *, where: s
     """Return the error that names parameters which there are not, with the nearest ones that there are."""
     names = sorted(known)
     near = [" or ".join(difflib.get_close_matches(name.replace("-", "_"), names, 2)) for name in unknown]
-    return UserError(
-        f"unknown parameter{'s' if len(unknown) > 1 else ''} {shortened(', '.join(unknown), LONGEST_VALUE)}",
-        where=where,
-        mend=f"Did you mean {', '.join(filter(None, near))}?"
-        if any(near)
-        else f"Known are: {', '.join(names) or 'none'}",
-    )
+    said = shortened(", ".join(unknown), LONGEST_VALUE)
+    mend = f"Did you mean {', '.join(filter(None, near))}?"
+    mend = mend if any(near) else f"Known are: {', '.join(names) or 'none'}"
+    return UserError(f"unknown parameter{'s' if len(unknown) > 1 else ''} {said}", where=where, mend=mend)
 
 
 def _typed(name: str, hint: Any, value: Any) -> Any:

@@ -16,7 +16,7 @@ from rmer.data.csv_tables import read_table
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
-from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.concepts import (
     FLOAT32_TOLERANCE,
     AttackedConcepts,
@@ -380,7 +380,7 @@ def store(lasting_store: Store) -> Store:
 def attacked(store: Store, system: str, model: nn.Module) -> Selected:
     """Log the explanation of one attack run, as the attack stage does, and select it."""
     data = noise_dataset(["train"] * 8 + ["validation"] + ["test"] * 3)
-    named = system not in CATALOGUE or CATALOGUE[system].names_concepts
+    named = system not in CATALOGUE or CATALOGUE[system].interpretable
     victim = Victim(
         model=model, digest="", run=None, dataset_run_id="", dataset=data, seed="1", system=system,
         data=standardise(data, "published", "all"), scheme="published", fit_on="all",

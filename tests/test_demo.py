@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import soundfile
 
+from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.demo.design import CUES, draw_design
-from rmer.data.demo.synthesis import SAMPLE_RATE, synthesise
+from rmer.data.demo.synthesis import synthesise
 from rmer.data.readers.collection import Collected
 from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import album_split

@@ -86,8 +86,7 @@ class APGD(ObjectiveAttack):
             moved = iterate + share * (ahead - iterate) + (1.0 - share) * (iterate - previous)
             previous, iterate = iterate, threat.project(problem.inputs, moved)
             if number == self.steps:  # nothing follows, so no gradient is needed
-                final = network.predict_in_batches(iterate)
-                best.update(iterate, objective.values(final, labels))
+                best.update(iterate, objective.values(network.predict_in_batches(iterate), labels))
                 return
             at = objective.ascend(network, iterate, labels)
             best.update(iterate, objective.values(at.prediction, labels))
@@ -130,9 +129,8 @@ class _Progress:
 
     def stalled(self, steps: int) -> Tensor:
         """Return which clips halve their step [clips, 1, 1, 1], at a checkpoint after ``steps`` steps."""
-        few_rises = self.rises < RISING * steps
         unchanged = ~self.halved_at_check & (self.loss <= self.loss_at_check)
-        halve = few_rises | unchanged
+        halve = (self.rises < RISING * steps) | unchanged
         self.halved_at_check, self.loss_at_check = halve, self.loss
         self.rises = torch.zeros_like(self.rises)
         self.last = torch.where(halve, self.loss, self.last)

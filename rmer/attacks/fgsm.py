@@ -31,6 +31,5 @@ class FGSM(ObjectiveAttack):
             gradient = objective.ascend(network, problem.inputs, problem.labels).gradient
             step = threat.radius(problem.inputs) * steepest(gradient, threat.norm)
             iterate = threat.project(problem.inputs, problem.inputs + step)
-            final = network.predict_in_batches(iterate)
-            best.update(iterate, objective.values(final, problem.labels))
+            best.update(iterate, objective.values(network.predict_in_batches(iterate), problem.labels))
         return best.crafted()

@@ -78,8 +78,7 @@ class MinimumNorm(Attack):
         goal = self._values(network, problem, problem.inputs) + self.growth
         adversaries = self.inner.run(network, problem).adversaries
         reached = self._values(network, problem, adversaries) >= goal
-        radii = _radii(problem)
-        minimum = torch.where(reached, radii, torch.nan)
+        minimum = torch.where(reached, _radii(problem), torch.nan)
         # The one place where a GPU is waited for: what follows is for these clips alone.
         rows = reached.nonzero().flatten()
         if len(rows):

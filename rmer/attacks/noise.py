@@ -51,23 +51,17 @@ class Noise(ObjectiveAttack):
         return Passes(0, self.draws)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
-        objective = self.losses[0]
-        best: Best | None = None
-        for _ in range(self.draws):
-            drawn = self._draw(problem)
-            values = objective.values(network.predict_in_batches(drawn), problem.labels)
-            if best is None:
-                best = Best(drawn, values)
-            else:
-                best.update(drawn, values)
-        assert best is not None
+        best = Best(*self._drawn(network, problem))
+        for _ in range(1, self.draws):
+            best.update(*self._drawn(network, problem))
         return best.crafted()
 
-    def _draw(self, problem: Problem) -> Tensor:
+    def _drawn(self, network: FrozenNetwork, problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
         noise = problem.gaussian() if self.noise == "gaussian" else problem.uniform()
         if self.noise == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0).to(noise)
         threat = problem.threat
         if threat.norm == "l2":
             noise = steepest(noise, "l2")
-        return threat.project(problem.inputs, problem.inputs + threat.radius(noise) * noise)
+        drawn = threat.project(problem.inputs, problem.inputs + threat.radius(noise) * noise)
+        return drawn, self.losses[0].values(network.predict_in_batches(drawn), problem.labels)

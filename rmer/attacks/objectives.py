@@ -81,14 +81,13 @@ class _ClipObjective(Objective):
     def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
         return network.gradient_alone(iterates, lambda found: self.loss(found, labels))
 
-
-def errors(prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-    """Return the absolute error of each clip, raw and after clipping predictions to the rating scale."""
-    outputs = prediction["output"]
-    return {
-        "mae": absolute_error(outputs, labels),
-        "mae_clipped": absolute_error(outputs.clamp(*RATING_SCALE), labels),
-    }
+    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the absolute error of each clip, raw and after clipping predictions to the rating scale."""
+        outputs = prediction["output"]
+        return {
+            "mae": absolute_error(outputs, labels),
+            "mae_clipped": absolute_error(outputs.clamp(*RATING_SCALE), labels),
+        }
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,6 @@ class ErrorObjective(_ClipObjective):
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         return LOSSES[self.kind](prediction["output"], labels)
-
-    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        return errors(prediction, labels)
 
 
 class _RankedObjective(_ClipObjective):
@@ -133,15 +129,15 @@ class _RankedObjective(_ClipObjective):
         ]
         slopes = torch.stack([gradient.flatten(1) for gradient in (first, *others)], 1)
         errors = (prediction["output"] - labels) @ directions.T
-        potentials = errors + threat.radius(inputs).view(-1, 1) * _dual_norms(directions, slopes, threat.norm)
+        # Dual norms are how far a unit ball moves outputs. A few directions at a time, for want of memory.
+        order, few = 1 if threat.norm == "linf" else 2, torch.split(directions, 16)
+        dual = torch.cat([torch.linalg.vector_norm(some @ slopes, order, dim=2) for some in few], 1)
+        potentials = errors + threat.radius(inputs).view(-1, 1) * dual
         ranked = potentials.argsort(stable=True, dim=1, descending=True)
         return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         raise AssertionError("directions are chosen at the start of an attack")
-
-    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        return errors(prediction, labels)
 
 
 @dataclass(frozen=True)
@@ -149,10 +145,7 @@ class OutputObjective(_RankedObjective):
     """Raise the error of each clip along one output, up or down."""
 
     rank: int = 0
-
-    @property
-    def name(self) -> str:
-        return "outputs"
+    name = "outputs"
 
     def directions(self, targets: int) -> Tensor:
         # Up and down of each output in turn.
@@ -169,18 +162,12 @@ class SignsObjective(_RankedObjective):
     """
 
     rank: int = 0
-
-    @property
-    def name(self) -> str:
-        return "signs"
+    name = "signs"
 
     def directions(self, targets: int) -> Tensor:
         if targets > MOST_SIGNED:
-            raise UserError(
-                f"{targets} targets have too many combinations of signs (at most {MOST_SIGNED} targets)",
-                where="loss signs",
-                mend="Use l1 or outputs",
-            )
+            what = f"{targets} targets have too many combinations of signs (at most {MOST_SIGNED} targets)"
+            raise UserError(what, where="loss signs", mend="Use l1 or outputs")
         return torch.cartesian_prod(*[torch.tensor([1.0, -1.0])] * targets).view(-1, targets)
 
 
@@ -189,27 +176,10 @@ class _DirectedObjective(_ClipObjective):
     """Raise the signed sum of each clip's outputs along its ``directions`` [batch, targets]."""
 
     directions: Tensor
-
-    @property
-    def name(self) -> str:
-        return "directed"
+    name = "directed"
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         return (self.directions * (prediction["output"] - labels)).sum(1)
-
-    def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        return errors(prediction, labels)
-
-
-def _dual_norms(directions: Tensor, slopes: Tensor, norm: str) -> Tensor:
-    """Return how far a unit ball moves outputs along each direction, [batch, directions].
-
-    ``slopes`` [batch, targets, cells] are the gradients of the outputs. A few directions at a time, as
-    their gradients would fill the memory together.
-    """
-    dual = 1 if norm == "linf" else 2
-    parts = [torch.linalg.vector_norm(some @ slopes, dual, dim=2) for some in torch.split(directions, 16)]
-    return torch.cat(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -232,9 +202,8 @@ class SteeringObjective(_ClipObjective):
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         units = prediction["c_prob"] if self.unit == "c_prob" else prediction["output"]
         if units is None:
-            raise UserError(
-                "this model has no concept units", where=f"loss {self.name}", mend="Attack a bottleneck"
-            )
+            where, mend = f"loss {self.name}", "Attack a bottleneck"
+            raise UserError("this model has no concept units", where=where, mend=mend)
         return units[:, self.index] * (1.0 if self.way == "up" else -1.0)
 
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -249,14 +218,7 @@ class CorrelationObjective(Objective):
     """
 
     joint: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        return "corr"
-
-    @property
-    def metric(self) -> str:
-        return "corr"
+    name = metric = "corr"
 
     def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
         prediction = network.predict_in_batches(iterates)
@@ -285,31 +247,25 @@ def objectives(
     name that the model does not have.
     """
     check_losses(names)
-    return tuple(
-        _objective(name, names[:place].count(name), targets, concepts) for place, name in enumerate(names)
-    )
+    ranks = [names[:place].count(name) for place, name in enumerate(names)]
+    return tuple(_objective(name, rank, targets, concepts) for name, rank in zip(names, ranks, strict=True))
 
 
 def check_losses(names: Sequence[str]) -> None:
     """Raise UserError, before any model is known, for a name of no loss and for losses that do not mix."""
     for name in names:
         if name not in (*ERROR_LOSSES, "corr") and not STEERED.fullmatch(name):
-            raise UserError(
-                f"{name!r} is no loss",
-                where="parameter loss",
-                mend=f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before an emotion or concept",
-            )
+            mend = f"Use {', '.join(ERROR_LOSSES)}, corr, or up: or down: before an emotion or concept"
+            raise UserError(f"{name!r} is no loss", where="parameter loss", mend=mend)
     require_one_metric({name: "mae" if name in ERROR_LOSSES else name for name in names})
 
 
 def require_one_metric(metrics: Mapping[str, str]) -> None:
     """Raise UserError where losses (name -> main metric) keep different iterates, as no restarts may."""
     if len(set(metrics.values())) != 1:
-        raise UserError(
-            f"{', '.join(metrics) or 'nothing'} cannot be restarts of one attack: each keeps another iterate",
-            where="parameter loss",
-            mend=f"Give one of them, or several of {', '.join(ERROR_LOSSES)}",
-        )
+        names, mend = ", ".join(metrics), f"Give one of them, or several of {', '.join(ERROR_LOSSES)}"
+        what = f"{names or 'nothing'} cannot be restarts of one attack: each keeps another iterate"
+        raise UserError(what, where="parameter loss", mend=mend)
 
 
 ERROR_LOSSES = ("l1", "mse", "outputs", "signs")
@@ -333,8 +289,5 @@ def _objective(name: str, rank: int, targets: tuple[str, ...], concepts: tuple[s
         return steer("output", targets.index(target))
     if target in concepts:
         return steer("c_prob", concepts.index(target))
-    raise UserError(
-        f"{name!r} is no loss",
-        where="parameter loss",
-        mend=f"Use up: or down: before one of {', '.join((*targets, *concepts))}",
-    )
+    mend = f"Use up: or down: before one of {', '.join((*targets, *concepts))}"
+    raise UserError(f"{name!r} is no loss", where="parameter loss", mend=mend)

@@ -62,16 +62,14 @@ class PGD(ObjectiveAttack):
                 prediction, _, gradient = objective.ascend(network, iterate, problem.labels)
                 best.update(iterate, objective.values(prediction, problem.labels))
                 iterate = self._moved(problem, iterate, gradient)
-            final = network.predict_in_batches(iterate)
-            best.update(iterate, objective.values(final, problem.labels))
+            best.update(iterate, objective.values(network.predict_in_batches(iterate), problem.labels))
         return best.crafted()
 
     def _last(self, network: FrozenNetwork, problem: Problem) -> Tensor:
         objective = problem.started(network, self.losses[0])
         iterate = problem.random_start()
         for _ in range(self.steps):
-            gradient = objective.direction(network, iterate, problem.labels)
-            iterate = self._moved(problem, iterate, gradient)
+            iterate = self._moved(problem, iterate, objective.direction(network, iterate, problem.labels))
         return iterate
 
     def _moved(self, problem: Problem, iterate: Tensor, gradient: Tensor) -> Tensor:

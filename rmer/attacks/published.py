@@ -19,8 +19,6 @@ from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
-Criterion = Literal["corr", "mse"]
-
 # Optimisers of torch.optim that act on each cell alone, so that clips of a batch do not interact.
 OPTIMISERS = (
     "Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD", "ASGD",
@@ -42,7 +40,7 @@ class PublishedAttack(Attack):
 
     max_iters: int = param(1000, "iterations", low=1, high=10_000_000)
     lr: float = param(0.002, "learning rate", low=1e-12, high=1e6)
-    conv_method: Criterion = param("corr", "criterion")
+    conv_method: Literal["corr", "mse"] = param("corr", "criterion")
     sign: bool = param(True, "step along the gradient's sign")
     optimiser: str = param("Adam", "optimiser of torch.optim", choices=OPTIMISERS)
     alpha: float | None = param(None, "weight of the loss against a penalty on the perturbation", low=1e-12)
@@ -78,16 +76,8 @@ class PublishedAttack(Attack):
             state.step(gradient)
             if self.enforced:
                 state.replace(problem.threat.project(inputs, inputs + state.delta.detach()) - inputs)
-        adversaries = inputs + state.best
-        return Crafted(
-            adversaries,
-            columns={
-                "iterations": state.iterations,
-                "converged": state.converged,
-                "threshold": state.threshold,
-                "last_prediction": state.last_prediction,
-            },
-        )
+        reported = ("iterations", "converged", "threshold", "last_prediction")
+        return Crafted(inputs + state.best, columns={name: getattr(state, name) for name in reported})
 
 
 @dataclass(frozen=True)
@@ -112,28 +102,22 @@ class _State:
         # NaN: no threshold set yet. Thresholds are float64, moved by repeated subtraction as published.
         self.threshold = torch.full((clips,), torch.nan, dtype=torch.float64, device=inputs.device)
         self.iterations = torch.zeros(clips, dtype=torch.int64, device=inputs.device)
-        self.last_prediction = torch.full(
-            (clips, targets), torch.nan, dtype=inputs.dtype, device=inputs.device
-        )
+        self.last_prediction = inputs.new_full((clips, targets), torch.nan)
 
     def note(self, outputs: Tensor) -> None:
         """Take in the predictions at the current perturbation: thresholds, hits, convergence."""
         active = ~self.converged
         self.iterations += active
         self.last_prediction = torch.where(active[:, None], outputs, self.last_prediction)
-        outputs, labels, threshold = outputs.double(), self.labels.double(), self.threshold
-        if self.attack.conv_method == "corr":
-            value = correlation(outputs, labels)
-            # A threshold of exactly zero is falsy in the published code and so is set anew (-0.0 as well).
-            threshold = torch.where(
-                (threshold == 0) | threshold.isnan(), torch.ceil(value * 10) / 10, threshold
-            )
+        lowered = self.attack.conv_method == "corr"
+        value = (correlation if lowered else squared_error)(outputs.double(), self.labels.double())
+        # A threshold of exactly zero is falsy in the published code and so is set anew (-0.0 as well).
+        unset = (self.threshold == 0) | self.threshold.isnan()
+        first = (torch.ceil if lowered else torch.floor)(value * 10) / 10
+        threshold = torch.where(unset, first, self.threshold)
+        if lowered:
             hit, movable, moved = value <= threshold, threshold >= -0.9, threshold - 0.1
         else:
-            value = squared_error(outputs, labels)
-            threshold = torch.where(
-                (threshold == 0) | threshold.isnan(), torch.floor(value * 10) / 10, threshold
-            )
             hit, movable, moved = value >= threshold, threshold <= 0.9, threshold + 0.1
         hit &= active
         self.best = torch.where(hit.view(-1, 1, 1, 1), self.delta.detach(), self.best)

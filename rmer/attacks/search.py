@@ -60,20 +60,16 @@ class ObjectiveAttack(Attack):
         check_losses(losses)
         starts = given.get("restarts", restarts and restarts.default)
         if starts is not None and len(losses) > starts:
-            raise UserError(
-                f"{len(losses)} losses ({', '.join(losses)}) need as many starts, and there "
-                f"{'is' if starts == 1 else 'are'} {starts}",
-                where="parameter loss",
-                mend="Raise restarts, or leave some out",
-            )
+            there = f"there {'is' if starts == 1 else 'are'} {starts}"
+            what = f"{len(losses)} losses ({', '.join(losses)}) need as many starts, and {there}"
+            raise UserError(what, where="parameter loss", mend="Raise restarts, or leave some out")
 
     @classmethod
     def built(cls, settings: Mapping[str, Any], aim: Aim) -> Attack:
         given = dict(settings)
         if "loss" in given:
             names = listed(given.pop("loss"))
-            starts = given.get("restarts", len(names))
-            followed = [names[start % len(names)] for start in range(starts)]
+            followed = [names[start % len(names)] for start in range(given.get("restarts", len(names)))]
             given["losses"] = objectives(followed, aim.targets, aim.concepts)
         return super().built(given, aim)
 
@@ -115,10 +111,8 @@ class Best:
 
     def crafted(self) -> Crafted:
         """Return what was found."""
-        main, *others = self.iterates
-        return Crafted(
-            self.iterates[main], {metric: self.iterates[metric] for metric in others}, self.columns
-        )
+        also = dict(self.iterates)
+        return Crafted(also.pop(next(iter(also))), also, self.columns)
 
 
 def search_passes(losses: Sequence[Objective], starts: int, steps: int, targets: int) -> Passes:

@@ -116,8 +116,7 @@ def bumps(problem: Problem) -> Tensor:
 
 def bump(side: int) -> Tensor:
     """Return the pattern of the L2 attack, [side, side] of norm 1: a hill beside a valley (section 3.3)."""
-    upper = _hill(side // 2, side)
-    pattern = torch.cat([upper, -_hill(side - side // 2, side)])
+    pattern = torch.cat([_hill(side // 2, side), -_hill(side - side // 2, side)])
     return steepest(pattern[None], "l2")[0]
 
 
@@ -132,10 +131,9 @@ def _hill(rows: int, columns: int) -> Tensor:
 def _set_window(inputs: Tensor, current: Tensor, threat: Threat, side: int, draws: Tensor) -> Tensor:
     """Set a random window of each clip to x +- epsilon, one sign a window; ``draws`` is [batch, 6]."""
     window = _window(inputs, side, draws[:, 1], draws[:, 2])
+    corner = inputs + threat.radius(inputs) * _signs(draws[:, 0]).to(inputs).view(-1, 1, 1, 1)
     changed = current.clone()
-    changed[window] = (inputs + threat.radius(inputs) * _signs(draws[:, 0]).to(inputs).view(-1, 1, 1, 1))[
-        window
-    ]
+    changed[window] = corner[window]
     return changed
 
 

@@ -90,7 +90,6 @@ def _no_table(where: str, reason: str) -> UserError:
 
 
 def _on_texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """Return the table with its texts and headings changed."""
     changed = frame.rename(columns=lambda name: change(name) if isinstance(name, str) else name)
     for name in _texts(changed):
         changed[name] = [change(cell) if isinstance(cell, str) else cell for cell in changed[name]]
@@ -98,8 +97,8 @@ def _on_texts(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame
 
 
 def _texts(frame: pd.DataFrame) -> list[Any]:
-    return [name for name, kind in frame.dtypes.items() if _may_hold_text(kind)]
-
-
-def _may_hold_text(kind: Any) -> bool:
-    return is_object_dtype(kind) or is_string_dtype(kind) or isinstance(kind, pd.CategoricalDtype)
+    return [
+        name
+        for name, kind in frame.dtypes.items()
+        if is_object_dtype(kind) or is_string_dtype(kind) or isinstance(kind, pd.CategoricalDtype)
+    ]

@@ -14,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
-from rmer.data.splits import PARTS, published_order
+from rmer.data.splits import PARTS, FloatArray, IntArray, published_order
 from rmer.errors import UserError
 from rmer.files import whole
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.int64]
 
 EMOTIONS = ("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender")
 CONCEPTS = (
@@ -127,9 +123,7 @@ class Dataset:
         with whole(folder / SPECTROGRAMS_FILE) as file, file.open("wb") as stream:
             np.save(stream, np.ascontiguousarray(self.spectrograms, np.float32), allow_pickle=False)
         with whole(folder / CLIPS_FILE) as file:
-            # In float64, because the shortest text of a float32 is another number when read back.
-            wide = dict.fromkeys(self.clips.select_dtypes("float32").columns, np.float64)
-            write_table(self.clips.astype(wide), file)
+            write_table(self.clips, file)
         with whole(folder / DATASET_FILE) as file:
             file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -225,7 +219,8 @@ def _read_description(path: Path) -> dict[str, Any]:
         complete = (
             isinstance(description.get("digest"), str)
             and isinstance(description.get("frontend"), dict)
-            and all(_are_names(description.get(key)) for key in ("emotions", "concepts"))
+            and all(isinstance(description.get(key), list) for key in ("emotions", "concepts"))
+            and all(isinstance(name, str) for name in description["emotions"] + description["concepts"])
         )
     except OSError as error:
         raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error
@@ -236,19 +231,13 @@ def _read_description(path: Path) -> dict[str, Any]:
     return dict(description)
 
 
-def _are_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
 def _read_spectrograms(path: Path) -> FloatArray:
     _require_file(path)
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
-    except (
-        Exception
-    ) as error:  # numpy raises many kinds for a damaged file, those of zip and tokenize among them
+    except Exception as error:  # of a damaged file numpy raises many kinds, those of zip and tokenize, too
         what = f"is not a whole array ({type(error).__name__})"
         raise UserError(what, where=str(path), mend=_MEND) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
@@ -263,7 +252,6 @@ def _require_file(path: Path) -> None:
 
 
 def _problems(dataset: Dataset) -> list[str]:
-    """Return what keeps the parts from forming one data set."""
     clips, targets = dataset.clips, [*dataset.emotions, *dataset.concepts]
     problems = []
     missing = [name for name in [*_REQUIRED_COLUMNS, *targets] if name not in clips]
@@ -275,13 +263,10 @@ def _problems(dataset: Dataset) -> list[str]:
         problems.append(f"spectrograms have {dataset.spectrograms.ndim} dimensions, not 3")
     elif len(dataset.spectrograms) != len(clips):
         problems.append(f"{len(dataset.spectrograms)} spectrograms but {len(clips)} clips")
-    if not missing and not _are_finite(clips[targets]):
-        problems.append("labels are not all finite numbers")
-    if not missing and clips["clip"].duplicated().any():
-        problems.append("clip names occur twice")
+    if not missing:
+        numbers = clips[targets].select_dtypes("number")
+        if numbers.shape[1] < len(targets) or not np.isfinite(numbers.to_numpy(float)).all():
+            problems.append("labels are not all finite numbers")
+        if clips["clip"].duplicated().any():
+            problems.append("clip names occur twice")
     return problems
-
-
-def _are_finite(labels: pd.DataFrame) -> bool:
-    numbers = labels.select_dtypes("number")
-    return len(numbers.columns) == len(labels.columns) and bool(np.isfinite(numbers.to_numpy(float)).all())

@@ -93,11 +93,8 @@ def published_systems() -> dict[str, tuple[str, int]]:
 def read_published_logs(source: Path) -> list[PublishedLog]:
     """Read the 50 published logs, in the order of ``published_systems.csv``.
 
-    Parameters
-    ----------
-    source : A clone of the published repository, or its folder ``runs`` or ``runs/adversaries``.
-
-    Raises UserError where there are no logs. DataErrors lists every problem of every log.
+    ``source`` is a clone of the published repository, or its folder ``runs`` or ``runs/adversaries``. Raises
+    UserError where there are no logs. DataErrors lists every problem of every log.
     """
     folders, problems = _folders(_adversaries(source))
     logs = []
@@ -191,10 +188,9 @@ def _parse_hparams(text: str, where: str, run: str, system: str) -> tuple[dict[s
             problems.append(f"{where}: setting {name} is {shown(value)}, not {kinds[0].__name__}")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 < value < math.inf:
             problems.append(f"{where}: setting {name} is {value}, not above 0")
-    expected = {"model": run.split("_", 1)[1], "architecture": ARCHITECTURES[system]}
     problems += [
         f"{where}: setting {name} is {shown(values[name])}, but this run is of {value!r}"
-        for name, value in expected.items()
+        for name, value in (("model", run.split("_", 1)[1]), ("architecture", ARCHITECTURES[system]))
         if values.get(name, value) != value
     ]
     return values, problems
@@ -208,9 +204,8 @@ def parse_log(text: str, where: str) -> tuple[pd.DataFrame, list[str]]:
     try:
         header = next(reader, [])
         if tuple(header) != LOG_COLUMNS:
-            return pd.DataFrame(), [
-                f"{where}:1: the header is {','.join(header)!r}, not {','.join(LOG_COLUMNS)}"
-            ]
+            what = f"the header is {','.join(header)!r}, not {','.join(LOG_COLUMNS)}"
+            return pd.DataFrame(), [f"{where}:1: {what}"]
         line = reader.line_num + 1
         for cells in reader:
             record, found = _parse_record(cells, line)
@@ -293,13 +288,10 @@ def _parse_number(text: str) -> float:
 
 def _disagreements(logs: list[PublishedLog]) -> list[str]:
     """Every model was attacked on the same clips: name the runs whose clips or labels differ."""
-    if not logs:
-        return []
-    expected = logs[0].labels_digest
     return [
         f"{log.run}: clips or labels differ from those of {logs[0].run}"
         for log in logs[1:]
-        if log.labels_digest != expected
+        if log.labels_digest != logs[0].labels_digest
     ]
 
 

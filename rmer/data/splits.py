@@ -36,8 +36,7 @@ def published_split(clips: int) -> dict[str, IntArray]:
     if min(train, validation, test) < 1:
         what = f"{clips} clips cannot be divided into train, validation and test"
         raise UserError(what, where="split", mend="Give at least 6 clips")
-    order = published_order(clips)
-    return dict(zip(PARTS, np.split(order, [train, train + validation]), strict=True))
+    return dict(zip(PARTS, np.split(published_order(clips), [train, train + validation]), strict=True))
 
 
 def published_order(clips: int) -> IntArray:
@@ -56,14 +55,9 @@ def album_split(albums: Sequence[str], targets: FloatArray, seed: int = SPLIT_SE
     test, because a part of few, large albums supports little inference. It depends on the albums' names, not
     on the order of clips.
 
-    Parameters
-    ----------
-    albums : Album of each clip, [clips].
-    targets : Labels to balance, [clips, K].
-    seed : Of the random orders.
-
-    Returns the ascending row indices of train, validation and test. Raises UserError with fewer than three
-    albums, or a clip without one.
+    ``albums`` are those of each clip, [clips], ``targets`` the labels to balance, [clips, K], ``seed`` that
+    of the random orders. Returns the ascending row indices of train, validation and test. Raises UserError
+    with fewer than three albums, or a clip without one.
     """
     if any(not album for album in albums):
         raise UserError("some clips have no album", where="album split", mend="Complete the track list")
@@ -91,8 +85,7 @@ def grouped(albums: Sequence[str], duplicates: Sequence[tuple[int, int]]) -> lis
     with all that belongs to either. A group is called by the first of its albums in the alphabet.
     """
     _, members = np.unique(np.asarray(albums, dtype=str), return_inverse=True)
-    pairs = np.asarray(duplicates, np.int64).reshape(-1, 2)
-    joined = members[pairs]
+    joined = members[np.asarray(duplicates, np.int64).reshape(-1, 2)]
     graph = coo_array((np.ones(len(joined)), (joined[:, 0], joined[:, 1])), (len(albums),) * 2)
     _, component = connected_components(graph, directed=False)
     names: dict[int, str] = {}
@@ -103,10 +96,8 @@ def grouped(albums: Sequence[str], duplicates: Sequence[tuple[int, int]]) -> lis
 
 def part_column(rows: Mapping[str, IntArray], clips: int) -> list[str]:
     """Return the part of each clip, in their order, from the rows of each part."""
-    column = np.full(clips, "", dtype=object)
-    for part in PARTS:
-        column[rows[part]] = part
-    return [str(part) for part in column]
+    part_of = {row: part for part in PARTS for row in rows[part].tolist()}
+    return [part_of.get(row, "") for row in range(clips)]
 
 
 def largest_difference(parts: Mapping[str, IntArray], targets: FloatArray) -> dict[str, float]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmer.data.dataset import Dataset, IntArray, Normalisation, fit_normalisation
-from rmer.data.splits import PARTS
+from rmer.data.dataset import Dataset, Normalisation, fit_normalisation
+from rmer.data.splits import PARTS, IntArray
 from rmer.errors import UserError
 
 FitOn = Literal["all", "train"]
@@ -18,14 +18,10 @@ FitOn = Literal["all", "train"]
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a split.
+    """One part of a split: its rows of the data set's clip table, and float32 tensors.
 
-    Attributes
-    ----------
-    rows : [clips], rows of the data set's clip table
-    inputs : float32 [clips, 1, frames, bands], standardised
-    labels : float32 [clips, targets], 0-1
-    concepts : float32 [clips, concepts], 0-1, or None
+    ``inputs`` [clips, 1, frames, bands] are standardised, ``labels`` [clips, targets] and, unless there are
+    none, ``concepts`` [clips, concepts] lie in 0-1.
     """
 
     rows: IntArray
@@ -78,26 +74,21 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
         what = f"the {scheme} split has no {' and no '.join(empty)} clip"
         mend = "Give at least 11 clips, or another split scheme"
         raise UserError(what, where=f"data set of {len(dataset)} clips", mend=mend)
-    fitted = dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]]
-    normalisation = fit_normalisation(fitted)
-    train = _part(dataset, rows["train"], normalisation)
-    bands = dataset.spectrograms.shape[2]
+    normalisation = fit_normalisation(dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]])
+    parts = {name: _part(dataset, rows[name], normalisation) for name in PARTS}
     return Standardised(
-        train=train,
-        validation=_part(dataset, rows["validation"], normalisation),
-        test=_part(dataset, rows["test"], normalisation),
+        **parts,
         normalisation=normalisation,
-        floor=torch.full((bands,), normalisation.silence, dtype=torch.float32),
-        ceiling=train.inputs.amax(dim=(0, 1, 2)),
+        floor=torch.full((dataset.spectrograms.shape[2],), normalisation.silence, dtype=torch.float32),
+        ceiling=parts["train"].inputs.amax(dim=(0, 1, 2)),
     )
 
 
 def _part(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
     concepts = dataset.concept_labels()
-    inputs = normalisation.standardise(dataset.spectrograms[rows])[:, np.newaxis]
     return Part(
         rows=rows,
-        inputs=torch.from_numpy(inputs),
+        inputs=torch.from_numpy(normalisation.standardise(dataset.spectrograms[rows])[:, np.newaxis]),
         labels=torch.from_numpy(dataset.emotion_labels()[rows]),
         concepts=None if concepts is None else torch.from_numpy(concepts[rows]),
     )

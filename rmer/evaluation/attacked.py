@@ -11,11 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.errors import UserError
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import METRICS, Scores, clip_errors, own_columns, regression_scores, under_attack
 
 _MEND = "Restore the file, or repeat the attack"
 
-Floats = npt.NDArray[np.float64]
+
+def named_columns(prefix: str, names: Sequence[str], values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the columns of a per-clip table from ``values`` [clips, names]: ``prefix + name`` -> [clips]."""
+    return {f"{prefix}{name}": values[:, index] for index, name in enumerate(names)}
 
 
 def attack_metrics(
@@ -35,8 +39,7 @@ def attack_metrics(
     after = regression_scores(labels, adversarial, targets)
     for name, metric in under_attack().items():
         if own and metric.adversaries in own:
-            source = regression_scores(labels, own[metric.adversaries], targets)
-            after = _with_metric(after, name, source)
+            after = _with_metric(after, name, regression_scores(labels, own[metric.adversaries], targets))
     return before.named("clean") | after.named("adv") | differences(before, after)
 
 
@@ -47,13 +50,10 @@ def differences(before: Scores, after: Scores) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Predictions of one model over a list of budgets, 0 (clean) first.
+    """Predictions of one model over ascending budgets in standardised units a cell, 0 (clean) first.
 
-    Attributes
-    ----------
-    epsilons : Budgets in ascending order, standardised units a cell, ``[epsilons]``.
-    predictions : Metric that attacks aim at -> predictions for the adversaries that are the worst by it,
-        ``[epsilons, clips, targets]``.
+    ``predictions`` maps metrics that attacks aim at to those for the adversaries that are the worst by it,
+    ``[epsilons, clips, targets]``.
     """
 
     epsilons: tuple[float, ...]
@@ -124,10 +124,9 @@ class AttackedModel:
         further = [
             k for k in ("rescored", *own_columns().values()) if any(f"{k}_{t}" in table for t in targets)
         ]
-        kinds = ("label", "clean", "adv", *further)
-        numbers = [f"{kind}_{target}" for target in targets for kind in kinds]
         if not targets:
             raise UserError("lacks label_*", where=where, mend=_MEND)
+        numbers = [f"{kind}_{target}" for target in targets for kind in ("label", "clean", "adv", *further)]
         _require_numbers(table, numbers, where, beside=["clip"])
         table = table.sort_values("clip", kind="stable")
         labels, clean = (_predictions(table, kind, targets) for kind in ("label_", "clean_"))
@@ -137,6 +136,8 @@ class AttackedModel:
             raise UserError(what, where=where, mend=_MEND)
         if not np.isfinite(clean).all():
             raise UserError("has clean predictions that are not numbers", where=where, mend=_MEND)
+        where = f"tables/curve_clips.csv of run {run_id}"
+        found = None if curve is None else _curve(curve, clips, targets, where)
         return cls(
             name=name,
             system=system,
@@ -156,9 +157,7 @@ class AttackedModel:
                 for metric, kind in own_columns().items()
                 if f"{kind}_{targets[0]}" in table
             },
-            curve=None
-            if curve is None
-            else _curve(curve, clips, targets, f"tables/curve_clips.csv of run {run_id}"),
+            curve=found,
         )
 
     @cached_property
@@ -177,7 +176,6 @@ class AttackedModel:
 
 
 def _with_metric(scores: Scores, metric: str, source: Scores) -> Scores:
-    """Return the scores with one metric taken from ``source``."""
     return Scores(
         mean={**scores.mean, metric: source.mean[metric]},
         per_target={

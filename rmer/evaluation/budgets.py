@@ -11,8 +11,9 @@ from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult
 from rmer.attacks.threat import Threat
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import METRICS, aims, regression_scores, under_attack
-from rmer.evaluation.subject import Floats, Subject
+from rmer.evaluation.subject import Subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,7 @@ class Point:
 
     def worst(self, metric: str) -> Floats:
         """Return the predictions that are worst for a metric, or those of the first attack."""
-        aim = METRICS[metric].adversaries
-        return self.predictions.get(aim, next(iter(self.predictions.values())))
+        return self.predictions.get(METRICS[metric].adversaries, next(iter(self.predictions.values())))
 
     @property
     def warm_wins(self) -> float:
@@ -87,17 +87,16 @@ def curve_table(
     rows = [
         {"epsilon": 0.0, "radius": 0.0, **_metrics(labels, dict.fromkeys(under_attack(), clean), targets)}
     ]
-    for point in points:
-        worst = {metric: point.worst(metric) for metric in under_attack()}
-        rows.append(
-            {
-                "epsilon": point.epsilon,
-                "radius": float(point.threat.epsilon),
-                **_metrics(labels, worst, targets),
-                "gradients": sum(result.gradients for result in point.results),
-                "warm_wins": point.warm_wins,
-            }
-        )
+    rows += [
+        {
+            "epsilon": point.epsilon,
+            "radius": float(point.threat.epsilon),
+            **_metrics(labels, {metric: point.worst(metric) for metric in under_attack()}, targets),
+            "gradients": sum(result.gradients for result in point.results),
+            "warm_wins": point.warm_wins,
+        }
+        for point in points
+    ]
     table = pd.DataFrame(rows)
     table.insert(2, "epsilon_log10", table["epsilon"] * std)
     return table
@@ -111,11 +110,8 @@ def curve_clips(
     for epsilon, worst in [(0.0, None), *((point.epsilon, point.worst) for point in points)]:
         for metric in aims():
             frame = pd.DataFrame(clean if worst is None else worst(metric), columns=list(targets))
-            frame.insert(0, "epsilon", epsilon)
-            frame.insert(1, "clip", clips)
-            frame.insert(2, "metric", metric)
-            frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+            frames.append(frame.assign(epsilon=epsilon, clip=clips, metric=metric))
+    return pd.concat(frames, ignore_index=True)[["epsilon", "clip", "metric", *targets]]
 
 
 def _metrics(

@@ -6,21 +6,19 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import DRAWS, SEED, estimate
-from rmer.evaluation.endpoints import Endpoint
+from rmer.evaluation.endpoints import Endpoint, Floats
 from rmer.evaluation.metrics import METRICS, Metric, under_attack
 from rmer.evaluation.statistics import cliffs_delta, comparisons, hedges_g, holm, tost_welch, welch_seeds
 
 ALPHA = 0.05
 PRIMARY, SECONDARY = "delta/mae_clipped", "delta/corr"
 MAE_MARGIN, CORR_MARGIN = METRICS["mae_clipped"].margin, METRICS["corr"].margin
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class SystemSample:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """System ``a`` against system ``b`` on one endpoint: a row of ``tables/comparisons.csv``.
 
@@ -95,15 +93,15 @@ class Comparison:
     p: float
     percentile_low: float
     percentile_high: float
-    p_holm: float
+    p_holm: float = math.nan
     p_welch: float
     hedges_g: float
     cliffs_delta: float
     margin: float
     tost_p: float
-    tost_p_holm: float
+    tost_p_holm: float = math.nan
     tost_p_welch: float
-    equivalent: bool
+    equivalent: bool = False
 
 
 def endpoint_of(sample: SystemSample, endpoint: str) -> Endpoint:
@@ -147,8 +145,8 @@ def compare_systems(
         scores = {sample.name: endpoint_of(sample, endpoint) for sample in samples}
         margin = (margins or {}).get(endpoint, _metric(endpoint).margin)
         for a, b in comparisons(names, reference):
-            row = _compare(scores[a], scores[b], margin, draws, seed)
-            rows.append(dataclasses.replace(row, endpoint=endpoint, a=a, b=b))
+            found = _compared(scores[a], scores[b], margin, draws, seed)
+            rows.append(Comparison(endpoint=endpoint, a=a, b=b, **found))
     p_holm, tost_holm = holm([row.p for row in rows]), holm([row.tost_p for row in rows])
     return [
         dataclasses.replace(row, p_holm=float(p), tost_p_holm=float(tost), equivalent=bool(tost < ALPHA))
@@ -156,36 +154,30 @@ def compare_systems(
     ]
 
 
-def _compare(a: Endpoint, b: Endpoint, margin: float, draws: int, seed: int) -> Comparison:
-    """Return a row without names and without what the rest of the family decides."""
+def _compared(a: Endpoint, b: Endpoint, margin: float, draws: int, seed: int) -> dict[str, Any]:
+    """Return what a row says without names and without what the rest of the family decides."""
     difference = estimate(a, b, draws=draws, seed=seed)
     low, high = difference.interval()
     percentile_low, percentile_high = difference.percentile()
     x, y = a.per_seed, b.per_seed
-    return Comparison(
-        endpoint="",
-        a="",
-        b="",
-        seeds_a=len(x),
-        seeds_b=len(y),
-        clips=int(a.sizes.sum()),
-        albums=len(a.sizes),
-        difference=difference.value,
-        low=low,
-        high=high,
-        p=difference.p,
-        percentile_low=percentile_low,
-        percentile_high=percentile_high,
-        p_holm=math.nan,
-        p_welch=welch_seeds(x, y)[2],
-        hedges_g=hedges_g(x, y),
-        cliffs_delta=cliffs_delta(x, y),
-        margin=margin,
-        tost_p=difference.tost(margin),
-        tost_p_holm=math.nan,
-        tost_p_welch=tost_welch(x, y, margin),
-        equivalent=False,
-    )
+    return {
+        "seeds_a": len(x),
+        "seeds_b": len(y),
+        "clips": int(a.sizes.sum()),
+        "albums": len(a.sizes),
+        "difference": difference.value,
+        "low": low,
+        "high": high,
+        "p": difference.p,
+        "percentile_low": percentile_low,
+        "percentile_high": percentile_high,
+        "p_welch": welch_seeds(x, y)[2],
+        "hedges_g": hedges_g(x, y),
+        "cliffs_delta": cliffs_delta(x, y),
+        "margin": margin,
+        "tost_p": difference.tost(margin),
+        "tost_p_welch": tost_welch(x, y, margin),
+    }
 
 
 def _metric(endpoint: str) -> Metric:
@@ -197,13 +189,10 @@ def _check_same_clips(samples: Sequence[SystemSample]) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"a system occurs twice: {', '.join(names)}")
     for sample in samples[1:]:
-        first = samples[0]
+        first, shape = samples[0], np.shape(sample.labels)
         same = sample.clips == first.clips and list(map(str, sample.albums)) == list(map(str, first.albums))
-        if not same or not _same_labels(sample.labels, first.labels):
+        same = same and shape == np.shape(first.labels)
+        if not same or not np.allclose(sample.labels, first.labels, rtol=0, atol=1e-6):
             what = "were attacked on different clips, or their clips have other albums or ratings"
             mend = "Compare attack runs of one data set and split"
             raise UserError(what, where=f"{first.name} and {sample.name}", mend=mend)
-
-
-def _same_labels(a: Floats, b: Floats) -> bool:
-    return np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=0, atol=1e-6)

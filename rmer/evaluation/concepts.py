@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from rmer.errors import UserError
-from rmer.evaluation.metrics import Floats
+from rmer.evaluation.endpoints import Floats
 
 # Largest rounding error of a float32 network, relative to what it adds up (see ConceptLayer.error).
 FLOAT32_TOLERANCE = 1e-6
@@ -63,13 +63,11 @@ class ConceptLayer:
 
     def predict(self, concepts: npt.ArrayLike) -> Floats:
         """Return the emotions, [..., emotions], that follow from concepts [..., concepts]."""
-        emotions: Floats = self.bias + np.asarray(concepts, dtype=np.float64) @ self.weights.T
-        return emotions
+        return self.bias + np.asarray(concepts, dtype=np.float64) @ self.weights.T
 
     def effects(self, concepts: npt.ArrayLike) -> Floats:
         """Return what each concept adds to each emotion, [..., emotions, concepts]."""
-        effects: Floats = self.weights * np.asarray(concepts, dtype=np.float64)[..., np.newaxis, :]
-        return effects
+        return self.weights * np.asarray(concepts, dtype=np.float64)[..., np.newaxis, :]
 
     def what_if(self, concepts: npt.ArrayLike, values: Mapping[str, npt.ArrayLike]) -> Floats:
         """Return the emotions [clips, emotions] if some of the concepts [clips, concepts] had other values.
@@ -98,11 +96,8 @@ class ConceptLayer:
 class AttackedConcepts:
     """One bottleneck on the clips of a split, before and after an attack.
 
-    Attributes
-    ----------
-    labels : rated emotions [clips, emotions]
-    rated : rated concepts [clips, concepts]
-    clean, adversarial : concepts as predicted before and under the attack [clips, concepts]
+    ``labels`` are rated emotions [clips, emotions], ``rated`` rated concepts, ``clean`` and ``adversarial``
+    concepts as predicted before and under the attack, all [clips, concepts].
     """
 
     layer: ConceptLayer

@@ -7,16 +7,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from rmer.evaluation.endpoints import Floats
 
 
 def area_over_log_epsilon(epsilons: npt.ArrayLike, values: npt.ArrayLike) -> float:
     """Return the mean of a curve over log10 epsilon (trapezoids, divided by the range), in its own units.
 
     Both are ``[budgets]``, in any order. Epsilon 0 has no logarithm and is left out. NaN where fewer than two
-    budgets are left, or where one of their values is NaN.
-
-    Raises ValueError when shapes differ, or an epsilon is negative, not finite or given twice.
+    budgets are left, or where one of their values is NaN. Raises ValueError when shapes differ, or an epsilon
+    is negative, not finite or given twice.
     """
     budgets, heights = _ascending(epsilons, values)
     budgets, heights = budgets[budgets > 0], heights[budgets > 0]
@@ -31,15 +30,9 @@ def break_even_epsilon(epsilons: npt.ArrayLike, maes: npt.ArrayLike, constant: f
 
     Between the two tested budgets around it, it is interpolated linearly in log epsilon (in epsilon, where
     the lower one is 0). 0 where the clean MAE is above already; infinity where no tested budget passes; NaN
-    where the curve or the constant predictor's MAE is NaN.
-
-    Parameters
-    ----------
-    epsilons, maes : ``[budgets]``, in any order; epsilon 0 is the clean MAE.
-    constant : MAE of the predictor that always says the mean of the training labels.
-
-    Raises ValueError when shapes differ, epsilon 0 is missing, or an epsilon is negative, not finite or given
-    twice.
+    where the curve or the constant predictor's MAE is NaN. Budgets and MAE are ``[budgets]``, in any order,
+    epsilon 0 being the clean MAE. Raises ValueError when shapes differ, epsilon 0 is missing, or an epsilon
+    is negative, not finite or given twice.
     """
     budgets, errors = _ascending(epsilons, maes)
     if not len(budgets) or budgets[0] != 0:

@@ -21,11 +21,8 @@ Floats = npt.NDArray[np.float64]
 class Endpoint:
     """One system's score in each of its seeds.
 
-    Attributes
-    ----------
-    sizes : Number of clips of each album, ``[albums]``.
-    scores : Weights ``[draws, albums]`` (how often each album counts) -> scores ``[draws, seeds]``, NaN where
-        a score has no value.
+    ``sizes`` are numbers of clips of each album, ``[albums]``. ``scores`` maps weights ``[draws, albums]``
+    (how often each album counts) to scores ``[draws, seeds]``, NaN where a score has no value.
     """
 
     sizes: Floats
@@ -133,5 +130,4 @@ def _members(albums: Sequence[object]) -> Floats:
     if not names:
         raise ValueError("there is no clip")
     rows = {name: row for row, name in enumerate(sorted(set(names)))}
-    members: Floats = np.eye(len(rows))[:, [rows[name] for name in names]]
-    return members
+    return np.eye(len(rows))[:, [rows[name] for name in names]]

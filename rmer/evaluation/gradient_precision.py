@@ -32,21 +32,16 @@ def compare_precisions(
 ) -> dict[float, PrecisionPair]:
     """Repeat the first attack of every point with gradients in float32; return epsilon -> both searches.
 
-    The first ``clips`` clips get the starts that they had, random and warm: a clip's random numbers
-    depend on its place and the seed alone. Predictions, comparisons and scores are float32 in both searches.
-    Empty where the network's gradients are float32 anyway.
-
-    Parameters
-    ----------
-    attack : the attack whose results are ``points[i].results[0]``, on the error of each clip
-    points : all budgets of the sweep, in its order
+    ``points`` are all budgets of the sweep, in its order; ``attack``, on the error of each clip, has the
+    results ``points[i].results[0]``. The first ``clips`` clips get the starts that they had, random and warm:
+    a clip's random numbers depend on its place and the seed alone. Predictions, comparisons and scores are
+    float32 in both searches. Empty where the network's gradients are float32 anyway.
     """
     network = subject.network
     if network.precision == "fp32":
         return {}
     few = subject.first(clips)
-    folded = FrozenNetwork(network.model, fold=False, batch_size=network.batch_size)
-    exact = replace(few, network=folded)
+    exact = replace(few, network=FrozenNetwork(network.model, fold=False, batch_size=network.batch_size))
     before = few.predicted(few.inputs)
     clean = AttackedScores.of(few.truth, before, before)
     found: dict[float, PrecisionPair] = {}

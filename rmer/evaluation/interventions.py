@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from rmer.evaluation.concepts import AttackedConcepts
-from rmer.evaluation.metrics import Floats, regression_scores, under_attack
+from rmer.evaluation.endpoints import Floats
+from rmer.evaluation.metrics import regression_scores, under_attack
 
 SMALL_CHANGE = 0.1  # one point of the rating scale
 

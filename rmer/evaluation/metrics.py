@@ -29,10 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rmer.data.dataset import RATING_SCALE
-from rmer.evaluation.endpoints import Endpoint, correlation_endpoint, error_endpoint
+from rmer.evaluation.endpoints import Endpoint, Floats, correlation_endpoint, error_endpoint
 from rmer.registry import Registry
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,7 @@ def error_metric(
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one set of predictions.
-
-    Attributes
-    ----------
-    mean : Metric -> average over targets.
-    per_target : Target -> metric -> value.
-    """
+    """Scores of predictions: metric -> average over targets, and target -> metric -> value."""
 
     mean: Mapping[str, float]
     per_target: Mapping[str, Mapping[str, float]]
@@ -118,12 +110,8 @@ class Scores:
     def named(self, group: str, average: str = "") -> dict[str, float]:
         """Return the scores under the names by which they are logged.
 
-        Parameters
-        ----------
-        group : First part of every name ("test", "adv").
-        average : Name that stands for the average over targets: ``named("test", "emotion")`` gives
-            ``test/emotion/mae`` and ``test/tension/mae``; ``named("adv")`` gives ``adv/mae`` and
-            ``adv/tension/mae``.
+        ``average`` stands for the average over targets: ``named("test", "emotion")`` gives
+        ``test/emotion/mae`` and ``test/tension/mae``, ``named("adv")`` ``adv/mae`` and ``adv/tension/mae``.
         """
         stem = f"{group}/{average}" if average else group
         names = {f"{stem}/{metric}": value for metric, value in self.mean.items()}
@@ -135,13 +123,9 @@ class Scores:
 def regression_scores(labels: npt.ArrayLike, predictions: npt.ArrayLike, targets: Sequence[str]) -> Scores:
     """Score predictions against labels.
 
-    Parameters
-    ----------
-    labels, predictions : Arrays ``[clips, targets]``; labels are finite.
-    targets : Names of the columns.
-
-    Returns every metric of :data:`METRICS`, averaged and per target. Raises ValueError when
-    shapes or names do not match, there is no clip, or a label is not finite.
+    Both arrays are ``[clips, targets]``, ``targets`` names their columns. Returns every metric of
+    :data:`METRICS`, averaged and per target. Raises ValueError when shapes or names do not match, there is no
+    clip, or a label is not finite.
     """
     true, predicted = validate(labels, predictions, targets)
     rated, mean = _varies(true), dict[str, float]()
@@ -149,7 +133,8 @@ def regression_scores(labels: npt.ArrayLike, predictions: npt.ArrayLike, targets
     for name, metric in METRICS.items():
         with np.errstate(invalid="ignore", over="ignore"):
             values = metric.values(true, predicted)
-        mean[name] = _mean(values[rated] if metric.rated_alone else values)
+        scored = values[rated] if metric.rated_alone else values
+        mean[name] = float(scored.mean()) if len(scored) else float("nan")
         for target, value in zip(targets, values, strict=True):
             per_target[str(target)][name] = float(value)
     return Scores(mean=mean, per_target=per_target)
@@ -183,8 +168,7 @@ def clip_errors(labels: npt.ArrayLike, predictions: npt.ArrayLike, *, clipped: b
 
 def clip_to_scale(predictions: npt.ArrayLike) -> Floats:
     """Return the predictions limited to the rating scale, 0-1 (NaN stays NaN)."""
-    limited: Floats = np.clip(np.asarray(predictions, dtype=np.float64), *RATING_SCALE)
-    return limited
+    return np.clip(np.asarray(predictions, dtype=np.float64), *RATING_SCALE)
 
 
 def constant_predictor(train_labels: npt.ArrayLike) -> Floats:
@@ -236,10 +220,6 @@ def _determination(true: Floats, predicted: Floats) -> Floats:
     total[~_varies(true)] = np.nan
     values: Floats = 1.0 - residual / total
     return values
-
-
-def _mean(values: Floats) -> float:
-    return float(values.mean()) if len(values) else float("nan")
 
 
 OWN = (

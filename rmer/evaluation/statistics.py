@@ -53,14 +53,10 @@ class TestResult:
 
 
 def paired_t(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[int, float, float]:
-    """Return n, t and p of Student's t-test over pairs.
+    """Return n, t and p of Student's t-test over pairs; raises ValueError when the shapes differ.
 
-    Parameters
-    ----------
-    a, b : Scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published) form,
-        ``[seeds]`` for the form over seeds.
-
-    Raises ValueError when the shapes differ.
+    ``a`` and ``b`` are scores of two systems in the same order: ``[seeds, clips]`` for the pooled (published)
+    form, ``[seeds]`` for the form over seeds.
     """
     x, y = np.asarray(a, dtype=np.float64).ravel(), np.asarray(b, dtype=np.float64).ravel()
     if np.shape(a) != np.shape(b):
@@ -91,9 +87,7 @@ def tost_welch(a: npt.ArrayLike, b: npt.ArrayLike, margin: float) -> float:
     """Return p of two one-sided Welch tests that the means of two systems differ by less than ``margin``.
 
     ``a`` and ``b`` are scores over seeds, as for :func:`welch_seeds`; p is the larger of the two (Schuirmann
-    1987), NaN where Welch's test has no value.
-
-    Raises ValueError when the margin is not positive.
+    1987), NaN where Welch's test has no value. Raises ValueError when the margin is not positive.
     """
     if not margin > 0:
         raise ValueError(f"a margin of equivalence is positive, not {margin}")

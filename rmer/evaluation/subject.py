@@ -6,17 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
-from rmer.attacks.base import Attack, AttackResult
+from rmer.attacks.base import Attack, AttackResult, Progress
 from rmer.attacks.threat import Threat
+from rmer.evaluation.endpoints import Floats
 from rmer.systems.frozen import FrozenNetwork
-
-Floats = npt.NDArray[np.float64]
-# Called with a number of gradients (or passes of that cost) that are done.
-Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +40,7 @@ class Subject:
     @property
     def truth(self) -> Floats:
         """The labels, float64 [clips, targets]."""
-        labels: Floats = self.labels.cpu().double().numpy()
-        return labels
+        return self.labels.cpu().double().numpy()
 
     def first(self, clips: int) -> Subject:
         """Return the subject with its first clips alone; what they draw at random does not change."""
@@ -73,5 +67,4 @@ class Subject:
     def predicted(self, inputs: Tensor) -> Floats:
         """Return the predictions for inputs [clips, 1, frames, bands], float64 [clips, targets]."""
         inputs = inputs.to(self.network.device, self.network.dtype)
-        predictions: Floats = self.network.predict_in_batches(inputs)["output"].double().cpu().numpy()
-        return predictions
+        return self.network.predict_in_batches(inputs)["output"].double().cpu().numpy()

@@ -10,7 +10,7 @@ import pandas as pd
 from rmer.evaluation.comparison import ALPHA, PRIMARY, SECONDARY, Comparison
 from rmer.evaluation.metrics import METRICS
 from rmer.report.comparing import endpoint_phrase
-from rmer.report.readable import interval, number, p_value
+from rmer.report.readable import and_list, interval, number, p_value
 from rmer.report.system_tables import is_adversarial, is_control, is_interpretable
 
 # Those that the question is answered by; what else is compared is in the tables.
@@ -50,16 +50,13 @@ def answers(
 ) -> list[str]:
     """Return the sentences that stand first: the answer, both endpoints, the control, the other systems.
 
-    Parameters
-    ----------
-    rows : The comparison of ``reference`` with every other system; without it there is no answer.
-    budget : The reported budget in words (``L-inf .01``).
-    seeds : The smallest number of seeds of a system.
-    conclusive : Whether the attack does more than the margin of equivalence to some system's clipped MAE;
-        else the control says nothing.
+    ``rows`` compare ``reference`` with every other system; without it there is no answer. ``budget`` is the
+    reported one in words (``L-inf .01``), ``seeds`` the smallest number of seeds of a system. Unless the
+    attack does more than the margin of equivalence to some system's clipped MAE (``conclusive``), the control
+    says nothing.
     """
     rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
-    black_boxes = [row for row in rows if _is_black_box(row.a) and _trained_alike(row.a, reference)]
+    black_boxes = [row for row in rows if _answers(row, reference)]
     sentences = []
     if black_boxes:
         sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes, reference))
@@ -71,8 +68,7 @@ def answers(
     ]
     others = [row for row in rows if row not in black_boxes and row not in controls]
     if others:
-        listed = _verdicts(others)
-        sentences.append(f"Against the other systems, {reference} is, {listed}.")
+        sentences.append(f"Against the other systems, {reference} is, {_verdicts(others)}.")
     if sentences and seeds < FEW_SEEDS:
         sentences.append(
             f"There are as few as {seeds} training seed{'s' if seeds > 1 else ''} a system: a difference "
@@ -93,8 +89,7 @@ def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference
     ``robustness`` is the table of :func:`rmer.report.robustness.robustness_table` of the endpoints' norm.
     """
     notes = []
-    margins = {row.endpoint: row.margin for row in rows}
-    for endpoint, margin in margins.items():
+    for endpoint, margin in {row.endpoint: row.margin for row in rows}.items():
         if not is_conclusive(robustness, rows, endpoint):
             notes.append(
                 f"At this budget the attack changes the {endpoint_phrase(endpoint)} of no system by more "
@@ -121,7 +116,7 @@ def without_answer(rows: Sequence[Comparison], systems: Sequence[str], reference
         return ["The systems were attacked on different clips: they are not compared."]
     if reference not in systems:
         return [f"{reference} is not among the systems: every pair is compared, and no question answered."]
-    if not any(_is_black_box(row.a) and _trained_alike(row.a, reference) for row in rows):
+    if not any(_answers(row, reference) for row in rows):
         return [f"No black box that is trained like {reference} is among the systems."]
     return []
 
@@ -140,9 +135,8 @@ def comparison_caveats(
             "No placebo (concept labels permuted) is among the systems: a difference between "
             f"{reference} and a black box may come from the second task as well as from interpretability."
         )
-    known = clipped["constant"].notna()
-    broken = clipped.index[known & (clipped["adv"] > clipped["constant"])]
-    if len(broken) and len(broken) == len(clipped):
+    # A constant that is not known is NaN, which nothing exceeds.
+    if len(clipped) and (clipped["adv"] > clipped["constant"]).all():
         notes.append(
             "At the reported budget every system is worse than always predicting the mean: to be more robust "
             "here is to be less broken. The curves show smaller budgets."
@@ -160,10 +154,8 @@ def _overall(rows: Sequence[Comparison], reference: str) -> str:
     names = list(dict.fromkeys(row.a for row in rows))
     plural = "es" if len(names) > 1 else ""
     subject = "the interpretable system" if is_interpretable(reference) else "the reference"
-    question = f"Is {subject} ({reference}) more robust than the black box{plural} {_and(names)}? "
-    found = {verdict(row) for row in rows}
-    listed = _verdicts(rows)
-    return f"{question}{_short(found)} It is, {listed}."
+    question = f"Is {subject} ({reference}) more robust than the black box{plural} {and_list(names)}? "
+    return f"{question}{_short({verdict(row) for row in rows})} It is, {_verdicts(rows)}."
 
 
 def _short(found: set[str]) -> str:
@@ -189,7 +181,7 @@ def _unless_placebo(rows: Sequence[Comparison], black_boxes: Sequence[Comparison
     unshared = {row.endpoint for row in controls if verdict(row) not in better}
     if not favours & unshared:
         return ""
-    by = _and([endpoint_phrase(endpoint) for endpoint in ENDPOINTS if endpoint in favours & unshared])
+    by = and_list([endpoint_phrase(endpoint) for endpoint in ENDPOINTS if endpoint in favours & unshared])
     return f" But by {by} it is not shown to be more robust than its placebo."
 
 
@@ -206,7 +198,7 @@ def _listed(rows: Sequence[Comparison], endpoint: str) -> str:
     for row in rows:
         if row.endpoint == endpoint:
             by_verdict.setdefault(verdict(row), []).append(row.a)
-    return _and([f"{found} {_and(names)}" for found, names in by_verdict.items()])
+    return and_list([f"{found} {and_list(names)}" for found, names in by_verdict.items()])
 
 
 def _numbers(rows: Sequence[Comparison], endpoint: str, budget: str) -> str:
@@ -231,7 +223,6 @@ def _tests(row: Comparison) -> str:
 
 
 def _control(rows: Sequence[Comparison], reference: str, *, conclusive: bool) -> str:
-    """Return what the comparison with one control says."""
     (found,) = (verdict(row) for row in rows if row.endpoint == PRIMARY)
     meaning = MEANINGS[found] if conclusive else "the attack does too little to tell what helps against it"
     return (
@@ -241,7 +232,6 @@ def _control(rows: Sequence[Comparison], reference: str, *, conclusive: bool) ->
 
 
 def _damage(robustness: pd.DataFrame, endpoint: str) -> float:
-    """Return the largest change of an endpoint's score, over systems."""
     metric = endpoint.removeprefix("delta/")
     return float(robustness.loc[robustness["metric"] == metric, "delta"].abs().max())
 
@@ -250,13 +240,9 @@ def _is_black_box(name: str) -> bool:
     return not is_interpretable(name) and not is_control(name)
 
 
+def _answers(row: Comparison, reference: str) -> bool:
+    return _is_black_box(row.a) and is_adversarial(row.a) == is_adversarial(reference)
+
+
 def _controls(name: str, reference: str) -> bool:
-    return is_control(name) and _trained_alike(name, reference)
-
-
-def _trained_alike(a: str, b: str) -> bool:
-    return is_adversarial(a) == is_adversarial(b)
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return is_control(name) and is_adversarial(name) == is_adversarial(reference)

@@ -19,8 +19,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rmer.evaluation.concepts import AttackedConcepts, movement_table, shift_table
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.interventions import repair_table
-from rmer.evaluation.metrics import Floats
 from rmer.report.readable import number
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, HATCH, STYLE, lines_of, styled
 
@@ -95,7 +95,9 @@ def concept_shift(systems: Systems) -> Figure:
 
     The grey band is plus and minus the spread of the concept, averaged over all models.
     """
-    first, looks = _first(systems), _boxes_of(systems)
+    first, lines = _first(systems), lines_of(list(systems))
+    # Colour and hatch of each system, hatched where its line is dashed.
+    looks = {name: (of["color"], HATCH if of["linestyle"] == "--" else "") for name, of in lines.items()}
     height = 0.9 + (0.18 + 0.16 * len(systems)) * len(first.layer.concepts)
     figure = Figure(figsize=(6.3, height), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.7, 1))
@@ -116,8 +118,7 @@ def concept_shift(systems: Systems) -> Figure:
             right.plot(shares.T, positions, "o", ms=2.5, mfc="w", mec="k", mew=0.5, zorder=3)
     right.set_xlabel("share of the movement (%)")
     _name_concepts([left], first)
-    band = {"± spread of the clean predictions": (BAND, "")}
-    _legend(figure, (looks if len(looks) > 1 else {}) | band)
+    _legend(figure, (looks if len(looks) > 1 else {}) | {"± spread of the clean predictions": (BAND, "")})
     return figure
 
 
@@ -155,9 +156,12 @@ def concept_repair(systems: Systems) -> Figure:
     tables = {name: [repair_table(model) for model in models] for name, models in systems.items()}
     for axes, (kind, replaced_by, title) in zip(panels, REPLACEMENTS, strict=True):
         for name, line in lines_of(list(systems)).items():
-            curves = [_curve(table, kind, replaced_by) for table in tables[name]]
-            clean = [_curve(table, "clean", replaced_by="rated")["mae"].iloc[0] for table in tables[name]]
-            _draw_curves(axes, np.stack([curve["mae"].to_numpy() for curve in curves]), name, line)
+            curves = [replacement(table, kind, replaced_by) for table in tables[name]]
+            clean = [replacement(table, "clean", "rated")["mae"].iloc[0] for table in tables[name]]
+            maes = np.stack([curve["mae"].to_numpy() for curve in curves])
+            if len(maes) > 1:
+                axes.plot(maes.T, color=line["color"], ls=line["linestyle"], lw=0.5, alpha=0.6)
+            axes.plot(maes.mean(axis=0), lw=1.4, ms=3.5, label=name, **line)
             axes.axhline(float(np.mean(clean)), color=line["color"], lw=0.8, ls=":")
         axes.set_title(title, size=8)
         axes.grid(axis="y", linewidth=0.4, color="#dddddd")
@@ -173,28 +177,10 @@ def _first(systems: Systems) -> AttackedConcepts:
     return next(iter(systems.values()))[0]
 
 
-def _boxes_of(systems: Systems) -> dict[str, tuple[str, str]]:
-    """Return (colour, hatch) of each system: hatched where its line is dashed."""
-    lines = lines_of(list(systems))
-    return {name: (line["color"], HATCH if line["linestyle"] == "--" else "") for name, line in lines.items()}
-
-
-def _curve(table: pd.DataFrame, input_: str, replaced_by: str) -> pd.DataFrame:
-    return table[(table["input"] == input_) & (table["replaced_by"] == replaced_by)]
-
-
-def _draw_curves(axes: Axes, maes: Floats, name: str, line: Mapping[str, Any]) -> None:
-    """Draw MAE [seeds, replaced + 1]: each seed thin, their mean thick."""
-    numbers = np.arange(maes.shape[1])
-    if len(maes) > 1:
-        axes.plot(numbers, maes.T, color=line["color"], ls=line["linestyle"], lw=0.5, alpha=0.6)
-    axes.plot(numbers, maes.mean(axis=0), lw=1.4, ms=3.5, label=name, **line)
-
-
 def _name_steps(axes: Axes, curves: Sequence[pd.DataFrame]) -> None:
     """Name the concept of each step where there is one curve; count them where there are several."""
     if len(curves) == 1:
-        steps = ["none", *(f"+ {_words(concept)}" for concept in curves[0]["concept"][1:])]
+        steps = ["none", *(f"+ {in_words(concept)}" for concept in curves[0]["concept"][1:])]
         axes.set_xticks(range(len(steps)), steps, rotation=45, ha="right", rotation_mode="anchor")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -224,14 +210,13 @@ def _heat_map(
 
 def _name_axes(row: Sequence[Axes], last: Sequence[Axes], model: AttackedConcepts) -> None:
     row[0].set_yticks(range(len(model.layer.emotions)), model.layer.emotions)
-    names = [_words(concept) for concept in model.layer.concepts]
+    names = [in_words(concept) for concept in model.layer.concepts]
     for axes in last:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
 
 
 def _name_concepts(axes: Sequence[Axes], model: AttackedConcepts) -> None:
-    """Name the rows, first concept on top."""
-    names = [_words(concept) for concept in model.layer.concepts]
+    names = [in_words(concept) for concept in model.layer.concepts]
     for panel in axes:
         panel.set_yticks(range(len(names)), names)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
@@ -266,5 +251,11 @@ def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
 
 
-def _words(concept: str) -> str:
+def replacement(table: pd.DataFrame, kind: str, replaced_by: str) -> pd.DataFrame:
+    """Return the rows of one of :data:`REPLACEMENTS` of :func:`repair_table`."""
+    return table[(table["input"] == kind) & (table["replaced_by"] == replaced_by)]
+
+
+def in_words(concept: str) -> str:
+    """Return the name of a concept as it is read."""
     return concept.replace("_", " ")

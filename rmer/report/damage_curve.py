@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from rmer.evaluation.metrics import under_attack
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, GREY, styled
 
-COLOURS = (ADVERSARIAL, CLEAN, GREY)
-
 
 @styled
 def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
@@ -25,7 +23,7 @@ def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
     errors, correlation = figure.subplots(1, 2)
     for better, axes in ((False, errors), (True, correlation)):
         shown = [metric for metric in under_attack().values() if metric.larger_is_better == better]
-        for metric, colour in zip(shown, cycle(COLOURS)):
+        for metric, colour in zip(shown, cycle((ADVERSARIAL, CLEAN, GREY))):
             x, y = attacked["epsilon"], attacked[metric.name]
             axes.plot(x, y, "o-", ms=3.5, color=colour, label=metric.title)
             axes.axhline(clean[metric.name], color=colour, lw=0.9, ls=":")

@@ -16,6 +16,15 @@ from rmer.report.system_tables import is_adversarial
 
 SIGNIFICANT = 0.05
 MOST_COMPARISONS = 5
+# By the tag that says "published".
+PUBLISHED_CAVEATS = {
+    "attack_protocol": "Published attack protocol: adversarial predictions are the last iterate's, whereas "
+    "the perturbation that was kept, and its norm, are those of the last hit.",
+    "train_protocol": "Published training protocol: spectrograms are standardised with statistics of all "
+    "clips, test clips included.",
+    "split_scheme": "Published split: clips are drawn one by one, so that training and test clips come from "
+    "the same albums.",
+}
 TESTS_CAVEAT = (
     "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
     "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p of these "
@@ -34,15 +43,12 @@ def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
             for row in systems.to_dict("records")
         ]
     best = {
-        "raw adversarial MAE": _best(systems, "adv_mae", highest=False),
-        "adversarial MAE with predictions clipped to the rating scale": _best(
-            systems, "adv_mae_clipped", highest=False
-        ),
+        "raw adversarial MAE": _best(systems, "adv_mae"),
+        "adversarial MAE with predictions clipped to the rating scale": _best(systems, "adv_mae_clipped"),
         "adversarial correlation": _best(systems, "adv_corr", highest=True),
     }
     sentences = [f"Best by {metric}: {found}." for metric, found in best.items() if found]
-    winners = {found.split(" (")[0] for found in best.values() if found}
-    if len(winners) > 1:
+    if len({found.split(" (")[0] for found in best.values() if found}) > 1:
         sentences.append("The metrics disagree: which system is the most robust depends on the one chosen.")
     return sentences + _comparisons(tests)
 
@@ -63,21 +69,7 @@ def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str
         )
     elif math.isnan(attacks["violations"].sum(skipna=False)):
         notes.append("Not every run says whether its perturbations hold the budget.")
-    if "published" in selection.get("attack_protocol", ""):
-        notes.append(
-            "Published attack protocol: adversarial predictions are the last iterate's, whereas the "
-            "perturbation that was kept, and its norm, are those of the last hit."
-        )
-    if "published" in selection.get("train_protocol", ""):
-        notes.append(
-            "Published training protocol: spectrograms are standardised with statistics of all clips, "
-            "test clips included."
-        )
-    if "published" in selection.get("split_scheme", ""):
-        notes.append(
-            "Published split: clips are drawn one by one, so that training and test clips come from the same "
-            "albums."
-        )
+    notes += [text for tag, text in PUBLISHED_CAVEATS.items() if "published" in selection.get(tag, "")]
     notes += _scale(systems, attacks)
     if systems["seeds"].min() < 5:
         notes.append(
@@ -127,13 +119,12 @@ def _comparisons(tests: pd.DataFrame) -> list[str]:
 
 
 def _direction(test: Mapping[Any, Any]) -> str:
-    """Say how b compares with a."""
     if test["p"] >= SIGNIFICANT:
         return "not clearly different"
     return "lower" if test["statistic"] > 0 else "higher"
 
 
-def _best(systems: pd.DataFrame, column: str, *, highest: bool) -> str:
+def _best(systems: pd.DataFrame, column: str, *, highest: bool = False) -> str:
     values = systems[column].to_numpy(np.float64)
     if np.isnan(values).all():
         return ""

@@ -45,11 +45,6 @@ class Section:
     figures: Mapping[str, ReportFigure] = field(default_factory=dict)
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to be shown."""
-        return not (self.paragraphs or self.tables or self.figures)
-
 
 @dataclass(frozen=True)
 class UsedRun:

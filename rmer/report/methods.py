@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rmer.evaluation.bootstrap import DRAWS
 from rmer.evaluation.comparison import PRIMARY, SECONDARY
-from rmer.report.readable import number
+from rmer.report.readable import and_list, number
 
 SPLITS = {
     "published": "clips were split one by one, so that parts share albums",
@@ -109,26 +109,23 @@ def _attack(facts: Methods) -> str:
         return f"They were attacked by {attack['attack']} ({facts.attack_protocol} protocol) {budget}{held}."
     radius = " (L2 radius: epsilon times the root of the number of cells)" if "L2" in norms else ""
     outputs = ", then single outputs" if int(attack["restarts"]) > 2 else ""
+    missed = ""
+    if "search_loss" in attack:
+        missed = (
+            "; of the MAE that float32 gradients reach from the same starts, they missed "
+            f"{attack['search_loss']} % at most (first {attack['search_clips']} clips of "
+            f"{attack['search_runs']} runs)"
+        )
     return (
-        f"They were attacked within {norms} balls of epsilon {_listed(attack['epsilons'])} a cell of the "
-        f"standardised spectrogram{radius} and within the box of valid spectrograms, by APGD (Croce and Hein "
-        f"2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of each clip (L1 "
-        f"and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on the mean "
-        "correlation over all clips jointly. The worst iterate of each clip was kept for raw and for clipped "
-        f"MAE, the worst of all clips together for correlation (tier {attack['tier']}). Gradients were "
-        f"computed in {attack['precision']}, perturbations, comparisons and scores in float32"
-        f"{_gradient_precision(attack)}. Budgets were asserted on the stored adversaries, which were read "
+        f"They were attacked within {norms} balls of epsilon {and_list(attack['epsilons'].split(','))} a "
+        f"cell of the standardised spectrogram{radius} and within the box of valid spectrograms, by APGD "
+        f"(Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of "
+        f"each clip (L1 and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on "
+        "the mean correlation over all clips jointly. The worst iterate of each clip was kept for raw and "
+        "for clipped MAE, the worst of all clips together for correlation (tier "
+        f"{attack['tier']}). Gradients were computed in {attack['precision']}, perturbations, comparisons "
+        f"and scores in float32{missed}. Budgets were asserted on the stored adversaries, which were read "
         f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
-    )
-
-
-def _gradient_precision(attack: Mapping[str, str]) -> str:
-    if "search_loss" not in attack:
-        return ""
-    return (
-        "; of the MAE that float32 gradients reach from the same starts, they missed "
-        f"{attack['search_loss']} % at most (first {attack['search_clips']} clips of "
-        f"{attack['search_runs']} runs)"
     )
 
 
@@ -142,8 +139,3 @@ def _statistics(facts: Methods) -> str:
         f"and {corr} (correlation). Percentile intervals are of a bootstrap that draws seeds and albums "
         f"({DRAWS} draws, seed {facts.bootstrap_seed})."
     )
-
-
-def _listed(values: str) -> str:
-    parts = values.split(",")
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -27,17 +27,10 @@ from rmer.report.system_tables import in_order, is_adversarial, is_interpretable
 def performance_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> Figure:
     """Return Table 1 of the paper: clean correlation and MAE of every system, below the values of 2019."""
     blocks = [[(f"{system} (2019)", f"{number(value)}*", "-") for system, value in reported.items()]]
-    rows = [
-        (
-            str(row["system"]),
-            mean_and_std(row["clean_corr"], row["clean_corr_std"]),
-            mean_and_std(row["clean_mae"], row["clean_mae_std"]),
-        )
-        for row in systems.to_dict("records")
-    ]
-    blocks += [
-        [row for row in rows if is_adversarial(row[0]) == adversarial] for adversarial in (False, True)
-    ]
+    for adversarial in (False, True):
+        rows = systems[[is_adversarial(name) == adversarial for name in systems["system"]]]
+        scores = [(rows[score], rows[f"{score}_std"]) for score in ("clean_corr", "clean_mae")]
+        blocks.append(list(zip(rows["system"], *(map(mean_and_std, *pair) for pair in scores), strict=True)))
     return _booktabs(("System", "Avg. corr.", "MAE"), [block for block in blocks if block])
 
 
@@ -65,13 +58,9 @@ def performance_difference(models: Sequence[AttackedModel], metric: str = "delta
 def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Sequence[str]) -> Figure:
     """Return scatter plots of labels against clean and adversarial predictions.
 
-    Parameters
-    ----------
-    models : Column title -> the model it shows.
-    emotions : One row each.
+    ``models`` maps the title of a column to the model it shows; each of ``emotions`` is a row.
     """
-    size = (0.6 + 2.2 * len(models), 0.6 + 2.0 * len(emotions))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(0.6 + 2.2 * len(models), 0.6 + 2.0 * len(emotions)), layout="constrained")
     grid = figure.subplots(len(emotions), len(models), sharex=True, sharey="row", squeeze=False)
     for row, emotion in zip(grid, emotions, strict=True):
         for axes, (title, model) in zip(row, models.items(), strict=True):
@@ -79,7 +68,10 @@ def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Seque
             if axes in grid[0]:
                 axes.set_title(title, fontweight="bold")
         row[0].set_ylabel(f"predicted {emotion}")
-        _make_room_below(row[0])
+        # Stretched downwards, so that the insets hide no point.
+        bottom, top = row[0].get_ylim()
+        row[0].set_yticks([tick for tick in row[0].get_yticks() if bottom <= tick <= top])
+        row[0].set_ylim(bottom - 0.6 * (top - bottom), top)
     figure.supxlabel("rated emotion (rating / 10)", fontsize=STYLE["axes.labelsize"])
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
@@ -139,8 +131,7 @@ def _broken_axes(figure: Figure, groups: Sequence[np.ndarray]) -> list[Axes]:
     lower.set_ylim(bottom, low + 2 * margin)
     upper.spines["bottom"].set_visible(False)
     upper.tick_params(bottom=False)
-    step = float(np.diff(lower.get_yticks()[:2])[0])
-    upper.yaxis.set_major_locator(MultipleLocator(step))
+    upper.yaxis.set_major_locator(MultipleLocator(float(np.diff(lower.get_yticks()[:2])[0])))
     slanted: dict[str, Any] = {"marker": [(-1, -0.5), (1, 0.5)], "markersize": 7, "linestyle": "none"}
     for axes, height in ((upper, 0), (lower, 1)):
         axes.plot([0], [height], transform=axes.transAxes, color="k", clip_on=False, **slanted)
@@ -153,8 +144,7 @@ def _draw_boxes(axes: Axes, values: Mapping[str, np.ndarray]) -> None:
             continue
         boxes = axes.boxplot(column, positions=[position], widths=0.6, patch_artist=True, showfliers=False)
         colour = INTERPRETABLE if is_interpretable(name) else BLACK_BOX
-        hatch = HATCH if is_adversarial(name) else None
-        boxes["boxes"][0].set(facecolor=colour, alpha=0.75, hatch=hatch)
+        boxes["boxes"][0].set(facecolor=colour, alpha=0.75, hatch=HATCH if is_adversarial(name) else None)
         boxes["medians"][0].set(color="k", linewidth=1.6)
         jitter = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(1)
         axes.plot(position + jitter, column, "o", ms=3, mfc="w", mec="k", mew=0.6, zorder=3)
@@ -187,13 +177,6 @@ def _scatter(axes: Axes, model: AttackedModel, target: int) -> None:
     inset.spines[:].set(visible=True, linewidth=0.5)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
-
-
-def _make_room_below(axes: Axes) -> None:
-    """Stretch a row's axis downwards, so that the insets hide no point."""
-    bottom, top = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
-    axes.set_ylim(bottom - 0.6 * (top - bottom), top)
 
 
 def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]]]) -> Figure:

@@ -84,8 +84,7 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
 def markdown(table: pd.DataFrame) -> str:
     """Return a text table as Markdown; columns but the first are centred."""
     align = ["left", *["center"] * (table.shape[1] - 1)]
-    text = table.to_markdown(index=False, colalign=align, disable_numparse=True)
-    return f"{text}\n"
+    return f"{table.to_markdown(index=False, colalign=align, disable_numparse=True)}\n"
 
 
 def grouped(titles: Sequence[str]) -> tuple[list[tuple[str, int]], list[str]]:
@@ -110,7 +109,10 @@ def number(value: float, digits: int = 2) -> str:
     if not math.isfinite(value):
         return NO_VALUE
     text = f"{value:.{digits}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
+    return _without_zero(text.removeprefix("-") if float(text) == 0 else text)
+
+
+def _without_zero(text: str) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
@@ -126,8 +128,7 @@ def over_seeds(mean: float, std: float, seeds: int, digits: int = 2) -> str:
 
 def tick(value: float, _: object = None) -> str:
     """Return the label of an axis' tick: ```.175```, ```.1```, ```2```."""
-    text = f"{value:.3g}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+    return _without_zero(f"{value:.3g}")
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
@@ -135,6 +136,11 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return NO_VALUE
     return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def and_list(names: Sequence[str]) -> str:
+    """Return names as in a sentence: ``A2E, A2B2E and A2M2E``."""
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def p_value(value: float) -> str:

@@ -56,20 +56,17 @@ def system_rank(system: str) -> tuple[int, str]:
 
 def is_adversarial(name: str) -> bool:
     """Return whether a row shows a system that is trained adversarially (``aA2E``)."""
-    system = known_system(name)
-    return system is not None and system.adversarial
+    return bool((system := known_system(name)) and system.adversarial)
 
 
 def is_interpretable(name: str) -> bool:
     """Return whether a row shows a system whose concepts are supervised (``A2M2E``)."""
-    system = known_system(name)
-    return system is not None and system.interpretable
+    return bool((system := known_system(name)) and system.interpretable)
 
 
 def is_control(name: str) -> bool:
     """Return whether a row shows the placebo, or another control that no question is asked about."""
-    system = known_system(name)
-    return system is not None and system.permuted_concepts
+    return bool((system := known_system(name)) and system.permuted_concepts)
 
 
 def twin(name: str) -> str:
@@ -143,14 +140,11 @@ def tests_table(models: Sequence[AttackedModel], reference: str) -> pd.DataFrame
     rows = in_order(models)
     results = []
     for a, b in comparisons(list(rows), reference):
-        pairs = _pairs(rows[a], rows[b])
-        pooled = ([left.clip_errors for left, _ in pairs], [right.clip_errors for _, right in pairs])
-        seeds = (
-            [left.scores["adv/mae"] for left, _ in pairs],
-            [right.scores["adv/mae"] for _, right in pairs],
-        )
-        results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *paired_t(*pooled)))
-        results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *paired_t(*seeds)))
+        pair = _paired(rows[a], rows[b])
+        pooled = paired_t(*([model.clip_errors for model in side] for side in pair))
+        seeds = paired_t(*(_over_seeds(side, "adv/mae") for side in pair))
+        results.append(TestResult(PAIRED_T_POOLED, "adv/mae", a, b, *pooled))
+        results.append(TestResult(PAIRED_T_SEEDS, "adv/mae", a, b, *seeds))
         for metric in (f"{kind}/{name}" for kind in ("adv", "delta") for name in under_attack()):
             values = welch_seeds(_over_seeds(rows[a], metric), _over_seeds(rows[b], metric))
             results.append(TestResult(WELCH_SEEDS, metric, a, b, *values))
@@ -161,10 +155,9 @@ def _over_seeds(models: Sequence[AttackedModel], metric: str) -> np.ndarray:
     return np.array([model.scores[metric] for model in models], dtype=np.float64)
 
 
-def _pairs(
-    a: Sequence[AttackedModel], b: Sequence[AttackedModel]
-) -> list[tuple[AttackedModel, AttackedModel]]:
+def _paired(a: Sequence[AttackedModel], b: Sequence[AttackedModel]) -> list[list[AttackedModel]]:
+    """Return the models of two systems that have a common seed, in one order; none on different clips."""
     by_seed = {model.seed: model for model in b}
-    pairs = [(model, by_seed[model.seed]) for model in a if model.seed in by_seed]
-    same = {model.clips for pair in pairs for model in pair}
-    return pairs if len(same) <= 1 else []
+    first = [model for model in a if model.seed in by_seed]
+    second = [by_seed[model.seed] for model in first]
+    return [first, second] if len({model.clips for model in first + second}) <= 1 else [[], []]

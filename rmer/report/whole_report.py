@@ -77,7 +77,7 @@ def report_of(contents: Contents) -> Report:
         selection=contents.selection,
         systems=systems,
         systems_caption=caption,
-        sections=[section for section in sections if not section.is_empty],
+        sections=[part for part in sections if part.paragraphs or part.tables or part.figures],
         caveats=_caveats(contents),
         runs=contents.runs,
         tables=tables | {name: table for section in sections for name, table in section.data.items()},
@@ -91,7 +91,6 @@ def _title(contents: Contents) -> str:
 
 
 def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
-    """Return the table that stands first, as text, and its caption."""
     reported = REPORTED_CAPTION if contents.reported else ""
     if not contents.corrected:
         return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + reported

@@ -14,7 +14,7 @@ from rmer.data.dataset import Dataset
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
-from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve

@@ -21,9 +21,5 @@ def has_native_bf16(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 matrices faster than float32 ones."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and "avx512_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> frozenset[str]:
     # torch.cpu.get_capabilities names what oneDNN, which runs the convolutions, can use.
-    return frozenset(name for name, has in torch.cpu.get_capabilities().items() if has is True)
+    return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16") is True

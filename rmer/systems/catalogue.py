@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -58,14 +57,9 @@ class System:
         return self.has_bottleneck and self.task_loss_weight < 1.0
 
     @property
-    def names_concepts(self) -> bool:
-        """Whether the bottleneck's units stand for the concepts that they are named after."""
-        return self.supervises_concepts and not self.permuted_concepts
-
-    @property
     def interpretable(self) -> bool:
-        """Whether its emotions can be explained by named concepts."""
-        return self.names_concepts
+        """Whether its emotions can be explained by units that stand for the concepts they are named after."""
+        return self.supervises_concepts and not self.permuted_concepts
 
     @property
     def black_box(self) -> bool:
@@ -87,8 +81,7 @@ class System:
             self, arch=arch, task_loss_weight=task_loss_weight, adversarial=adversarial, parent=""
         )
         kin = next((known for known in (self, *CATALOGUE.values()) if known.is_kin_of(wanted)), None)
-        if kin is None:
-            kin = self._kin(arch, adversarial=adversarial)
+        kin = kin or self._kin(arch, adversarial=adversarial)
         if kin.task_loss_weight == task_loss_weight:
             return kin
         said = f"w{task_loss_weight:g}".replace("0.", ".")
@@ -108,11 +101,8 @@ class System:
 
     def is_kin_of(self, other: System) -> bool:
         """Return whether two systems differ in nothing but the weight of their losses, if in that."""
-        kind = [
-            (one.arch, one.adversarial, one.permuted_concepts, one.supervises_concepts)
-            for one in (self, other)
-        ]
-        return kind[0] == kind[1]
+        properties = ("arch", "adversarial", "permuted_concepts", "supervises_concepts")
+        return all(getattr(self, name) == getattr(other, name) for name in properties)
 
 
 def usual_weight(arch: str) -> float:
@@ -136,17 +126,15 @@ PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
 
 def groups() -> dict[str, tuple[str, ...]]:
     """Return names for several systems: the published study's five, and those of one property."""
-    properties: dict[str, Callable[[System], bool]] = {
-        "blackbox": lambda system: system.black_box and not system.adversarial,
-        "interpretable": lambda system: system.interpretable and not system.adversarial,
-        "adversarial": lambda system: system.adversarial,
-        "control": lambda system: system.permuted_concepts,
-    }
+    systems = CATALOGUE.values()
     chosen = {
-        name: tuple(system.name for system in CATALOGUE.values() if holds(system))
-        for name, holds in properties.items()
+        "blackbox": [system for system in systems if system.black_box and not system.adversarial],
+        "interpretable": [system for system in systems if system.interpretable and not system.adversarial],
+        "adversarial": [system for system in systems if system.adversarial],
+        "control": [system for system in systems if system.permuted_concepts],
     }
-    return {"published": PUBLISHED, **chosen, "all": tuple(CATALOGUE)}
+    named = {group: tuple(system.name for system in members) for group, members in chosen.items()}
+    return {"published": PUBLISHED, **named, "all": tuple(CATALOGUE)}
 
 
 def known_system(name: str) -> System | None:

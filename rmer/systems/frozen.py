@@ -79,8 +79,7 @@ class FrozenNetwork:
         the gradient of the sum holds each clip's own gradient.
         """
         prediction, gradient = self._differentiate(inputs, loss)
-        again = self._reduced is not None and self.exact
-        return (self.predict(inputs) if again else prediction), gradient
+        return (self.predict(inputs) if self._reduced is not None and self.exact else prediction), gradient
 
     def gradient_alone(self, inputs: Tensor, loss: Loss) -> Tensor:
         """Return the gradient without the prediction, which in bf16 would cost a pass of its own."""

@@ -131,11 +131,10 @@ def load_checkpoint(path: Path) -> nn.Module:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise UserError("is no file", where=str(path), mend="Give a checkpoint file")
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
         sizes = {name: architecture.sizes(state) for name, architecture in ARCHITECTURES.items()}
         arch, (targets, concepts) = next((name, found) for name, found in sizes.items() if found)
         network = build_network(arch, targets, concepts)

@@ -61,6 +61,5 @@ def attack_bounded(
 
 def batch_seed(seed: int, epoch: int, batch: int) -> int:
     """Seed of the random starts of one batch: a function of its place, so that a resumed fit repeats it."""
-    return int(
-        torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed * 10**6 + epoch)) + batch
-    )
+    generator = torch.Generator().manual_seed(seed * 10**6 + epoch)
+    return int(torch.randint(2**62, (), generator=generator) + batch)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,12 +19,12 @@ from torch.nn.functional import mse_loss
 
 from rmer.attacks.base import BudgetError, require_none
 from rmer.attacks.threat import Threat
-from rmer.data.standardised import Part, Standardised
+from rmer.data.standardised import Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction, build_network
-from rmer.systems.prediction import predict
+from rmer.systems.prediction import Array, predict
 from rmer.systems.weights import require_finite
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
@@ -61,13 +62,9 @@ def fit(
     """Train a system and return the network of its best validation epoch.
 
     Of an adversarially trained system, epochs count from :attr:`FitConfig.first_kept` on: earlier ones are
-    neither kept nor held against the patience.
-
-    Parameters
-    ----------
-    checkpoint : file for the training state; where it exists, training goes on from it
-    on_epoch : called after each epoch (numbered from 1) with its metrics, also for epochs read from the
-        checkpoint, so that a caller sees the whole history once
+    neither kept nor held against the patience. Where the file ``checkpoint`` exists, training goes on from
+    the state in it. ``on_epoch`` is called after each epoch (numbered from 1) with its metrics, also for
+    epochs read from the checkpoint, so that a caller sees the whole history once.
 
     Raises UserError where the system learns concepts and the data set has none, there are too few epochs for
     adversarial training to act, weights are not numbers after an epoch, or validation never had a defined
@@ -81,10 +78,8 @@ def fit(
     prepare_device(device)
     with seeded(config.seed, device):
         training = _Training(data, config, device, checkpoint)
-        for epoch, metrics in enumerate(training.state_history, start=1):
-            if on_epoch is not None:
-                on_epoch(epoch, metrics)
-        for epoch, metrics in training.epochs():
+        before = enumerate(list(training.history), start=1)
+        for epoch, metrics in itertools.chain(before, training.epochs()):
             if on_epoch is not None:
                 on_epoch(epoch, metrics)
         return training.finish()
@@ -98,8 +93,10 @@ class _Training:
     ) -> None:
         self.data, self.config, self.device, self.path = data, config, device, checkpoint
         self.train, self.validation = data.train.to(device), data.validation.to(device)
-        if config.permuted_concepts:
-            self.train = _with_permuted_concepts(self.train, config.seed)
+        if config.permuted_concepts and self.train.concepts is not None:
+            # Dealt out anew, in an order from a generator of its own.
+            order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(config.seed))
+            self.train = replace(self.train, concepts=self.train.concepts[order.to(device)])
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
         self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
@@ -112,7 +109,6 @@ class _Training:
         self.saving = _Share(_CHECKPOINT_SHARE)
         if checkpoint is not None and checkpoint.exists():
             self._restore(TrainingState.load(checkpoint))
-        self.state_history = list(self.history)
 
     def epochs(self) -> Iterator[tuple[int, EpochMetrics]]:
         """Run the epochs that are left, one at a time."""
@@ -159,7 +155,7 @@ class _Training:
         for number, rows in enumerate(shuffled_batches(len(self.train), config, self.device)):
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
-            if attacked and adversarial is not None and config.train_protocol == "corrected":
+            if attacked and adversarial is not None and self.threat is not None:
                 assert adversarial.share is not None
                 share, seed = math.ceil(adversarial.share * len(rows)), batch_seed(config.seed, epoch, number)
                 crafted, violations = self._attacked(inputs[:share], labels[:share], seed)
@@ -167,7 +163,7 @@ class _Training:
                 found[_VIOLATIONS].append(violations.any())
             loss = self._step(inputs, partial(self._loss, labels=labels, concepts=concepts))
             found["train/loss"].append(loss)
-            if attacked and adversarial is not None and config.train_protocol == "published":
+            if attacked and adversarial is not None and self.threat is None:
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial, config.precision)
                 loss = self._step(crafted, partial(_emotion_loss, labels=labels))
                 found["train/adversarial_loss"].append(loss)
@@ -195,27 +191,21 @@ class _Training:
     def _validate(self, epoch: int) -> EpochMetrics:
         # The published loop made a data loader here, which draws one seed from the global generator.
         torch.empty((), dtype=torch.int64).random_()
-        part = self.validation
-        size = self.config.batch_size
-        if self.config.drop_last and len(part) >= size:
-            kept = len(part) // size * size
-            part = Part(part.rows[:kept], part.inputs[:kept], part.labels[:kept], _head(part.concepts, kept))
+        part, size, kept = self.validation, self.config.batch_size, len(self.validation)
+        if self.config.drop_last and kept >= size:
+            kept = kept // size * size
+        inputs, labels = part.inputs[:kept], part.labels[:kept]
         self.network.eval()
-        outputs, units = predict(self.network, part.inputs)
-        scores = regression_scores(part.labels.cpu(), outputs, _numbered(part.labels))
-        metrics = {f"val/emotion/{name}": value for name, value in scores.mean.items()}
-        metrics["val/loss"] = float(np.square(outputs - part.labels.cpu().numpy()).mean())
+        outputs, units = predict(self.network, inputs)
+        metrics = {f"val/emotion/{name}": value for name, value in _scores(labels, outputs).items()}
+        metrics["val/loss"] = float(np.square(outputs - labels.cpu().numpy()).mean())
         if units is not None and part.concepts is not None:
-            concept_scores = regression_scores(part.concepts.cpu(), units, _numbered(part.concepts))
-            metrics |= {f"val/concept/{name}": value for name, value in concept_scores.mean.items()}
-        if self.config.train_protocol == "corrected" and self.config.adversarial is not None:
-            seed = batch_seed(self.config.seed, 0, 0)
-            crafted, violations = self._attacked(part.inputs, part.labels, seed)
-            assert self.threat is not None
+            scores = _scores(part.concepts[:kept], units)
+            metrics |= {f"val/concept/{name}": value for name, value in scores.items()}
+        if self.threat is not None:
+            crafted, violations = self._attacked(inputs, labels, batch_seed(self.config.seed, 0, 0))
             require_none(violations, self.threat, "validation")
-            attacked, _ = predict(self.network, crafted)
-            attacked_scores = regression_scores(part.labels.cpu(), attacked, _numbered(part.labels))
-            metrics["val/adversarial/corr"] = attacked_scores.mean["corr"]
+            metrics["val/adversarial/corr"] = _scores(labels, predict(self.network, crafted)[0])["corr"]
         return metrics
 
     def _attacked(self, inputs: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -234,7 +224,6 @@ class _Training:
         return value
 
     def _state(self) -> TrainingState:
-        on_gpu = self.device.type == "cuda"
         return TrainingState(
             epoch=len(self.history),
             network=_copied(self.network.state_dict()),
@@ -242,7 +231,7 @@ class _Training:
             stopping=self.stopping,
             best=self.best,
             rng=torch.get_rng_state(),
-            cuda_rng=torch.cuda.get_rng_state(self.device) if on_gpu else None,
+            cuda_rng=torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             history=self.history,
         )
 
@@ -253,13 +242,6 @@ class _Training:
         torch.set_rng_state(state.rng)
         if state.cuda_rng is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state.cuda_rng, self.device)
-
-
-def _with_permuted_concepts(part: Part, seed: int) -> Part:
-    """Deal the concept labels out anew, in an order drawn by ``seed`` from a generator of its own."""
-    assert part.concepts is not None
-    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))
-    return replace(part, concepts=part.concepts[order.to(part.concepts.device)])
 
 
 def _emotion_loss(predictions: Prediction, labels: Tensor) -> Tensor:
@@ -287,9 +269,6 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
-def _head(values: Tensor | None, count: int) -> Tensor | None:
-    return None if values is None else values[:count]
-
-
-def _numbered(columns: Tensor) -> list[str]:
-    return [str(column) for column in range(columns.shape[1])]
+def _scores(labels: Tensor, predictions: Array) -> Mapping[str, float]:
+    names = [str(column) for column in range(labels.shape[1])]
+    return regression_scores(labels.cpu(), predictions, names).mean

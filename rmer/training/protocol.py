@@ -138,6 +138,7 @@ def resolve_fit(
             norm=attacked.adversarial_norm,  # type: ignore[arg-type]
             share=attacked.adversarial_share,
         )
+    without_labels = system.permuted_concepts or not has_concepts
     return FitConfig(
         **given,
         train_protocol=protocol,
@@ -145,10 +146,7 @@ def resolve_fit(
         emotion_weight=system.task_loss_weight,
         concept_weight=1.0 - system.task_loss_weight if system.supervises_concepts else 0.0,
         seed=seed,
-        stop_on_concepts=published
-        and system.has_bottleneck
-        and has_concepts
-        and not system.permuted_concepts,
+        stop_on_concepts=published and system.has_bottleneck and not without_labels,
         drop_last=published,
         adversarial=adversarial,
         permuted_concepts=system.permuted_concepts,

@@ -58,12 +58,9 @@ def decode(path: Path, decoder: str = "soundfile") -> npt.NDArray[np.float32]:
 def read_signal(path: Path, decoder: str = "soundfile") -> Signal:
     """Read an audio file with all that its decoder says of it.
 
-    Parameters
-    ----------
-    path : The file.
-    decoder : ``soundfile`` (WAV, FLAC, Ogg, MP3, ...: whatever libsndfile reads), ``madmom`` (madmom's own
-        loading: an ``ffmpeg`` executable for anything but 22 050 Hz WAV) or ``pyav`` (FFmpeg inside the av
-        wheel).
+    ``decoder`` is ``soundfile`` (WAV, FLAC, Ogg, MP3, ...: whatever libsndfile reads), ``madmom`` (madmom's
+    own loading: an ``ffmpeg`` executable for anything but 22 050 Hz WAV) or ``pyav`` (FFmpeg inside the av
+    wheel).
 
     Raises UserError when the file cannot be read, states a rate that no recording has, or holds no samples,
     samples that are not finite or absurdly large, or nothing but silence.

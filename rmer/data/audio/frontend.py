@@ -107,5 +107,4 @@ class MadmomAudio2Spect:
             raise silent_audio()
         with np.errstate(invalid="ignore"):  # the wrap at -32768 is meant
             signal = self._signal(samples, sample_rate=SAMPLE_RATE, num_channels=1, norm=True)
-        trimmed = np.trim_zeros(signal)
-        return np.array(self._filter.process(self._frame.process(trimmed)), np.float32)
+        return np.array(self._filter.process(self._frame.process(np.trim_zeros(signal))), np.float32)

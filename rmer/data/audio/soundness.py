@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE, Signal, quantise
 
@@ -47,7 +46,7 @@ def measure(signal: Signal) -> Soundness:
         promised=None if math.isnan(signal.promised) else signal.promised,
         peak=int(magnitudes.max()),
         cut_off=float((magnitudes >= FULL_SCALE - 1).mean()),
-        offset=_offset(samples),
+        offset=float(samples.mean(dtype=np.float64) / max(samples.std(dtype=np.float64), 1e-3)),
         complaints=signal.complaints,
     )
 
@@ -82,11 +81,6 @@ def warnings_of(sound: Soundness, excerpt_seconds: float) -> list[str]:
         level = 20 * math.log10(sound.peak / FULL_SCALE)
         warnings.append(f"is faint: its peak is {level:.0f} dB, near the rounding to 16 bit")
     return warnings
-
-
-def _offset(samples: npt.NDArray[np.int16]) -> float:
-    mean, spread = float(samples.mean(dtype=np.float64)), float(samples.std(dtype=np.float64))
-    return mean / max(spread, 1e-3)
 
 
 def _missing(sound: Soundness) -> float:

@@ -68,7 +68,6 @@ def compute_spectrograms(
 def _results(
     files: Sequence[Path], file2spect: File2Spect, cache_dir: Path, workers: int
 ) -> Iterator[CachedSpectrogram | UserError]:
-    """Yield a spectrogram or an error for each file, in order."""
     processes = min(workers or joblib.cpu_count(), max(len(files), 1))
     tasks = (joblib.delayed(_compute)(path, file2spect, cache_dir) for path in files)
     try:

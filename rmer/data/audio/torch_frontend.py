@@ -44,7 +44,10 @@ class Audio2Spect(nn.Module):
         Raises UserError when a clip is silent.
         """
         samples = normalise(audio)
-        first, length = _sounding_span(samples)
+        # The first sample that is not zero, and the length up to the last.
+        sounding = (samples != 0).int()
+        first = sounding.argmax(dim=1)
+        length = samples.shape[1] - sounding.flip(1).argmax(dim=1) - first
         counts = torch.ceil(length / HOP).long()
         if frames is None:
             index = torch.arange(int(counts.max()), device=audio.device).expand(len(audio), -1)
@@ -87,13 +90,5 @@ def normalise(audio: Tensor) -> Tensor:
     if bool((peak == 0).any()):
         raise silent_audio()
     scaled = steps / (peak / full_scale)
-    truncated = scaled.trunc()
-    wrapped = (truncated + FULL_SCALE).remainder(2 * FULL_SCALE) - FULL_SCALE
+    wrapped = (scaled.trunc() + FULL_SCALE).remainder(2 * FULL_SCALE) - FULL_SCALE
     return scaled + (wrapped - scaled).detach()
-
-
-def _sounding_span(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first sample that is not zero and the length up to the last, each int64 [batch]."""
-    sounding = (samples != 0).int()
-    first = sounding.argmax(dim=1)
-    return first, samples.shape[1] - sounding.flip(1).argmax(dim=1) - first

@@ -16,9 +16,10 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.demo.design import Design, draw_design, rate_concepts, rate_emotions
-from rmer.data.demo.synthesis import SAMPLE_RATE, synthesise
+from rmer.data.demo.synthesis import synthesise
 from rmer.data.tables.midlevel import ANNOTATIONS_FILE, ANNOTATIONS_FOLDER, METADATA_FILE
 from rmer.data.tables.ratings import RATINGS_FILE
 from rmer.data.tables.text_tables import clip_name
@@ -43,8 +44,7 @@ def write_demo_data(
     folder holds anything else.
     """
     folder = Path(folder)
-    manifest = {"version": VERSION, "clips": clips, "seconds": seconds, "seed": seed, "noise": noise}
-    _make_room(folder, manifest)
+    _make_room(folder, {"version": VERSION, "clips": clips, "seconds": seconds, "seed": seed, "noise": noise})
     design = draw_design(clips, seed)
     _write_clips(folder / AUDIO_FOLDER, design, seconds, seed)
     rng = np.random.default_rng([seed, _RATINGS])
@@ -104,9 +104,8 @@ def _write_clip(folder: Path, design: Design, seconds: float, seed: int, row: in
 def _tracklist(design: Design, leading: Sequence[str], seconds: float) -> list[list[str]]:
     rows = [["Nro", "Emotion", "Album name", "Track", "Min:Sec"]]
     for row, emotion in enumerate(leading):
-        start = int(design.start[row])
+        start, album = int(design.start[row]), design.palettes[design.album[row]].name
         time = f"{_clock(start)}-{_clock(start + max(1, round(seconds)))}"
-        album = design.palettes[design.album[row]].name
         rows.append([clip_name(row + 1), emotion.capitalize(), album, str(design.track[row]), time])
     return rows
 
@@ -118,35 +117,20 @@ def _write_midlevel(folder: Path, design: Design, concepts: np.ndarray, rng: np.
     metadata, annotations = {}, {}
     for row, song in enumerate(songs.tolist()):
         if row < clips:
-            album = design.palettes[design.album[row]].name
-            metadata[song] = [
-                str(song),
-                "soundtracks",
-                str(row + 1),
-                f"Cue {row + 1}; excerpt",
-                "rmer",
-                album,
-            ]
-            values = concepts[row]
+            album, values = design.palettes[design.album[row]].name, concepts[row]
+            about = ["soundtracks", str(row + 1), f"Cue {row + 1}; excerpt", "rmer", album]
         else:
-            source = ("jamendo", "magnatune")[row % 2]
-            metadata[song] = [
-                str(song),
-                source,
-                f"{source[:3]}_{10_000 + song}",
-                f"Song {song}",
-                "Anonymous",
-                "",
-            ]
-            values = rng.uniform(1, 10, len(CONCEPTS))
+            source, values = ("jamendo", "magnatune")[row % 2], rng.uniform(1, 10, len(CONCEPTS))
+            about = [source, f"{source[:3]}_{10_000 + song}", f"Song {song}", "Anonymous", ""]
+        metadata[song] = [str(song), *about]
         annotations[song] = [str(song), *(f"{value:.4f}" for value in values)]
     header = ["song id", "Source", "ID at file source", "Song title", "Artist", "Album"]
     folder.mkdir(exist_ok=True)
-    _write_table(
-        folder / METADATA_FILE, [header, *(metadata[song] for song in sorted(metadata))], separator=";"
-    )
-    rows = [annotations[song] for song in sorted(annotations)]
-    _write_table(folder / ANNOTATIONS_FILE, [["song_id", *CONCEPTS], *rows])
+    for name, separator, head, rows in (
+        (METADATA_FILE, ";", header, metadata),
+        (ANNOTATIONS_FILE, ",", ["song_id", *CONCEPTS], annotations),
+    ):
+        _write_table(folder / name, [head, *(rows[song] for song in sorted(rows))], separator=separator)
 
 
 def _clock(seconds: int) -> str:

@@ -7,24 +7,12 @@ dissonance and atonality raise tension and fear, staccato and speed raise energy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
-CUES = (
-    "melody",  # 1 a clear, singable line; 0 texture
-    "articulation",  # 1 staccato; 0 legato
-    "rhythm_complexity",  # 1 dense and syncopated; 0 on the beat
-    "rhythm_stability",  # 1 even, with a pulse; 0 free
-    "dissonance",  # 1 clusters and beating; 0 pure triads
-    "atonality",  # 1 random pitches; 0 one key
-    "mode",  # 1 minor; 0 major
-    "tempo",  # 1 fast; 0 slow: heard and felt, but not one of the annotated concepts
-)
+from rmer.data.audio.decoders import FloatArray
 
 # Rows in order of CUES, columns in order of EMOTIONS; rating points over a cue's whole range.
 EMOTION_CENTRES = np.array([5.0, 5.0, 4.8, 2.8, 3.2, 3.2, 3.2, 3.4])
@@ -56,6 +44,29 @@ class Palette:
     key: int  # semitones
     room: float  # reverberation time in seconds
     hiss: float  # Hz, centre of the texture's band
+
+
+@dataclass(frozen=True)
+class Cues:
+    """The cues of one clip, each in 0-1, and the album's palette."""
+
+    melody: float  # 1 a clear, singable line; 0 texture
+    articulation: float  # 1 staccato; 0 legato
+    rhythm_complexity: float  # 1 dense and syncopated; 0 on the beat
+    rhythm_stability: float  # 1 even, with a pulse; 0 free
+    dissonance: float  # 1 clusters and beating; 0 pure triads
+    atonality: float  # 1 random pitches; 0 one key
+    mode: float  # 1 minor; 0 major
+    tempo: float  # 1 fast; 0 slow: heard and felt, but not one of the annotated concepts
+    palette: Palette
+
+    @property
+    def beat(self) -> float:
+        """Seconds of a beat: 75 to 165 beats a minute."""
+        return 60 / (75 + 90 * self.tempo)
+
+
+CUES = tuple(field.name for field in fields(Cues) if field.name != "palette")
 
 
 @dataclass(frozen=True)

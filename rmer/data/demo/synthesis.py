@@ -7,16 +7,13 @@ ones leap through the registers, dissonant ones have high clusters over beating 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rmer.data.demo.design import CUES, Palette
+from rmer.data.audio.decoders import SAMPLE_RATE, FloatArray
+from rmer.data.demo.design import CUES, Cues, Palette
 
-FloatArray = npt.NDArray[np.floating[Any]]
-
-SAMPLE_RATE = 22050
 MAJOR = np.array([0, 2, 4, 5, 7, 9, 11])
 MINOR = np.array([0, 2, 3, 5, 7, 8, 10])
 PROGRESSIONS = ((0, 3, 4, 0), (0, 4, 3, 0), (0, 3, 0, 4))  # degrees whose triads are all major or all minor
@@ -26,26 +23,6 @@ HARMONICS = 6
 QUIETEST = 0.03  # gain of a note that is still worth computing
 LOWER_IN_MINOR = 10  # semitones
 CLUSTER = (88, 89, 90, 91, 94)  # MIDI pitches
-
-
-@dataclass(frozen=True)
-class Cues:
-    """The cues of one clip, each in 0-1, and the album's palette."""
-
-    melody: float
-    articulation: float
-    rhythm_complexity: float
-    rhythm_stability: float
-    dissonance: float
-    atonality: float
-    mode: float
-    tempo: float
-    palette: Palette
-
-    @property
-    def beat(self) -> float:
-        """Seconds of a beat: 75 to 165 beats a minute."""
-        return 60 / (75 + 90 * self.tempo)
 
 
 @dataclass(frozen=True)
@@ -64,8 +41,7 @@ def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.ran
     samples = round(seconds * SAMPLE_RATE)
     grid = _bent_grid(cues, seconds, rng)
     sound = np.zeros(samples, np.float32)
-    notes = _accompaniment(cues, grid, rng) + _lead(cues, grid, rng)
-    for note in notes:
+    for note in _accompaniment(cues, grid, rng) + _lead(cues, grid, rng):
         _add(sound, note.onset, _tone(note, cues))
     for onset in grid[:, ::4].ravel().tolist():
         _add(sound, onset, _knock(cues, rng))
@@ -79,8 +55,7 @@ def _bent_grid(cues: Cues, seconds: float, rng: np.random.Generator) -> FloatArr
     """Return the time of every slot, [bars, 16]: even when stable, else with rubato and jitter."""
     freedom = 1 - cues.rhythm_stability
     bars = 2 + int(1.6 * seconds / (4 * cues.beat))  # more than enough, as rubato may hurry
-    step = cues.beat / 4
-    steps = step * np.exp(0.45 * freedom * np.repeat(rng.normal(0, 1, bars * 4), 4))
+    steps = cues.beat / 4 * np.exp(0.45 * freedom * np.repeat(rng.normal(0, 1, bars * 4), 4))
     onsets = np.cumsum(steps) - steps[0] + rng.normal(0, 0.3 * freedom * cues.beat, bars * SLOTS)
     grid = np.maximum(onsets, 0).reshape(bars, SLOTS)
     return np.asarray(grid[grid[:, 0] < seconds])

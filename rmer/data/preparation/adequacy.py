@@ -73,7 +73,6 @@ def weak_parts(
 
 
 def _constant(clips: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the columns that have values, and one value only."""
     return [name for name in names if len(clips) > 1 and (clips[name] == clips[name].iloc[0]).all()]
 
 

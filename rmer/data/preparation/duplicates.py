@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from rmer.data.splits import FloatArray
 
 # Measured on 278 excerpts of real music and 360 synthetic clips (docs/own-data.md): different excerpts of a
 # track that repeats itself reach .76, different tracks and synthetic clips .23; copies have .89 and more.
@@ -78,8 +77,7 @@ def similarity(first: FloatArray, second: FloatArray) -> tuple[float, float]:
     cross = scipy.fft.irfft((spectra[0] * spectra[1].conj()).sum(axis=1), size)
     lags = np.arange(1 - len(second), len(first))
     start, stop = np.maximum(lags, 0), np.minimum(len(first), len(second) + lags)
-    shorter = min(len(first), len(second))
-    enough = stop - start >= OVERLAP * shorter
+    enough = stop - start >= OVERLAP * min(len(first), len(second))
     energies = [_energy(first, start, stop), _energy(second, start - lags, stop - lags)]
     enough &= np.sqrt(energies[0] * energies[1]) >= _LEAST_ENERGY
     whole = np.where(enough, cross[lags] / np.sqrt(np.maximum(energies[0] * energies[1], 1e-12)), 0)
@@ -92,7 +90,6 @@ def similarity(first: FloatArray, second: FloatArray) -> tuple[float, float]:
 
 
 def _energy(fingerprint: FloatArray, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> FloatArray:
-    """Return the energy of frames ``start`` to ``stop`` (arrays of any equal shape)."""
     total = np.concatenate([[0.0], np.cumsum(np.square(fingerprint, dtype=np.float64).sum(axis=1))])
     return np.asarray(total[stop] - total[start])
 

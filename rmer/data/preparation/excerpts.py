@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-EXCERPT_SEED = 42
+from rmer.data.splits import FloatArray
 
-FloatArray = npt.NDArray[np.floating[Any]]
+EXCERPT_SEED = 42
 
 
 def excerpt_starts(lengths: Sequence[int], frames: int, seed: int = EXCERPT_SEED) -> list[int]:

@@ -53,7 +53,5 @@ def _starts(clips: Sequence[str], lengths: Sequence[int], frames: int) -> list[i
     is called otherwise (1.mp3, 001.wav) must not change the data set.
     """
     order = sorted(range(len(clips)), key=lambda row: clips[row])
-    starts = [0] * len(clips)
-    for row, start in zip(order, excerpt_starts([lengths[row] for row in order], frames), strict=True):
-        starts[row] = start
-    return starts
+    starts = excerpt_starts([lengths[row] for row in order], frames)
+    return [start for _, start in sorted(zip(order, starts, strict=True))]

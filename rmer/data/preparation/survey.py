@@ -71,7 +71,10 @@ def survey(
     results = compute_spectrograms(list(collected.audio.values()), file2spect, cache_dir, workers)
     seconds = time.perf_counter() - started
     audio = dict(zip(collected.audio, results, strict=True))
-    wrong = {clip: _wrong(item, min_seconds) for clip, item in audio.items()}
+    wrong = {
+        clip: [item.what] if isinstance(item, UserError) else problems_of(item.sound, min_seconds)
+        for clip, item in audio.items()
+    }
     spectrograms = {
         clip: item for clip, item in audio.items() if isinstance(item, CachedSpectrogram) and not wrong[clip]
     }
@@ -94,22 +97,8 @@ def survey(
         *_straddling(duplicates, splits),
         *weak_parts(collected.clips, collected.emotions, splits),
     ]
-    return Survey(
-        collected,
-        file2spect,
-        frames,
-        split_seed,
-        seconds,
-        spectrograms,
-        duplicates,
-        splits,
-        tuple(problems),
-        tuple(warnings),
-    )
-
-
-def _wrong(item: CachedSpectrogram | UserError, min_seconds: float) -> list[str]:
-    return [item.what] if isinstance(item, UserError) else problems_of(item.sound, min_seconds)
+    more = (duplicates, splits, tuple(problems), tuple(warnings))
+    return Survey(collected, file2spect, frames, split_seed, seconds, spectrograms, *more)
 
 
 def _named(collected: Collected, found: Mapping[str, Sequence[str]]) -> list[str]:
@@ -118,10 +107,8 @@ def _named(collected: Collected, found: Mapping[str, Sequence[str]]) -> list[str
 
 
 def _matches(collected: Collected, spectrograms: Mapping[str, CachedSpectrogram]) -> list[Match]:
-    """Return the duplicates, by rows of the clip table."""
     rows = [row for row, clip in enumerate(collected.clips["clip"]) if clip in spectrograms]
-    clips = collected.clips["clip"].iloc[rows]
-    found = find_duplicates([spectrograms[clip].load() for clip in clips])
+    found = find_duplicates([spectrograms[clip].load() for clip in collected.clips["clip"].iloc[rows]])
     return [dataclasses.replace(match, rows=(rows[match.rows[0]], rows[match.rows[1]])) for match in found]
 
 

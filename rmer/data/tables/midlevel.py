@@ -109,13 +109,11 @@ def _values(annotations: TextTable, songs: Mapping[str, str]) -> dict[str, dict[
 
 def _strangers(metadata: TextTable, annotations: TextTable) -> list[str]:
     """Return a warning where songs are annotated that the metadata does not know."""
-    if not (metadata.rows and annotations.rows):
-        return []
     known = {_song(cells["song id"]) for _, cells in metadata}
     strangers = [song for _, cells in annotations if (song := _song(cells["song_id"])) not in known]
-    return (
-        [f"{ANNOTATIONS_FILE} has songs that {METADATA_FILE} lacks: {some(strangers)}"] if strangers else []
-    )
+    if not known or not strangers:
+        return []
+    return [f"{ANNOTATIONS_FILE} has songs that {METADATA_FILE} lacks: {some(strangers)}"]
 
 
 def _song(cell: str) -> str:

@@ -54,12 +54,9 @@ def inspect_ratings(
             lines[clip] = line
             rows.append({"clip": clip} | _targets(table, line, cells, targets, (low, high, scale_max)))
     ratings = pd.DataFrame(rows, columns=["clip", *targets])
-    warnings = []
-    if list(lines) != sorted(lines):
-        warnings.append(
-            f"{table.path.name}: rows are not in order of clips, which the published split follows"
-        )
-    return Reading(ratings, tuple(table.problems), tuple(warnings))
+    unordered = f"{table.path.name}: rows are not in order of clips, which the published split follows"
+    warnings = () if list(lines) == sorted(lines) else (unordered,)
+    return Reading(ratings, tuple(table.problems), warnings)
 
 
 def check_targets(targets: Sequence[str]) -> None:

@@ -54,5 +54,4 @@ def _is_time(text: str) -> bool:
     if not match:
         return False
     start_minutes, start_seconds, end_minutes, end_seconds = map(int, match.groups())
-    seconds = 60 * (end_minutes - start_minutes) + end_seconds - start_seconds
-    return 0 < seconds <= LONGEST_CLIP_SECONDS
+    return 0 < 60 * (end_minutes - start_minutes) + end_seconds - start_seconds <= LONGEST_CLIP_SECONDS

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from rmer.evaluation.checks.measurements import (
     ERRORS,
@@ -103,7 +102,7 @@ def damage_grows_with_epsilon(measurements: Measurements) -> Verdict:
     if len(curve) < 2:
         raise NotMeasuredError("the curve has fewer than two budgets")
     pairs = itertools.pairwise(sorted(curve))
-    return _in_order(measurements, [_Pair(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
+    return _in_order(measurements, [(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
 
 
 def l2_at_least_linf(measurements: Measurements) -> Verdict:
@@ -112,18 +111,16 @@ def l2_at_least_linf(measurements: Measurements) -> Verdict:
     budgets = sorted(budget for budget in linf.keys() & l2.keys() if budget > 0)
     if not budgets:
         raise NotMeasuredError("the curves of the two norms share no budget")
-    return _in_order(measurements, [_Pair(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
+    return _in_order(measurements, [(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
 
 
 def iterated_at_least_single_step(measurements: Measurements) -> Verdict:
     """Share of the single step's damage that PGD or APGD misses."""
-    weak = _of(measurements, "fgsm")
-    strong = [name for name in ITERATED if name in measurements.attacked]
-    if not strong:
+    weak, attacked = _of(measurements, "fgsm"), measurements.attacked
+    pairs = [(f"fgsm against {name}", weak, attacked[name]) for name in ITERATED if name in attacked]
+    if not pairs:
         raise NotMeasuredError("no iterated attack was run")
-    return _in_order(
-        measurements, [_Pair(f"fgsm against {name}", weak, measurements.attacked[name]) for name in strong]
-    )
+    return _in_order(measurements, pairs)
 
 
 def white_box_at_least_black_box(measurements: Measurements) -> Verdict:
@@ -198,20 +195,15 @@ def huge_epsilon_breaks_the_model(measurements: Measurements) -> Verdict:
     return Verdict(huge, constant, huge > constant, "clipped MAE, against the constant predictor's MAE")
 
 
-class _Pair(NamedTuple):
-    """An attack whose damage must not be larger than another's."""
-
-    name: str
-    weak: AttackedScores
-    strong: AttackedScores
-
-
 def _weaker_than_apgd(measurements: Measurements, weak: str) -> Verdict:
-    pair = _Pair(f"{weak} against apgd", _of(measurements, weak), _of(measurements, "apgd"))
+    pair = (f"{weak} against apgd", _of(measurements, weak), _of(measurements, "apgd"))
     return _in_order(measurements, [pair])
 
 
-def _in_order(measurements: Measurements, pairs: Iterable[_Pair]) -> Verdict:
+def _in_order(
+    measurements: Measurements, pairs: Iterable[tuple[str, AttackedScores, AttackedScores]]
+) -> Verdict:
+    """Judge named pairs of attacks: the damage of the first must not be larger than that of the second."""
     clean = measured(measurements.clean, "the clean score")
     shares = {}
     for name, weak, strong in pairs:
@@ -232,7 +224,6 @@ def _damage(metric: str, score: float, clean: AttackedScores) -> float:
 
 
 def _missed(weak: float, strong: float) -> float:
-    """Return the share of the weaker attack's damage that the stronger one misses."""
     missed = weak - strong
     return 0.0 if missed <= NO_DAMAGE else missed / max(weak, NO_DAMAGE)
 

@@ -29,14 +29,15 @@ from rmer.evaluation.checks.probes import (
     measure_seeds,
     rescore,
 )
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.gradient_precision import compare_precisions
 from rmer.evaluation.metrics import clip_errors, regression_scores
-from rmer.evaluation.subject import Floats, Subject
+from rmer.evaluation.subject import Subject
 from rmer.systems.frozen import FrozenNetwork
 
 # A budget of a whole standard deviation, within which every model must break.
 HUGE = 1.0
-HUGE_STEPS = 10
+AT_HUGE = PGD(10, losses=L1, restarts=1)
 
 
 def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
@@ -77,11 +78,10 @@ class Background:
 
 def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
     """Return the gradients a clip that the controls take, a query counted as a third of one."""
-    found = controls(tier, None)
-    passes = [attack.passes(targets) for attack in found.values()] + [_huge().passes(targets)]
+    attacks = [*controls(tier, None).values(), AT_HUGE]
     if transfer:
-        passes.append(APGD(tier.steps, L1, restarts=1).passes(targets))
-    return sum(cost.in_gradients for cost in passes)
+        attacks.append(APGD(tier.steps, L1, restarts=1))
+    return sum(attack.passes(targets).in_gradients for attack in attacks)
 
 
 def gather(
@@ -105,7 +105,7 @@ def gather(
     attacks = controls(tier, background.surrogate)
     found = {name: run(name, attack, threat) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
-    huge = run("huge", _huge(), subject.threat_at(HUGE))
+    huge = run("huge", AT_HUGE, subject.threat_at(HUGE))
     clean, few = subject.predicted(inputs), subject.first(2)
     attacked = {name: _scores(truth, {"mae": of}, targets) for name, of in found.items()}
     attacked["apgd"] = _scores(truth, reported.predictions, targets, corr="corr")
@@ -128,17 +128,16 @@ def gather(
         budget=measure_budget(inputs, saved, threat),
         gradients_spent=sum(result.gradients for point in points for result in point.results),
         gradients_planned=_planned(points, tier, labels),
-        reported={metric: _worst(truth, reported, metric, targets) for metric in reported.predictions},
+        reported={
+            metric: regression_scores(truth, found, targets).mean[metric]
+            for metric, found in reported.predictions.items()
+        },
         rescored=rescore(network, saved, truth, targets),
         trained=background.trained,
         labels=truth,
         predictions=clean,
         twins=background.twins,
     )
-
-
-def _huge() -> Attack:
-    return PGD(HUGE_STEPS, losses=L1, restarts=1)
 
 
 def _planned(points: Sequence[Point], tier: Tier, labels: Tensor) -> int:
@@ -170,15 +169,10 @@ def _united(truth: Floats, predictions: Mapping[str, Floats], more: Floats) -> A
 
 
 def _cold(truth: Floats, point: Point, targets: Sequence[str]) -> AttackedScores:
-    """Score cold starts alone."""
     columns: dict[str, Tensor] = {}
     for result in point.results:
         columns |= result.columns
     if "cold_mae" not in columns:
         return _scores(truth, point.predictions, targets, corr="corr")
-    values = {metric: float(columns[f"cold_{metric}"].mean()) for metric in ("mae", "mae_clipped", "corr")}
-    return AttackedScores(values["mae"], values["mae_clipped"], -values["corr"])
-
-
-def _worst(truth: Floats, point: Point, metric: str, targets: Sequence[str]) -> float:
-    return regression_scores(truth, point.predictions[metric], targets).mean[metric]
+    mae, clipped, corr = (float(columns[f"cold_{name}"].mean()) for name in ("mae", "mae_clipped", "corr"))
+    return AttackedScores(mae, clipped, -corr)

@@ -6,18 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
 import numpy.typing as npt
 
 from rmer.evaluation.checks.probes import Budget, Gradients, Inputs, Repeats, Seeds
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import clip_errors
 
-Floats = npt.NDArray[np.float64]
 Value = TypeVar("Value")
 # Scores that grow with damage; correlation falls.
 ERRORS = ("mae", "mae_clipped")
-# Adversaries, named by the metric that they are worst for -> metric -> value.
-ScoreTable = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,10 @@ class AttackedScores:
 
 @dataclass(frozen=True)
 class PrecisionPair:
-    """What two searches from the same starts found on the same clips, with two kinds of gradients.
+    """What two searches from the same starts found on the same ``clips`` (their number).
 
-    Attributes
-    ----------
-    clips : how many clips were attacked with both
-    clean : scores before the attack
-    exact, reduced : scores with gradients in float32 and in bfloat16, both scored in float32
+    Scores are those before the attack (``clean``), and those with gradients in float32 (``exact``) and in
+    bfloat16 (``reduced``), all scored in float32.
     """
 
     clips: int
@@ -110,7 +104,7 @@ class Measurements:
     gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.checks.probes`
     gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
     reported : metric -> value that is reported, each of the adversaries that are worst for it
-    rescored : scores of the saved arrays, read back
+    rescored : metric that saved arrays are worst for -> metric -> their score, read back
     trained : metric -> clean score of this part that the training logged (mae, corr)
     labels, predictions : [clips, targets], of the clean clips
     twins : names of other trained systems, or seeds, whose weights are those of the model
@@ -134,7 +128,7 @@ class Measurements:
     gradients_spent: int | None = None
     gradients_planned: int | None = None
     reported: Mapping[str, float] = field(default_factory=dict)
-    rescored: ScoreTable = field(default_factory=dict)
+    rescored: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     trained: Mapping[str, float] = field(default_factory=dict)
     labels: Floats | None = None
     predictions: Floats | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rmer.evaluation.checks.measurements import Measurements, NotMeasuredError, Verdict, measured
-from rmer.evaluation.checks.probes import TINY_GRADIENT, Floats
+from rmer.evaluation.checks.probes import TINY_GRADIENT
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import correlations
 
 # Difference between predictions for a clip alone and in a batch: convolutions sum in another order (up to
@@ -70,10 +71,8 @@ def weights_of_no_other_system(measurements: Measurements) -> Verdict:
 
 def labels_in_order(measurements: Measurements) -> Verdict:
     """Clean correlation, against what one permutation of the clips in a hundred reaches."""
-    labels, predictions = (
-        measured(measurements.labels, "labels"),
-        measured(measurements.predictions, "clean predictions"),
-    )
+    labels = measured(measurements.labels, "labels")
+    predictions = measured(measurements.predictions, "clean predictions")
     if len(labels) < FEWEST_CLIPS:
         raise NotMeasuredError(f"{len(labels)} clips are too few to permute")
     found = _correlation(labels, predictions)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -13,10 +12,9 @@ from torch import Tensor
 from rmer.attacks.base import Attack
 from rmer.attacks.losses import squared_error
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.frozen import FrozenNetwork
-
-Floats = npt.NDArray[np.float64]
 
 # Below this, a gradient gives no direction: the largest cell of a working network's is above 1e-5.
 TINY_GRADIENT = 1e-10
@@ -141,22 +139,17 @@ def rescore(
 
     ``labels`` [clips, targets].
     """
-    return {metric: _scores(network, adversaries, labels, targets) for metric, adversaries in saved.items()}
-
-
-def _scores(
-    network: FrozenNetwork, inputs: Tensor, labels: npt.ArrayLike, targets: Sequence[str]
-) -> dict[str, float]:
-    found = network.predict_in_batches(inputs.to(network.device, network.dtype))["output"]
-    return dict(regression_scores(labels, found.cpu().numpy(), targets).mean)
+    scores = {}
+    for metric, adversaries in saved.items():
+        found = network.predict_in_batches(adversaries.to(network.device, network.dtype))["output"]
+        scores[metric] = dict(regression_scores(labels, found.cpu().numpy(), targets).mean)
+    return scores
 
 
 def _batches(network: FrozenNetwork, inputs: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield clips and labels, a batch at a time, where the network is."""
-    for clips, truth in zip(
-        torch.split(inputs, network.batch_size), torch.split(labels, network.batch_size), strict=True
-    ):
-        yield clips.to(network.device, network.dtype), truth.to(network.device, network.dtype)
+    for part in zip(*(torch.split(values, network.batch_size) for values in (inputs, labels)), strict=True):
+        clips, truth = (values.to(network.device, network.dtype) for values in part)
+        yield clips, truth
 
 
 def _gradient(network: FrozenNetwork, clips: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ AutoAttack (Croce & Hein, ICML 2020), for regression.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -50,7 +51,13 @@ CHECKS: dict[str, Callable[[Measurements], Verdict]] = {
 
 def judge(measurements: Measurements) -> list[Check]:
     """Return every check of :data:`CHECKS`, in order."""
-    return [_judged(name, check, measurements) for name, check in CHECKS.items()]
+    checks = []
+    for name, check in CHECKS.items():
+        try:
+            checks.append(Check(name, **vars(check(measurements))))
+        except NotMeasuredError as missing:
+            checks.append(Check(name, math.nan, math.nan, None, str(missing)))
+    return checks
 
 
 def failed(checks: Sequence[Check]) -> int:
@@ -60,20 +67,6 @@ def failed(checks: Sequence[Check]) -> int:
 
 def table(checks: Sequence[Check]) -> pd.DataFrame:
     """Return columns check, value, limit, passed (true, false or missing) and detail."""
-    return pd.DataFrame(
-        {
-            "check": [check.name for check in checks],
-            "value": [check.value for check in checks],
-            "limit": [check.limit for check in checks],
-            "passed": pd.array([check.passed for check in checks], dtype="boolean"),
-            "detail": [check.detail for check in checks],
-        }
-    )
-
-
-def _judged(name: str, check: Callable[[Measurements], Verdict], measurements: Measurements) -> Check:
-    try:
-        verdict = check(measurements)
-    except NotMeasuredError as missing:
-        return Check(name, math.nan, math.nan, None, str(missing))
-    return Check(name, verdict.value, verdict.limit, verdict.passed, verdict.detail)
+    rows = [dataclasses.asdict(check) for check in checks]
+    frame = pd.DataFrame(rows, columns=["name", "value", "limit", "passed", "detail"])
+    return frame.rename(columns={"name": "check"}).astype({"passed": "boolean"})

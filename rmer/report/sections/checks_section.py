@@ -75,8 +75,7 @@ def checks_section(contents: Contents) -> Section:
     if unjudged:
         paragraphs.append(f"Never judged, as no run has what they need: {', '.join(unjudged)}.")
     paragraphs.append(f"What each check means, and what to do when it fails: {PAGE}, under its name.")
-    tables = [ReportTable(CAPTION, readable_sanity(table))]
-    return Section(TITLE, paragraphs, tables, data={"sanity": table})
+    return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_sanity(table))], data={"sanity": table})
 
 
 def readable_sanity(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,8 +103,7 @@ def _worst(rows: pd.DataFrame, *, farthest: bool) -> tuple[float, float]:
 
 def _truth(value: object) -> float:
     """Return 1, 0 or NaN for the cell of a CSV file, which may have been read as a bool or as text."""
-    text = str(value).lower()
-    return {"true": 1.0, "false": 0.0}.get(text, np.nan)
+    return {"true": 1.0, "false": 0.0}.get(str(value).lower(), np.nan)
 
 
 def _figure(value: float) -> str:

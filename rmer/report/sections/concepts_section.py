@@ -19,6 +19,8 @@ from rmer.report.concept_figures import (
     concept_repair,
     concept_shift,
     concept_weights,
+    in_words,
+    replacement,
 )
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
@@ -73,12 +75,12 @@ def findings(name: str, models: Sequence[AttackedConcepts]) -> list[str]:
     most = shift.iloc[int(shift["shift_abs_spreads"].fillna(0).to_numpy().argmax())]
     carriers = shift.sort_values("share", ascending=False, kind="stable").head(3)
     carried = ", ".join(
-        f"{_words(concept)} {100 * share:.0f} %"
+        f"{in_words(concept)} {100 * share:.0f} %"
         for concept, share in zip(carriers["concept"], carriers["share"], strict=True)
     )
     sentences = [
-        f"{name}: the attack moves {_words(most['concept'])} furthest, by {number(most['shift_abs'], 3)} on "
-        f"average, {number(most['shift_abs_spreads'], 1)} times its spread over clean clips. Most of the "
+        f"{name}: the attack moves {in_words(most['concept'])} furthest, by {number(most['shift_abs'], 3)} "
+        f"on average, {number(most['shift_abs_spreads'], 1)} times its spread over clean clips. Most of the "
         f"emotions' movement goes through {carried}."
     ]
     return sentences + _repairs([repair_table(model) for model in models])
@@ -92,13 +94,12 @@ def concept_tables(systems: Systems) -> dict[str, pd.DataFrame]:
     """
 
     def joined(table: Callable[[AttackedConcepts], pd.DataFrame]) -> pd.DataFrame:
-        frames = []
-        for name, models in systems.items():
-            frame = over_seeds([table(model) for model in models])
-            frame.insert(0, "system", name)
-            frame.insert(1, "seeds", len(models))
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True)
+        frames = [
+            over_seeds([table(model) for model in models]).assign(system=name, seeds=len(models))
+            for name, models in systems.items()
+        ]
+        together = pd.concat(frames, ignore_index=True)
+        return together[["system", "seeds", *together.columns[:-2]]]
 
     return {
         "concept_shift": joined(shift_table),
@@ -122,7 +123,7 @@ def over_seeds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _repairs(tables: Sequence[pd.DataFrame]) -> list[str]:
     curves = {
         (kind, values): np.mean(
-            [table["mae"][_is(table, kind, values)].to_numpy() for table in tables], axis=0
+            [replacement(table, kind, values)["mae"].to_numpy() for table in tables], axis=0
         )
         for kind, values, _ in REPLACEMENTS
     }
@@ -180,7 +181,7 @@ def _shift_rows(name: str, models: Sequence[AttackedConcepts]) -> list[dict[str,
     return [
         {
             "System": name,
-            "Concept": _words(str(row["concept"])),
+            "Concept": in_words(str(row["concept"])),
             "Spread": text(row, "spread"),
             "Shift": text(row, "shift"),
             "|Shift|": text(row, "shift_abs"),
@@ -197,12 +198,12 @@ def _shift_rows(name: str, models: Sequence[AttackedConcepts]) -> list[dict[str,
 def _repair_rows(name: str, tables: Sequence[pd.DataFrame]) -> list[dict[str, str]]:
     rows = []
     for kind, values, title in REPLACEMENTS:
-        curves = [table[_is(table, kind, values)] for table in tables]
+        curves = [replacement(table, kind, values) for table in tables]
         first, seeds = Counter(curve["concept"].iloc[1] for curve in curves).most_common(1)[0]
         means = np.mean([curve["mae"].to_numpy() for curve in curves], axis=0)
         row = {"System": name, "Replaced": title}
         row |= {str(step): number(value, 3) for step, value in enumerate(means)}
-        rows.append(row | {"First": f"{_words(first)} ({seeds} of {len(tables)})"})
+        rows.append(row | {"First": f"{in_words(first)} ({seeds} of {len(tables)})"})
     return rows
 
 
@@ -240,11 +241,3 @@ def _figures(systems: Systems, emotions: Sequence[str]) -> dict[str, ReportFigur
             concept_weights(systems),
         ),
     }
-
-
-def _is(table: pd.DataFrame, kind: str, replaced_by: str) -> pd.Series[bool]:
-    return (table["input"] == kind) & (table["replaced_by"] == replaced_by)
-
-
-def _words(concept: str) -> str:
-    return concept.replace("_", " ")

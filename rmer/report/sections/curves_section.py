@@ -34,13 +34,12 @@ def curves_section(contents: Contents) -> Section | None:
         return None
     table, robustness = curves_table(contents.groups, seed=contents.bootstrap_seed), contents.robustness
     constant = next(iter(robustness.values()))["constant"].mean()
-    largest = float(table["epsilon"].max())
     tables = [
         ReportTable(
             f"{NORM_NAMES.get(norm, norm)}: mean of the curve over log ε (0 left out), mean ± population "
             "standard deviation over seeds; break-even: the ε at which attacked clipped MAE passes the "
             "constant predictor's, median over seeds (smallest to largest).",
-            readable_areas(of_norm, largest),
+            readable_areas(of_norm, float(table["epsilon"].max())),
         )
         for norm, of_norm in robustness.items()
     ]
@@ -97,8 +96,7 @@ def curves_figure(table: pd.DataFrame, constant: float, reported: float | None =
     metrics = shown_metrics()
     figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 0.6 + 2.7 * len(norms)), layout="constrained")
     grid = figure.subplots(len(norms), len(metrics), squeeze=False)
-    systems = list(dict.fromkeys(table["system"]))
-    lines = lines_of(systems)
+    lines = lines_of(list(dict.fromkeys(table["system"])))
     for row, norm in zip(grid, norms, strict=True):
         for axes, (name, metric) in zip(row, metrics.items(), strict=True):
             shown = table[(table["norm"] == norm) & (table["metric"] == name)]
@@ -138,14 +136,10 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) 
     axes.minorticks_off()
     axes.axvline((clean_at * attacked[0]) ** 0.5, color="#999999", lw=0.6, ls=(0, (1, 3)))
     if not METRICS[table["metric"].iloc[0]].larger_is_better:
-        _scale_errors(axes, table)
+        # Errors begin at 0, or are on a log axis where the largest would hide all others.
+        if table["mean"].max() > 12 * table["mean"].min() > 0:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(tick)
     axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
-
-
-def _scale_errors(axes: Axes, table: pd.DataFrame) -> None:
-    """Let errors begin at 0, or be on a log axis where the largest would hide all others."""
-    if table["mean"].max() > 12 * table["mean"].min() > 0:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=0)

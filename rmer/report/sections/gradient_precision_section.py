@@ -60,14 +60,8 @@ def precision_over_runs(runs: Sequence[PrecisionCheck]) -> pd.DataFrame:
         for metric in ERRORS:
             clean, exact, reduced = (group[f"{metric}_{kind}"].mean() for kind in ("clean", "fp32", "bf16"))
             losses = group[f"{metric}_loss"]
-            damage = exact - clean
-            values = (
-                exact,
-                reduced,
-                losses.mean(),
-                losses.max(skipna=False),
-                (exact - reduced) / damage if damage > 0 else np.nan,
-            )
+            of_damage = (exact - reduced) / (exact - clean) if exact > clean else np.nan
+            values = (exact, reduced, losses.mean(), losses.max(skipna=False), of_damage)
             row |= {f"{metric}_{kind}": value for kind, value in zip(KINDS, values, strict=True)}
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -117,10 +111,8 @@ def readable_precision(table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, list[str]] = {}
     if len(set(table["norm"])) > 1:
         columns["Norm"] = [NORM_NAMES.get(norm, norm) for norm in table["norm"]]
-    columns |= {
-        "ε": [tick(value) for value in table["epsilon"]],
-        "Models": table["models"].astype(str).tolist(),
-    }
+    columns["ε"] = [tick(value) for value in table["epsilon"]]
+    columns["Models"] = table["models"].astype(str).tolist()
     for metric in ERRORS:
         for kind, title in KINDS.items():
             values, score = table[f"{metric}_{kind}"], kind in ("fp32", "bf16")

@@ -56,14 +56,8 @@ def protocol_steps_table(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
     """Return ``tables/protocol_steps.csv``, in full precision; missing steps have a row without values."""
     rows: list[dict[Hashable, object]] = []
     for step in steps:
-        known: dict[Hashable, object] = {
-            "step": step.title,
-            "train_protocol": step.train_protocol,
-            "attack_protocol": step.attack_protocol,
-            "attack": step.attack,
-            "epsilon": step.epsilon,
-            "budget_held": budget_held(step),
-        }
+        known: dict[Hashable, object] = {name: getattr(step, name) for name in COLUMNS[1:5]}
+        known |= {"step": step.title, "budget_held": budget_held(step)}
         rows += [known | row for row in step.scores.to_dict("records")] or [known]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -99,20 +93,21 @@ def readable_steps(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
 
 def readable_scores(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
     """Return one row for each step and system as text."""
-    rows = []
-    for step in steps:
-        for system, group in step.scores.groupby("system", sort=False):
-            rows.append({"Step": _name(step), "System": str(system), **score_cells(group, 2)})
+    rows = [
+        {"Step": _name(step), "System": str(system), **score_cells(group, 2)}
+        for step in steps
+        for system, group in step.scores.groupby("system", sort=False)
+    ]
     return pd.DataFrame(rows).fillna(NO_VALUE)
 
 
 def best(step: ProtocolStep, metric: str) -> str:
     """Return which system has the best attacked score of a step: ``A2M2E 1.16 (all: aA2E 1.08)``."""
     scores = step.scores[step.scores["metric"] == metric]
-    scores = scores[scores["adv"].notna()] if len(scores) else scores
-    if scores.empty:
+    if scores.empty or scores["adv"].isna().all():
         return NO_VALUE
-    ranked = scores.sort_values("adv", ascending=not METRICS[metric].larger_is_better, kind="stable")
+    smallest_first = not METRICS[metric].larger_is_better
+    ranked = scores.dropna(subset="adv").sort_values("adv", ascending=smallest_first, kind="stable")
     of_all = ranked.iloc[0]
     plain = ranked[[not is_adversarial(name) for name in ranked["system"]]]
     if plain.empty or plain.iloc[0]["system"] == of_all["system"]:
@@ -124,8 +119,7 @@ def best(step: ProtocolStep, metric: str) -> str:
 @styled
 def protocol_steps_figure(steps: Sequence[ProtocolStep]) -> Figure:
     """Return attacked scores over the steps, a column a metric, a line a system; missing steps are named."""
-    systems = list(dict.fromkeys(name for step in steps for name in step.scores["system"]))
-    lines = lines_of(systems)
+    lines = lines_of(list(dict.fromkeys(name for step in steps for name in step.scores["system"])))
     metrics = shown_metrics()
     figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 3.4), layout="constrained")
     for axes, (name, metric) in zip(figure.subplots(1, len(metrics)), metrics.items(), strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rmer.attacks.base import Attack
+from rmer.attacks.base import Attack, Progress
 from rmer.attacks.method import Aim
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
@@ -18,7 +18,7 @@ from rmer.evaluation.checks.controls import Background, control_cost
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.evaluation.gradient_precision import comparison_cost
 from rmer.evaluation.metrics import constant_mae
-from rmer.evaluation.subject import Progress, Subject
+from rmer.evaluation.subject import Subject
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
 from rmer.systems.arithmetic import Precision, resolve_precision

@@ -11,9 +11,8 @@ import torch
 from rmer.attacks.base import Attack
 from rmer.data.standardised import Part
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics
+from rmer.evaluation.attacked import attack_metrics, named_columns
 from rmer.evaluation.budgets import Point
-from rmer.evaluation.clip_table import named_columns
 from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
 from rmer.stages.attack.victims import Victim
 from rmer.systems.prediction import predict

@@ -18,8 +18,9 @@ from rmer.evaluation.concepts import (
     movement_table,
     shift_table,
 )
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.interventions import repair_table, what_if_table
-from rmer.evaluation.metrics import Floats, regression_scores
+from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
 from rmer.report.sections.concepts_section import reason_without
 from rmer.stages.attack.victims import Victim

@@ -175,7 +175,7 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         seed=params.seed,
         train_protocol=params.train_protocol or "published",
         scheme=params.split_scheme or "published",
-        named_units=known is None or known.names_concepts,
+        named_units=known is None or known.interpretable,
     )
 
 
