@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from attack_runs import EPSILONS, attack_run, suite_run
+from attack_runs import EPSILONS, suite_run
 
-from rmer.errors import UserError
 from rmer.evaluation.checks.measurements import AttackedScores, PrecisionPair
 from rmer.parameters import Parameters
 from rmer.report.latex import latex_document, latex_table, latex_text
@@ -281,12 +280,3 @@ def test_models_of_others_are_attacked_as_they_were_and_not_trained() -> None:
     )
     assert (verb, options["model_uri"], options["system"]) == ("attack", "models:/theirs/1", "theirs")
     assert (options["train_protocol"], options["split_scheme"]) == ("corrected", "album")
-
-
-def test_a_folder_that_cannot_be_written(made: tuple[Store, Analysis, Path], tmp_path: Path) -> None:
-    store, _, _ = made
-    attack_run(store, "other")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Check bundle"):
-        analyze(store, AnalyzeParams(study="other", bundle=str(tmp_path / "file")))
-    assert store.find(Stage.ANALYZE, study="other") == []

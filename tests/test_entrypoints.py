@@ -111,17 +111,6 @@ def test_adversarial_training_that_attacks_nothing_is_refused(name: str, range_:
     assert (result.exit_code, result.stderr) == (2, message)
 
 
-def test_every_problem_of_a_data_set_gets_its_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["preprocess", "--soundtracks_dir", str(tmp_path / "absent")])
-    assert result.exit_code == 2
-    absent = tmp_path / "absent"
-    assert result.stderr.splitlines() == [
-        "rmer: data set: 2 problems found. Mend the files and run again; what is computed is kept",
-        f"  - {absent}/mean_ratings_set1.csv cannot be read (No such file or directory)",
-        f"  - {absent} is not a folder",
-    ]
-
-
 PUBLISHED_YAML = """
 alpha: null
 clip_eps: 0.001

@@ -287,17 +287,6 @@ def test_one_album_for_all_cannot_be_split(store: Store, root: Path) -> None:
     )
 
 
-def test_label_problems_and_missing_clips_come_before_any_run(store: Store, root: Path) -> None:
-    before = runs(store)
-    edit(root / "mean_ratings_set1.csv", "\n5,", "\n5,nan,")
-    edit(root / "mean_ratings_set1.csv", "\n6,", "\n6x,")
-    (root / "Set1" / "009.mp3").unlink()
-    with pytest.raises(DataErrors) as caught:
-        preprocess(store, params(root))
-    assert len(caught.value.problems) >= 3
-    assert runs(store) == before
-
-
 @pytest.mark.parametrize(
     "values", [{"decoder": "pyav"}, {"decoder": "madmom"}, {"frontend": "madmom"}], ids=str
 )
@@ -311,11 +300,6 @@ def test_library_that_is_absent_is_one_problem_and_no_run(
     with pytest.raises(UserError, match="not installed"):
         preprocess(store, params(root, **values))
     assert runs(store) == before
-
-
-def test_folder_must_be_given(store: Store) -> None:
-    with pytest.raises(UserError, match="soundtracks_dir"):
-        preprocess(store, PreprocessParams())
 
 
 def test_processes_give_what_one_gives_and_progress_is_shown(
@@ -350,12 +334,6 @@ def test_damaged_cache_is_computed_again(
     again = compute_spectrograms(files, File2Spect(), tmp_path / "cache", workers=1)
     assert [item.computed for item in again] == [False, True, False]
     np.testing.assert_array_equal(again[1].load(), expected)
-
-
-def test_cache_that_cannot_be_written_is_named(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(UserError, match=r"cache.*cache_dir"):
-        compute_spectrograms(sorted((root / "Set1").iterdir()), File2Spect(), tmp_path / "cache", workers=1)
 
 
 @dataclass(frozen=True)

@@ -116,16 +116,6 @@ def test_a_pickled_model_is_refused(store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "exploited").exists()
 
 
-def test_a_folder_that_is_no_model_is_a_user_error(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    with pytest.raises(UserError, match="no PyTorch model"):
-        store.load_model(str(tmp_path / "other"))
-    with pytest.raises(UserError, match="no artifact"):
-        store.load_model(str(tmp_path / "absent"))
-    with pytest.raises(UserError, match="m-absent"):
-        store.load_model("models:/m-absent")
-
-
 @pytest.mark.slow
 def test_every_kind_of_uri_through_a_server_without_shared_disk(served: Store) -> None:
     network = build_network("plain", targets=3).eval()

@@ -328,37 +328,37 @@ def hold_journal(store: Store, run_id: str, duration: float) -> subprocess.Popen
     return process
 
 
-def test_a_run_whose_journal_is_just_being_sent_is_waited_for(local: Store, spec: RunSpec) -> None:
-    run_id = interrupted(local, spec)
-    process = hold_journal(local, run_id, 1.0)
-    outcome = local.perform(spec, lambda run: log_epoch(run, 0))
+def test_a_run_whose_journal_is_just_being_sent_is_waited_for(store: Store, spec: RunSpec) -> None:
+    run_id = interrupted(store, spec)
+    process = hold_journal(store, run_id, 1.0)
+    outcome = store.perform(spec, lambda run: log_epoch(run, 0))
     assert (outcome.run_id, outcome.resumed) == (run_id, True)
     assert process.wait(30) == 0
-    assert_each_point_once(local, run_id, 1)
-    assert local.get(run_id).status == "FINISHED"
+    assert_each_point_once(store, run_id, 1)
+    assert store.get(run_id).status == "FINISHED"
 
 
 def test_a_journal_that_stays_busy_is_a_user_error_and_leaves_the_run_as_it_was(
-    local: Store, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    store: Store, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RMER_WAIT_SECONDS", "0.5")
-    run_id = interrupted(local, spec)
-    process = hold_journal(local, run_id, 60)
+    run_id = interrupted(store, spec)
+    process = hold_journal(store, run_id, 60)
     try:
         with pytest.raises(UserError, match=f"still sending what run {run_id} logged.*Try again"):
-            local.perform(spec, lambda run: pytest.fail("begun"))
+            store.perform(spec, lambda run: pytest.fail("begun"))
     finally:
         process.kill()
         process.communicate()
-    record = local.get(run_id)
+    record = store.get(run_id)
     assert (record.status, record.tags[Tag.ERROR]) == ("FAILED", "stopped")
-    assert local.perform(spec, lambda run: None).run_id == run_id  # the dead process holds nothing
+    assert store.perform(spec, lambda run: None).run_id == run_id  # the dead process holds nothing
 
 
-def test_a_run_that_another_process_finishes_meanwhile_is_skipped(local: Store, spec: RunSpec) -> None:
-    run_id = interrupted(local, spec)
-    process = hold_journal(local, run_id, 1.5)
-    threading.Timer(0.5, local.client.set_terminated, (run_id, "FINISHED")).start()
-    outcome = local.perform(spec, lambda run: pytest.fail("done twice"))
+def test_a_run_that_another_process_finishes_meanwhile_is_skipped(store: Store, spec: RunSpec) -> None:
+    run_id = interrupted(store, spec)
+    process = hold_journal(store, run_id, 1.5)
+    threading.Timer(0.5, store.client.set_terminated, (run_id, "FINISHED")).start()
+    outcome = store.perform(spec, lambda run: pytest.fail("done twice"))
     assert (outcome.run_id, outcome.skipped) == (run_id, True)
     assert process.wait(30) == 0
