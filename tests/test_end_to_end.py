@@ -43,18 +43,11 @@ from rmer.systems.network import build_network, load_checkpoint
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Origin, RunSpec, Stage, Store, Tag, connect
 
-TINY = {
-    "clips": "16",
-    "frames": "40",
-    "seeds": "6",
-    "systems": "A2E,A2M2E,aA2E",
-    "epochs": "5",
-    "adversarial_iterations": "2",
-    "max_iters": "4",
-    "steps": "3",
-    "workers": "1",
-    "device": "cpu",
-}
+OPTIONS = (
+    "clips=16 frames=40 seeds=6 systems=A2E,A2M2E,aA2E epochs=5 adversarial_iterations=2 max_iters=4 steps=3 "
+    "workers=1 device=cpu"
+)
+TINY = dict(option.split("=") for option in OPTIONS.split())
 
 pytestmark = pytest.mark.slow
 

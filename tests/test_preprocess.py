@@ -135,17 +135,9 @@ def test_names_of_files_leave_the_data_set_as_it_is(root: Path, tmp_path: Path) 
     renamed = shutil.copytree(root, tmp_path / "renamed")
     for number in (1, 4, 10):
         (renamed / "Set1" / f"{number:03d}.mp3").rename(renamed / "Set1" / f"{number}.mp3")
+    how: dict[str, Any] = {"frames": FRAMES, "workers": 1, "min_seconds": 0.5}
     first, second = (
-        prepare(
-            survey(
-                Soundtracks()(folder),
-                File2Spect(),
-                tmp_path / "cache",
-                frames=FRAMES,
-                workers=1,
-                min_seconds=0.5,
-            )
-        )
+        prepare(survey(Soundtracks()(folder), File2Spect(), tmp_path / "cache", **how))
         for folder in (root, renamed)
     )
     assert first.clips["file"].tolist() != second.clips["file"].tolist()
@@ -257,34 +249,27 @@ def test_copies_of_a_recording_are_kept_together_and_told(
     assert record.metrics["preprocess/duplicates"] == 1
 
 
+SAME_RATING = "valence has the same rating for all clips, and no correlation: leave it out of targets"
+ONE_ALBUM = (
+    "all clips are of 1 album (One): the album split needs 3; name more, or leave the track list out, and "
+    "only the published split is made"
+)
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("file", "pattern", "instead", "message"),
     [
-        (
-            lambda text: re.sub(r"(?m)^(\d+),[\d.]+,", r"\1,5.00,", text),
-            "valence has the same rating for all clips, and no correlation: leave it out of targets",
-        )
+        ("mean_ratings_set1.csv", r"(?m)^(\d+),[\d.]+,", r"\1,5.00,", SAME_RATING),
+        ("set1_tracklist.csv", r"Album \d", "One", ONE_ALBUM),
     ],
 )
-def test_labels_that_say_nothing_are_refused(
-    store: Store, root: Path, change: Callable[[str], str], message: str
+def test_labels_or_albums_that_say_nothing_are_refused(
+    store: Store, root: Path, file: str, pattern: str, instead: str, message: str
 ) -> None:
-    ratings = root / "mean_ratings_set1.csv"
-    ratings.write_text(change(ratings.read_text()))
+    (root / file).write_text(re.sub(pattern, instead, (root / file).read_text()))
     with pytest.raises(DataErrors) as caught:
         preprocess(store, params(root))
     assert caught.value.problems == (message,)
-
-
-def test_one_album_for_all_cannot_be_split(store: Store, root: Path) -> None:
-    tracks = root / "set1_tracklist.csv"
-    tracks.write_text(re.sub(r"Album \d", "One", tracks.read_text()))
-    with pytest.raises(DataErrors) as caught:
-        preprocess(store, params(root))
-    assert caught.value.problems == (
-        "all clips are of 1 album (One): the album split needs 3; name more, or leave the track list out, "
-        "and only the published split is made",
-    )
 
 
 @pytest.mark.parametrize(

@@ -99,30 +99,20 @@ def test_a_lost_reply_while_a_failed_run_is_reopened(proxy: FaultyProxy, spec: R
     assert_everything_once(store, spec)
 
 
-ASK = "or log to an experiment of your own (MLFLOW_EXPERIMENT_NAME)"
+REFUSED = (
+    "the tracking store refuses user clara {} (403 harmed on purpose). Ask its administrator for the "
+    "right {}, or log to an experiment of your own (MLFLOW_EXPERIMENT_NAME)"
+)
+LOGIN = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+UNKNOWN = f"the tracking store does not know user clara (401). {LOGIN}"
 
 
 @pytest.mark.parametrize(
     ("status", "path", "message"),
     [
-        (
-            403,
-            "runs/create",
-            "URI: the tracking store refuses user clara runs/create (403 harmed on purpose). "
-            f"Ask its administrator for the right EDIT, {ASK}",
-        ),
-        (
-            403,
-            "runs/search",
-            "URI: the tracking store refuses user clara runs/search (403 harmed on purpose). "
-            f"Ask its administrator for the right READ, {ASK}",
-        ),
-        (
-            401,
-            "experiments/search",
-            "URI: the tracking store does not know user clara (401). "
-            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        ),
+        (403, "runs/create", REFUSED.format("runs/create", "EDIT")),
+        (403, "runs/search", REFUSED.format("runs/search", "READ")),
+        (401, "experiments/search", UNKNOWN),
     ],
 )
 def test_a_refusal_is_said_at_once(
@@ -133,7 +123,7 @@ def test_a_refusal_is_said_at_once(
     proxy.faults = (Fault("status", path, status=status),)
     with pytest.raises(UserError) as caught:
         connect(proxy.uri).perform(spec, log_everything)
-    assert str(caught.value) == message.replace("URI", proxy.uri)
+    assert str(caught.value) == f"{proxy.uri}: {message}"
     assert proxy.harmed() == {"status": 1}  # asked once
 
 

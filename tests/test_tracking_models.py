@@ -126,14 +126,8 @@ def test_every_kind_of_uri_through_a_server_without_shared_disk(served: Store) -
     model_uri = f"models:/{output.model_id}"
     served.client.create_model_version("emotions", model_uri, run_id, model_id=output.model_id)
     served.client.set_registered_model_alias("emotions", "best", "1")
-    folder = served.model_folder(model_uri)
-    for uri in (
-        f"runs:/{run_id}/model",
-        model_uri,
-        "models:/emotions/1",
-        "models:/emotions@best",
-        str(folder),
-    ):
+    folder = str(served.model_folder(model_uri))
+    for uri in (f"runs:/{run_id}/model", model_uri, "models:/emotions/1", "models:/emotions@best", folder):
         with torch.no_grad():
             got = served.load_model(uri)(torch.from_numpy(inputs))["output"]
         torch.testing.assert_close(got, torch.from_numpy(outputs["output"]), rtol=0, atol=1e-6)
