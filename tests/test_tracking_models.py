@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from servers import mlflow_server
+from servers import interrupt, mlflow_server
 from torch import nn
 
 from rmer.errors import UserError
@@ -89,13 +89,11 @@ def test_a_model_logged_again_by_a_resumed_run_is_one_model(store: Store) -> Non
     network = build_network("plain", targets=3).eval()
     inputs, outputs = example(network)
 
-    def broken(run: Run) -> None:
+    def body(run: Run) -> None:
         run.model(network, inputs, outputs)
-        raise UserError("stopped")
 
-    with pytest.raises(UserError):
-        store.perform(RunSpec("train", "n", {}), broken)
-    run_id = store.perform(RunSpec("train", "n", {}), lambda run: run.model(network, inputs, outputs)).run_id
+    run_id = interrupt(store, RunSpec("train", "n", {}), body)
+    assert store.perform(RunSpec("train", "n", {}), body).run_id == run_id
     assert len(store.client.get_run(run_id).outputs.model_outputs) == 1
 
 
