@@ -209,6 +209,7 @@ def test_without_digests_scores_must_be_those_that_the_run_logged(
             "does not hold the clips of adversaries/clips.csv for every epsilon (mae)",
         ),
         (CURVE_CLIPS, lambda table: table.assign(epsilon="low"), "holds text under epsilon"),
+        (CURVE_CLIPS, lambda table: table.drop(columns="metric"), "lacks metric"),
     ],
 )
 def test_without_digests_tables_must_fit_together(

@@ -51,7 +51,6 @@ def fit_until_killed(settings: object, checkpoint: Path, last: int) -> None:
 def test_an_interrupted_fit_ends_in_the_same_weights(system: str, protocol: str, tmp_path: Path) -> None:
     settings = config(system, protocol, epochs=6)
     whole = fit(DATA, settings)
-
     fit_until_killed(settings, tmp_path / "state.pt", 3)
     torch.rand(17)  # whatever the new process did with the global generator
     seen: list[int] = []
