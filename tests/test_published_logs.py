@@ -101,6 +101,12 @@ def test_malformed_array_text(text: str, message: str) -> None:
         parse_array(text)
 
 
+def test_a_log_that_is_no_csv_is_named(clone: Path) -> None:
+    edit(adversaries(clone) / A2E_6 / "log.csv", ']]",-0.8', ']]"x,-0.8')
+    with pytest.raises(DataErrors, match=f"{A2E_6}/log.csv.*not CSV"):
+        read_published_logs(clone)
+
+
 def test_line_of_a_cell_after_arrays_of_several_lines(clone: Path) -> None:
     path = adversaries(clone) / A2E_6 / "log.csv"
     lines = path.read_text().splitlines()
