@@ -337,9 +337,7 @@ def test_death_of_a_worker_is_reported(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(
-    store: Store, root: Path, tmp_path: Path
-) -> None:
+def test_killed_in_the_middle_it_keeps_what_is_done_and_leaves_no_run(store: Store, root: Path) -> None:
     for number in range(1, CLIPS + 1):
         write_clip(root / "Set1" / f"{number:03d}.mp3", number, 40)
     before = runs(store)

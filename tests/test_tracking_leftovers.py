@@ -31,9 +31,7 @@ def test_unfinished_uploads_are_cleared_away(store: Store, tmp_path: Path) -> No
     assert list((tmp_path / "mlruns").rglob(PARTIAL)) == []
 
 
-def test_checkpoints_of_a_process_killed_at_the_very_end_go_with_the_next_call(
-    store: Store, isolated_home: Path
-) -> None:
+def test_checkpoints_of_a_process_killed_at_the_very_end_go_with_the_next_call(store: Store) -> None:
     folders: list[Path] = []
 
     def work(run: Run) -> None:

@@ -238,7 +238,7 @@ def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
     assert run.data.tags["mlflow.loggedArtifacts"].count("a.json") == 1
 
 
-def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers() -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=rf"{uri}.*does not answer.*rmer server"):
         connect(uri)
@@ -282,7 +282,7 @@ def test_tags_of_another_run_are_sent_later_and_harmless_when_replayed(
             shutil.copytree(tmp_path / "backup", journal)
 
 
-def test_a_journal_of_which_a_part_was_sent_takes_further_files(isolated_home: Path) -> None:
+def test_a_journal_of_which_a_part_was_sent_takes_further_files() -> None:
     journal = Journal("sqlite:///none.db", "r")
     for name in ("a", "b", "c"):
         (journal.new_folder() / name).write_text(name)
