@@ -41,7 +41,8 @@ def make_shared(folder: Path) -> Shared:
         tone = np.sin(np.arange(2 * RATE) * rng.uniform(0.05, 0.3))
         soundfile.write(folder / "Set1" / f"{number:03d}.wav", 0.3 * tone, RATE)
     store = connect(f"sqlite:///{folder}/mlflow.db")
-    dataset_run = store.perform(_data_spec(), _log_data).run_id
+    spec = RunSpec(Stage.PREPROCESS, "data", {"demo": 1}, {}, "demo")
+    dataset_run = store.perform(spec, _log_data).run_id
     trained = train(store, TrainParams(system="A2E", epochs=1, study="demo", batch_size=10)).run_id
     for system in ("A2E", "A2M2E"):
         attack_run(store, "attacks", system)
@@ -99,34 +100,22 @@ def _edit(path: Path, parts: Sequence[str]) -> None:
     path.write_text(text, newline="")
 
 
-def _encode(path: Path, encoding: str) -> None:
-    path.write_bytes(path.read_text().encode(encoding))
-
-
 def _move(path: Path, target: str) -> None:
     (path,) = Path.cwd().glob(str(path))
     path.rename(path.with_name(target))
 
 
-def _remove(path: Path, _: object) -> None:
-    path.unlink()
-
-
 MAKERS = {
     "edit": _edit,
-    "encode": _encode,
     "move": _move,
-    "remove": _remove,
+    "encode": lambda path, encoding: path.write_bytes(path.read_text().encode(encoding)),
+    "remove": lambda path, _: path.unlink(),
     "bytes": lambda path, value: path.write_bytes(bytes.fromhex(value)),
     "repeat": lambda path, value: path.write_text(value[0] * value[1] + value[2]),
     "fifo": lambda path, _: os.mkfifo(path),
     "folder": lambda path, _: path.mkdir(parents=True),
     "link": lambda path, value: path.symlink_to(value),
 }
-
-
-def _data_spec() -> RunSpec:
-    return RunSpec(Stage.PREPROCESS, "data", {"demo": 1}, {}, "demo")
 
 
 def _log_data(run: Run) -> None:

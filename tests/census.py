@@ -92,7 +92,8 @@ class Differences:
         return "\n".join(f"{kind}: {line}" for kind, lines in kinds for line in lines)
 
     def __add__(self, other: Differences) -> Differences:
-        return Differences(*(mine + theirs for mine, theirs in zip(*map(_lists, (self, other)), strict=True)))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Differences(*(mine + theirs for mine, theirs in pairs))
 
 
 def take_census(uri: str, database: Path) -> Census:
@@ -147,10 +148,6 @@ def _compare_runs(name: str, facts: RunFacts, right: RunFacts) -> Differences:
     return found
 
 
-def _lists(found: Differences) -> list[list[str]]:
-    return [found.lost, found.doubled, found.broken]
-
-
 def _compare_counts(what: str, there: Counter[Any], expected: Counter[Any]) -> Differences:
     lost, more = expected - there, there - expected
     return Differences(
@@ -175,7 +172,7 @@ def _name(run: Run) -> str:
 
 
 def _facts(run: Run, names: Mapping[str, str], folder: Path) -> RunFacts:
-    values = {**{f"tag {key}": text for key, text in run.data.tags.items() if not OF_PROCESS.fullmatch(key)}}
+    values = {f"tag {key}": text for key, text in run.data.tags.items() if not OF_PROCESS.fullmatch(key)}
     values |= {f"param {key}": text for key, text in run.data.params.items() if key not in OF_IDS}
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return RunFacts(

@@ -130,11 +130,8 @@ class Fillings(Calm):
             tally.faults += 1
             free = shutil.disk_usage(self.file.parent).free
             with self.file.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, free - self._rest()))
-
-    def _rest(self) -> int:
-        """Return how many bytes stay free, few as often as many."""
-        return int(2 ** self.draw.uniform(10, 27))
+                rest = int(2 ** self.draw.uniform(10, 27))  # few bytes as often as many
+                os.posix_fallocate(file.fileno(), 0, max(1, free - rest))
 
 
 @dataclass(frozen=True)
@@ -334,16 +331,16 @@ def _with_data(world: World, peace: Peace) -> World:
 
 def _compare_data(there: Path, expected: Path) -> Differences:
     contents = [
-        {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in _files(folder)}
+        {
+            path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".part"
+        }
         for folder in (there, expected)
     ]
     names = {name for content in contents for name in content}
     other = [str(name) for name in names if contents[0].get(name) != contents[1].get(name)]
     return Differences(broken=[f"demo data: {name}" for name in sorted(other)])
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".part"]
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -20,7 +20,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from rmer.tracking import Store, connect
+from rmer.errors import UserError
+from rmer.tracking import Run, RunSpec, Store, Tag, connect
 from rmer.tracking.server.serving import server_command
 from rmer.tracking.setup import initialise, tame_mlflow
 
@@ -71,6 +72,18 @@ def new_store(folder: Path) -> Store:
     """Return a new, empty store, with its artifacts beside it."""
     copy_fresh_sqlite(folder / "mlflow.db")
     return connect(f"sqlite:///{folder}/mlflow.db")
+
+
+def interrupt(store: Store, spec: RunSpec, first: Callable[[Run], object] = lambda run: None) -> str:
+    """Perform a run that stops after ``first``; return its id."""
+
+    def stopped(run: Run) -> None:
+        first(run)
+        raise UserError("stopped")
+
+    with pytest.raises(UserError, match="stopped"):
+        store.perform(spec, stopped)
+    return store.search({Tag.CONFIG: spec.digest})[0].run_id
 
 
 @functools.cache

@@ -62,15 +62,21 @@ def test_published_numbers_to_every_digit(imported: Store, published: Analysis) 
 
 
 def test_published_tests(imported: Store, published: Analysis) -> None:
-    table = imported.read_table(published.outcome.run_id, "tables/tests.csv").set_index(
-        ["test", "metric", "a", "b"]
-    )
-    for a, t, p in (("A2E", "13.0352", "4.567e-32"), ("A2B2E", "12.0990", "1.695e-28")):
-        row = table.loc[("paired_t_pooled", "adv/mae", a, "A2M2E")]
-        assert (row["n"], f"{row['statistic']:.4f}", f"{row['p']:.3e}") == (360, t, p)
-    assert table.loc[("paired_t_seeds", "adv/mae", "A2E", "A2M2E"), "p"] == pytest.approx(0.003, abs=5e-4)
-    assert table.loc[("paired_t_seeds", "adv/mae", "A2B2E", "A2M2E"), "p"] == pytest.approx(0.024, abs=5e-4)
-    assert table.loc[("welch_seeds", "adv/mae_clipped", "A2E", "A2M2E"), "p"] == pytest.approx(0.54, abs=5e-3)
+    keys = ["test", "metric", "a", "b"]
+    table = imported.read_table(published.outcome.run_id, "tables/tests.csv").set_index(keys)
+    for test, metric, a, n, p, tolerance in (
+        ("paired_t_pooled", "adv/mae", "A2E", 360, 4.567e-32, 2e-4),
+        ("paired_t_pooled", "adv/mae", "A2B2E", 360, 1.695e-28, 2e-4),
+        ("paired_t_seeds", "adv/mae", "A2E", 10, 0.00256, 5e-3),
+        ("paired_t_seeds", "adv/mae", "A2B2E", 10, 0.0239, 5e-3),
+        ("welch_seeds", "adv/mae", "A2E", 20, 0.000161, 5e-3),
+        ("welch_seeds", "adv/mae", "A2B2E", 20, 0.0213, 5e-3),
+        ("welch_seeds", "adv/mae_clipped", "A2E", 20, 0.54, 9e-3),
+    ):
+        row = table.loc[(test, metric, a, "A2M2E")]
+        assert (row["n"], row["p"]) == (n, pytest.approx(p, rel=tolerance)), (test, metric, a)
+    pooled = table.loc[("paired_t_pooled", "adv/mae", ["A2E", "A2B2E"], "A2M2E"), "statistic"]
+    assert pooled.round(4).tolist() == [13.0352, 12.0990]
 
 
 def test_table_1_as_the_logs_round(published: Analysis) -> None:
@@ -298,34 +304,6 @@ def test_unfinished_runs_do_not_count(store: Store, study: str) -> None:
     finished = attack_run(store, study)
     store.client.set_terminated(attack_run(store, study, seed=2), "FAILED")
     assert [item.record.run_id for item in select(store, study)] == [finished]
-
-
-def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Run attack or import_published first"):
-        analyze(new_store(tmp_path), AnalyzeParams())
-
-
-def test_an_empty_selection_says_what_there_is(store: Store, study: str) -> None:
-    attack_run(store, study)
-    with pytest.raises(UserError, match=r"with attack=square, study=.* systems: .*A2E.*attack: .*pgd"):
-        analyze(store, AnalyzeParams(attack="square", study=study))
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"emotions": "tension,envy"}, "no target is called envy.*tension, tender, valence"),
-        ({"scatter_systems": "aA2M2E"}, "no attacked system is called aA2M2E.*A2E"),
-        ({"scatter_seed": "7"}, "A2E has no run of seed 7.*Its seeds are 1"),
-    ],
-)
-def test_bad_choices_for_the_scatter_plot(
-    store: Store, study: str, params: dict[str, str], message: str
-) -> None:
-    attack_run(store, study)
-    with pytest.raises(UserError, match=message):
-        analyze(store, AnalyzeParams(study=study, **params))
-    assert store.find("analyze", study=study) == []
 
 
 def test_a_model_without_a_seed_counts_as_one(store: Store, study: str) -> None:

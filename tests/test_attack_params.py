@@ -127,10 +127,6 @@ NO_LOSS = (
             "parameter loss: 3 losses (l1, mse, outputs) need as many starts, and there are 2. Raise "
             "restarts, or leave some out",
         ),
-        (
-            {"attack": "pgd", "epsilons": ".01,soon"},
-            "parameter epsilons: '.01,soon' is no list of budgets. Give numbers above 0, separated by commas",
-        ),
         ({"attack": "pgd", "epsilons": ".01,.01001"}, STEPS.format("0.01 and 0.01001")),
         ({"attack": "apgd", "epsilons": ".01,.00002"}, STEPS.format("0 and 2e-05")),
         ({"attack": "suite", "epsilon": 0.01003}, STEPS.format("0.01 and 0.01003")),

@@ -154,17 +154,7 @@ def test_a_folder_without_the_page_is_refused_before_anything_is_measured(tmp_pa
 
 
 def test_a_folder_that_is_no_clone_is_refused_in_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks",
-        "--quick",
-        "--only",
-        "training",
-        "--reference",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = _benchmarks("--only", "training", "--reference", str(tmp_path))
     assert done.returncode == 2
     assert f"{tmp_path}: no clone of the published repository" in done.stderr
     assert "Traceback" not in done.stderr

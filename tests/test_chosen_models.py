@@ -44,26 +44,18 @@ def chosen(store: Store, **given: str) -> list[str]:
     return [record.name for record in select_runs(store, AttackParams(**given))]
 
 
+TOLD = "Attacks {} of data set {}; left out: {} of other data sets (choose with study or dataset_run_id)."
+
+
 @pytest.mark.parametrize(
     ("given", "names", "told"),
     [
-        (
-            {},
-            ["theirs", "A2E d2", "A2M2E d2"],
-            "Attacks 3 models of data set d2; left out: 2 models of other data sets "
-            "(choose with study or dataset_run_id).",
-        ),
-        (
-            {"system": "A2E"},
-            ["A2E d2"],
-            "Attacks 1 model of data set d2; left out: 1 model of other data sets "
-            "(choose with study or dataset_run_id).",
-        ),
+        ({}, ["theirs", "A2E d2", "A2M2E d2"], TOLD.format("3 models", "d2", "2 models")),
+        ({"system": "A2E"}, ["A2E d2"], TOLD.format("1 model", "d2", "1 model")),
         (
             {"dataset_run_id": "d1", "system": "A2M2E"},
             ["A2M2E d1"],
-            "Attacks 1 model of data set d1; left out: 1 model of other data sets "
-            "(choose with study or dataset_run_id).",
+            TOLD.format("1 model", "d1", "1 model"),
         ),
         ({"study": "d1"}, ["A2E d1", "A2M2E d1"], ""),
         ({"train_run_id": "A2E d1"}, ["A2E d1"], ""),

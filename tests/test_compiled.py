@@ -6,24 +6,11 @@ import shutil
 
 import pytest
 import torch
-from torch import Tensor, nn
+from regressors import SmallNetwork, spectrograms
+from torch import Tensor
 
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork
-
-
-class Tiny(nn.Module):
-    """The model contract with as little to compile as can be."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten())
-        self.concepts = nn.Linear(2 * 4 * 4, 3)
-        self.head = nn.Linear(3, 2)
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        concepts = self.concepts(self.features(inputs))
-        return {"output": self.head(concepts), "c_prob": concepts}
 
 
 def loss(prediction: object) -> Tensor:
@@ -34,7 +21,7 @@ def loss(prediction: object) -> Tensor:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles CPU code with g++")
 def test_compiled_gradients_agree_whatever_the_size_of_the_batch() -> None:
     torch.manual_seed(0)
-    model, inputs = Tiny().eval(), torch.randn(5, 1, 6, 6)
+    model, inputs = SmallNetwork().eval(), spectrograms(5, torch.float32)
     plain, compiled = FrozenNetwork(model), FrozenNetwork(model, compile=True)
     kept = []
     for clips in (slice(0, 4), slice(4, 5), slice(1, 3)):
@@ -54,4 +41,4 @@ def test_without_a_compiler_there_is_a_clear_error(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(UserError, match=r"no compiler \(g\+\+\)"):
-        FrozenNetwork(Tiny(), compile=True)
+        FrozenNetwork(SmallNetwork(), compile=True)

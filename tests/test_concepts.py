@@ -97,9 +97,6 @@ def clip_table(model: AttackedConcepts) -> pd.DataFrame:
     )
 
 
-# ---- effects -----------------------------------------------------------------------------------------------
-
-
 def test_bias_and_effects_add_up_to_the_prediction() -> None:
     model = random_model()
     for concepts in (model.clean, model.adversarial):
@@ -177,9 +174,6 @@ def test_what_does_not_vary_or_move_has_no_value(tiny: AttackedConcepts) -> None
     flat = dataclasses.replace(tiny, clean=np.full_like(tiny.clean, 0.5))
     assert shift_table(flat)[["shift_spreads", "shift_abs_spreads"]].isna().all(axis=None)
     assert np.isfinite(shift_table(flat)["share"]).all()
-
-
-# ---- interventions -----------------------------------------------------------------------------------------
 
 
 def test_what_if_changes_the_emotions_through_the_weights(tiny: AttackedConcepts) -> None:
@@ -265,9 +259,6 @@ def test_clipping_and_correlation_are_of_the_emotions(tiny: AttackedConcepts) ->
     assert curve(repair_table(far), "clean", "rated")["corr"].iloc[-1] == pytest.approx(1)
 
 
-# ---- tables ------------------------------------------------------------------------------------------------
-
-
 def test_layer_and_model_come_back_from_their_files(tmp_path: Path) -> None:
     model = random_model()
     model.layer.table().to_csv(tmp_path / "weights.csv", index=False)
@@ -302,9 +293,6 @@ def test_the_saved_adversary_counts_where_another_iterate_is_reported() -> None:
 def test_a_layer_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match=r"weights \(2, 3\) and bias \(2,\), not \(2, 2\)"):
         ConceptLayer(("x", "y"), ("a", "b"), np.zeros((2, 3)), np.zeros(2))
-
-
-# ---- which layer -------------------------------------------------------------------------------------------
 
 
 class Foreign(nn.Module):
@@ -367,9 +355,6 @@ def test_a_network_of_the_study_that_does_not_add_up_is_a_bug() -> None:
     with pytest.raises(ValueError, match="misses the predictions of the network"):
         concept_layer(network, wrong, EMOTIONS, CONCEPTS)
     assert concept_layer(network, table.assign(adv_fear=np.nan), EMOTIONS, CONCEPTS) is None
-
-
-# ---- what a run logs ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -456,9 +441,6 @@ def test_an_altered_table_of_concepts_is_refused_by_name(store: Store) -> None:
         read_explanations(store, [run], ["altered"])
 
 
-# ---- the report --------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def systems() -> dict[str, list[AttackedConcepts]]:
     return {"A2M2E": [random_model(seed) for seed in (1, 2, 3)], "aA2M2E": [random_model(4), random_model(5)]}
@@ -525,9 +507,6 @@ def test_a_section_of_reasons_alone_has_no_figures() -> None:
 )
 def test_reasons(system: str, reason: str) -> None:
     assert reason in reason_without(system)
-
-
-# ---- figures -----------------------------------------------------------------------------------------------
 
 
 def test_heat_maps_show_mean_weights_and_doubtful_signs(tiny: AttackedConcepts) -> None:

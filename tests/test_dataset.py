@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from noise_data import published_parts
 
 from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset, fit_normalisation
 from rmer.data.splits import published_split
@@ -18,9 +19,6 @@ from rmer.errors import UserError
 def make_dataset(clips: int = 12, *, concepts: tuple[str, ...] = CONCEPTS, seed: int = 0) -> Dataset:
     rng = np.random.default_rng(seed)
     spectrograms = rng.gamma(1.0, 0.2, (clips, 6, 5)).astype(np.float32)
-    split = np.empty(clips, object)
-    for part, rows in published_split(clips).items():
-        split[rows] = part
     table = pd.DataFrame(
         {
             "clip": [f"{number:03d}" for number in range(1, clips + 1)],
@@ -32,7 +30,7 @@ def make_dataset(clips: int = 12, *, concepts: tuple[str, ...] = CONCEPTS, seed:
             "spec_mean_square": rng.uniform(0.3, 0.6, clips),
             "spec_frames": np.arange(400, 400 + clips),
             "excerpt_start": np.arange(clips),
-            "split_published": split,
+            "split_published": published_parts(clips),
         }
     )
     return Dataset(spectrograms, table, EMOTIONS, concepts, {"decoder": "soundfile", "bands": 5})
@@ -58,11 +56,8 @@ def test_a_saved_data_set_comes_back_exactly(tmp_path: Path, concepts: tuple[str
     assert (loaded.emotions, loaded.concepts) == (EMOTIONS, concepts)
     assert loaded.frontend == saved.frontend
     assert loaded.digest == saved.digest
-    assert sorted(path.name for path in (tmp_path / "dataset").iterdir()) == [
-        "clips.csv",
-        "dataset.json",
-        "spectrograms.npy",
-    ]
+    names = sorted(path.name for path in (tmp_path / "dataset").iterdir())
+    assert names == ["clips.csv", "dataset.json", "spectrograms.npy"]
 
 
 def test_labels_in_single_precision_come_back_exactly(tmp_path: Path) -> None:

@@ -87,10 +87,6 @@ def test_clips_are_mp3_of_the_length_asked_for(demo: Path) -> None:
         assert 0.5 < np.abs(samples).max() <= 1
 
 
-def test_the_same_parameters_give_the_same_files(demo: Path, tmp_path: Path) -> None:
-    assert contents(make(tmp_path / "again")) == contents(demo)
-
-
 def test_another_seed_gives_other_clips_and_ratings(demo: Path, tmp_path: Path) -> None:
     before, after = contents(demo), contents(make(tmp_path / "other", seed=8))
     assert set(before) == set(after)
@@ -126,13 +122,9 @@ def test_data_that_is_not_demo_data_is_never_touched(tmp_path: Path, target: str
     assert contents(tmp_path).keys() == {precious.relative_to(tmp_path).as_posix()}
 
 
-@pytest.mark.parametrize(
-    "values", [{"clips": 5}, {"clips": 1000}, {"seconds": 0.5}, {"noise": -1.0}, {"out_dir": ""}]
-)
-def test_bad_parameters_are_refused(tmp_path: Path, values: dict[str, float]) -> None:
+def test_a_folder_must_be_named() -> None:
     with pytest.raises(UserError):
-        make_demo_data(DemoParams(**{"out_dir": str(tmp_path / "x")} | values))
-    assert not (tmp_path / "x").exists()
+        make_demo_data(DemoParams(out_dir=""))
 
 
 def test_the_stage_writes_what_its_parameters_say(demo: Path, tmp_path: Path) -> None:

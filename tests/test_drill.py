@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from census import Differences, compare, store_problems, take_census
+from census import Census, Differences, compare, store_problems, take_census
 from drill import (
     Peace,
     Tally,
@@ -24,9 +24,9 @@ from drill import (
     study_in_peace,
 )
 from faulty_proxy import Fault, FaultyProxy
-from servers import copy_fresh_sqlite
+from servers import new_store
 
-from rmer.tracking import Run, RunSpec, connect
+from rmer.tracking import Run, RunSpec
 
 SEED = 20261126
 # Seconds; a busy machine takes several times as long as an idle one.
@@ -94,6 +94,13 @@ def log_something(run: Run) -> None:
     run.text("a,b\n", "tables/a.csv")
 
 
+def censused(folder: Path) -> tuple[Path, Census]:
+    """Make a store with a run; return its file and what it holds."""
+    store = new_store(folder)
+    store.perform(RunSpec("train", "A2E s6", {"lr": 0.5}), log_something)
+    return folder / "mlflow.db", take_census(store.uri, folder / "mlflow.db")
+
+
 DELETE = "DELETE FROM metrics WHERE step = 1"
 AGAIN = (
     "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM metrics WHERE step = 2"
@@ -119,10 +126,7 @@ AGAIN = (
     ],
 )
 def test_the_census_sees_what_is_lost_doubled_or_broken(tmp_path: Path, harm: str, expected: str) -> None:
-    database = tmp_path / "mlflow.db"
-    copy_fresh_sqlite(database)
-    connect(f"sqlite:///{database}").perform(RunSpec("train", "A2E s6", {"lr": 0.5}), log_something)
-    before = take_census(f"sqlite:///{database}", database)
+    database, before = censused(tmp_path)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(harm)
         connection.commit()
@@ -132,10 +136,7 @@ def test_the_census_sees_what_is_lost_doubled_or_broken(tmp_path: Path, harm: st
 
 
 def test_the_census_sees_files_that_are_gone_or_other(tmp_path: Path) -> None:
-    database = tmp_path / "mlflow.db"
-    copy_fresh_sqlite(database)
-    connect(f"sqlite:///{database}").perform(RunSpec("train", "A2E s6", {"lr": 0.5}), log_something)
-    before = take_census(f"sqlite:///{database}", database)
+    database, before = censused(tmp_path)
     (table,) = (tmp_path / "mlruns").rglob("a.csv")
     table.write_text("a,c\n")
     (line,) = compare(take_census(f"sqlite:///{database}", database), before).broken

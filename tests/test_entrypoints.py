@@ -64,10 +64,7 @@ def test_help_does_not_wait_for_torch_or_mlflow() -> None:
         "import sys; from entrypoints.cli import main; main(['--help'], standalone_mode=False); "
         "sys.exit(bool({'torch', 'mlflow'} & set(sys.modules)))"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode
-        == 0
-    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
 
 
 def test_text_becomes_values() -> None:
@@ -109,17 +106,6 @@ def test_adversarial_training_that_attacks_nothing_is_refused(name: str, range_:
     )
     message = f"rmer: parameter {name}: 0.0 is out of range. Give a number in {range_}\n"
     assert (result.exit_code, result.stderr) == (2, message)
-
-
-def test_every_problem_of_a_data_set_gets_its_line(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["preprocess", "--soundtracks_dir", str(tmp_path / "absent")])
-    assert result.exit_code == 2
-    absent = tmp_path / "absent"
-    assert result.stderr.splitlines() == [
-        "rmer: data set: 2 problems found. Mend the files and run again; what is computed is kept",
-        f"  - {absent}/mean_ratings_set1.csv cannot be read (No such file or directory)",
-        f"  - {absent} is not a folder",
-    ]
 
 
 PUBLISHED_YAML = """
@@ -189,11 +175,8 @@ def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control()
     assert (suite.norm, suite.settings["tier"], suite.steps) == ("l2", "paper", None)
     assert (pgd.steps, pgd.tier) == (7, "")
     sources = {system.name: plan.source_of(system) for system in plan.systems}
-    assert {name: source.name for name, source in sources.items() if source} == {
-        "placebo": "A2M2E",
-        "A2M2E": "A2E",
-        "A2E": "A2M2E",
-    }
+    found = {name: source.name for name, source in sources.items() if source}
+    assert found == {"placebo": "A2M2E", "A2M2E": "A2E", "A2E": "A2M2E"}
 
 
 def test_every_entry_point_module_runs_its_command() -> None:

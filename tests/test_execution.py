@@ -147,21 +147,6 @@ def test_only_visible_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert visible_gpus() == ["5", "7"]
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"engine": "slurm"}, "Choose one of: serial, local, ray"),
-        ({"jobs_at_once": 2}, "engine serial does not use it. Leave it out, or choose engine local or ray"),
-        ({"engine": "local", "ray_address": "auto"}, "choose engine ray"),
-        ({"engine": "local", "job_gpus": 1.5}, "a part of one, or a whole number"),
-        ({"engine": "local", "job_gpus": 1000.0}, "out of range"),
-    ],
-)
-def test_bad_engines(params: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        EngineParams(**params)
-
-
 def test_more_gpus_than_there_are() -> None:
     with pytest.raises(UserError, match="there are 1 GPUs here"):
         worker_gpus(EngineParams(engine="local", job_gpus=2), 1, ["0"])

@@ -94,9 +94,7 @@ def test_a_run_whose_journal_cannot_be_made_is_closed(
     assert store.perform(SPEC, log_steps).run_id == record.run_id
 
 
-def test_a_store_on_a_full_disk_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_on_a_full_disk_loses_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with small_disk(tmp_path / "small", "4m") as disk:
         copy_fresh_sqlite(disk / "mlflow.db")
         store = connect(f"sqlite:///{disk}/mlflow.db")

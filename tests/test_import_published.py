@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from published_clone import CLIPS, write_clone
-from servers import new_store
 
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import published_systems
-from rmer.errors import DataErrors, UserError
 from rmer.stages.import_published import ImportParams, import_published
 from rmer.tracking import RunRecord, Store, Tag
 
@@ -183,17 +181,3 @@ def test_another_study_gets_runs_of_its_own(store: Store, clone: Path) -> None:
     assert import_published(store, ImportParams(source=str(clone), study="other")).skipped
     assert import_published(store, ImportParams(source=str(clone))).skipped
     assert len(store.search({})) == len(before) + 101
-
-
-def test_malformed_logs_leave_no_run(tmp_path: Path) -> None:
-    folder = next((write_clone(tmp_path / "clone") / "runs" / "adversaries").iterdir())
-    (folder / "log.csv").write_text("file,epoch\n")
-    store = new_store(tmp_path)
-    with pytest.raises(DataErrors, match="the header is"):
-        import_published(store, ImportParams(source=str(tmp_path / "clone")))
-    assert store.search({}) == []
-
-
-def test_without_a_source_it_says_where_the_logs_are(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"github\.com/CPJKU/robustness_mer_bottleneck"):
-        import_published(new_store(tmp_path), ImportParams())

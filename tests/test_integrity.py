@@ -167,25 +167,13 @@ ROWS = [
     (CLIPS, scaled("clean_.*", 1000), "gives clean/mae 452.786, and the run logged 0.0779294"),
     (CLIPS, scaled("adv_(tension|tender|valence)", 1000), "gives adv/mae 511.18, and the run logged 0.37759"),
     (CLIPS, scaled("adv_clipped_.*", 1000), "gives adv/mae_clipped 0.55, and the run logged 0.177816"),
-    (
-        CLIPS,
-        of("adv_joint_.*", lambda values: values[::-1]),
-        "gives adv/corr 0.145904, and the run logged 0.11852",
-    ),
+    (CLIPS, of("adv_joint_.*", lambda x: x[::-1]), "gives adv/corr 0.145904, and the run logged 0.11852"),
     (CLIPS, scaled("adv_joint_.*", np.nan), "gives adv/corr nan, and the run logged 0.11852"),
     (CLIPS, scaled("adv_(tension|tender|valence)", np.inf), "gives adv/mae inf, and the run logged 0.37759"),
     (CLIPS, clean_as_adversarial, "gives adv/mae 0.0779294, and the run logged 0.37759"),
-    (
-        CLIPS,
-        of("label_.*", lambda values: values + 0.01),
-        "gives clean/mae 0.0776383, and the run logged 0.0779294",
-    ),
+    (CLIPS, of("label_.*", lambda x: x + 0.01), "gives clean/mae 0.0776383, and the run logged 0.0779294"),
     (CURVE_CLIPS, scaled("tension", 1000), "gives auc/mae 137.149, and the run logged 0.428779"),
-    (
-        CURVE,
-        of("corr", lambda values: values + 2e-6),
-        "gives auc/corr 0.0138525, and the run logged 0.0138505",
-    ),
+    (CURVE, of("corr", lambda x: x + 2e-6), "gives auc/corr 0.0138525, and the run logged 0.0138505"),
     (CURVE, lambda table: table.iloc[:-1], "gives auc/mae 0.294766, and the run logged 0.428779"),
     (CURVE, lambda table: table.drop(columns="corr"), "lacks corr"),
     (CURVE, lambda table: table.iloc[:0], "has no numbers under epsilon, mae, mae_clipped, corr"),
@@ -221,6 +209,7 @@ def test_without_digests_scores_must_be_those_that_the_run_logged(
             "does not hold the clips of adversaries/clips.csv for every epsilon (mae)",
         ),
         (CURVE_CLIPS, lambda table: table.assign(epsilon="low"), "holds text under epsilon"),
+        (CURVE_CLIPS, lambda table: table.drop(columns="metric"), "lacks metric"),
     ],
 )
 def test_without_digests_tables_must_fit_together(
@@ -257,9 +246,8 @@ def test_without_digests_what_is_no_table_is_said_in_one_line(
     ("edit", "what"), [(swapped, "labels"), (lambda table: table.assign(clip="x" + table["clip"]), "clips")]
 )
 def test_runs_on_the_same_data_must_have_the_same_clips_and_labels(
-    store: Store, request: pytest.FixtureRequest, edit: Edit, what: str
+    store: Store, study: str, edit: Edit, what: str
 ) -> None:
-    study = request.node.name
     second, first = attack_run(store, study, "A2E", 1), attack_run(store, study, "A2E", 2)  # newest first
     forget_digests(store, second)
     rewrite(place(store, second, CLIPS), edit)
@@ -271,8 +259,7 @@ def test_runs_on_the_same_data_must_have_the_same_clips_and_labels(
     )
 
 
-def test_runs_on_other_data_may_have_other_clips(store: Store, request: pytest.FixtureRequest) -> None:
-    study = request.node.name
+def test_runs_on_other_data_may_have_other_clips(store: Store, study: str) -> None:
     runs = [attack_run(store, study, "A2E", seed, dataset=f"d{seed}") for seed in (1, 2)]
     forget_digests(store, runs[1])
     rewrite(place(store, runs[1], CLIPS), lambda table: table.assign(clip="x" + table["clip"]))

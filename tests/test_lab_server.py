@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,13 +192,8 @@ def test_no_password_is_written_anywhere_or_listed(lab: Lab, study: Store) -> No
 
 def test_secrets_of_the_server_are_for_its_account_alone(lab: Lab) -> None:
     paths = [lab.folder / "auth", *(lab.folder / "auth").iterdir()]
-    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths} == {
-        "auth": 0o700,
-        "admin_password": 0o600,
-        "basic_auth.ini": 0o600,
-        "secret_key": 0o600,
-        "users.db": 0o600,
-    }
+    secret = dict.fromkeys(("admin_password", "basic_auth.ini", "secret_key", "users.db"), 0o600)
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in paths} == {"auth": 0o700, **secret}
 
 
 def test_without_a_login_nothing_is_told(lab: Lab) -> None:
@@ -348,15 +344,6 @@ def test_a_backup_of_a_sqlite_file_while_it_is_written_to(lab: Lab, tmp_path: Pa
     users, copy = lab.folder / "auth" / "users.db", tmp_path / "backup.db"
     run_block("python -c 'import sqlite3", **{"mlflow.db": str(users), "backup.db": str(copy)})
     run_block("python -m mlflow.server.auth db", **{"/srv/rmer/auth/users.db": str(copy)})
-    names = "SELECT username FROM users ORDER BY username"
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sqlite3; print(sqlite3.connect({str(copy)!r}).execute({names!r}).fetchall())",
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout == "[('admin',), ('alice',), ('bob',)]\n"
+    with closing(sqlite3.connect(copy)) as database:
+        names = database.execute("SELECT username FROM users ORDER BY username").fetchall()
+    assert names == [("admin",), ("alice",), ("bob",)]

@@ -11,7 +11,6 @@ import pytest
 from rmer.data.dataset import CONCEPTS
 from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.tables.midlevel import inspect_midlevel
-from rmer.errors import DataErrors
 
 METADATA = ["song id", "Source", "ID at file source", "Song title", "Artist", "Album"]
 ANNOTATIONS = ["song_id", *CONCEPTS]
@@ -110,77 +109,6 @@ def test_variants_read_alike(tmp_path: Path, variant, end: str) -> None:
 def test_the_folder_may_be_the_one_above(tmp_path: Path) -> None:
     write(tmp_path / "metadata_annotations", *tables())
     assert len(inspect_midlevel(tmp_path).checked()) == 6
-
-
-def song_of(metadata: list[list[str]], clip: int) -> str:
-    return next(row[0] for row in metadata if row[1:3] == ["soundtracks", str(clip)])
-
-
-def with_cell(clip: int, column: int, cell: str):
-    """Return a change of one cell of the metadata (column < 3) or the annotations (column - 3)."""
-
-    def change(metadata, annotations):
-        song = song_of(metadata, clip)
-        table, place = (metadata, column) if column < 3 else (annotations, column - 3)
-        for row in table[1:]:
-            if row[0] == song:
-                row[place] = cell
-        return metadata, annotations
-
-    return change
-
-
-def without_annotation(metadata, annotations):
-    song = song_of(metadata, 2)
-    return metadata, [row for row in annotations if row[0] != song]
-
-
-def annotated_twice(metadata, annotations):
-    song = song_of(metadata, 2)
-    return metadata, [*annotations, *[row for row in annotations if row[0] == song]]
-
-
-def same_song_twice(metadata, annotations):
-    return [*metadata, *[row for row in metadata if row[0] == song_of(metadata, 2)]], annotations
-
-
-BAD = {
-    "id is no number": (with_cell(2, 2, "two"), "ID at file source 'two' is not a clip number"),
-    "id is missing": (with_cell(2, 2, ""), "ID at file source '' is not a clip number"),
-    "id twice": (with_cell(2, 2, "3"), "clip 003 is already on line"),
-    "song without id": (with_cell(2, 0, ""), "clip 002 has no song id"),
-    "song twice": (same_song_twice, "is already on line"),
-    "no annotation": (without_annotation, "(clip 002)"),
-    "annotated twice": (annotated_twice, "(clip 002) is already on line"),
-    "NaN": (with_cell(2, 3 + 7, "NaN"), "mode of song"),
-    "too high": (with_cell(2, 3 + 1, "10.5"), "outside 1-10"),
-    "too low": (with_cell(2, 3 + 1, "0"), "outside 1-10"),
-    "metadata with commas": (
-        lambda m, a: ([[",".join(row)] for row in m], a),
-        "metadata.csv is separated by commas: save it with semicolons",
-    ),
-    "annotations with semicolons": (
-        lambda m, a: (m, [[";".join(row)] for row in a]),
-        "annotations.csv is separated by semicolons",
-    ),
-    "another heading": (lambda m, a: (m, [["song_id", "tune", *CONCEPTS[1:]], *a[1:]]), "no column 'melody'"),
-    "no Soundtracks": (lambda m, a: ([m[0], *(r for r in m if r[0] in others(m))], a), "no row of Source"),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_annotations_are_named(tmp_path: Path, change, message: str) -> None:
-    with pytest.raises(DataErrors) as caught:
-        inspect_midlevel(write(tmp_path, *change(*tables()))).checked()
-    assert [message in problem for problem in caught.value.problems].count(True) == 1, caught.value.problems
-
-
-def test_missing_files_are_both_named(tmp_path: Path) -> None:
-    reading = inspect_midlevel(tmp_path / "none")
-    assert [problem.split("/")[-1].split()[0] for problem in reading.problems] == [
-        "metadata.csv",
-        "annotations.csv",
-    ]
 
 
 def test_annotations_that_the_metadata_lacks_are_a_warning(tmp_path: Path) -> None:

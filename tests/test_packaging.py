@@ -137,18 +137,8 @@ def test_wheel_has_the_command_and_every_file_that_is_not_code(tmp_path: Path) -
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tmp_path)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        "out",
-        ".",
-    ]
+    options = "-m pip wheel -q --no-deps --no-build-isolation -w out ."
+    command = [sys.executable, *options.split()]
     subprocess.run(command, cwd=tmp_path, check=True, env=os.environ | {"PIP_NO_INDEX": "1"})
     (wheel,) = (tmp_path / "out").glob("rmer-*.whl")
     with zipfile.ZipFile(wheel) as archive:

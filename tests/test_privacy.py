@@ -55,7 +55,7 @@ def test_a_store_and_what_lies_in_rmer_home(store: Store, tmp_path: Path, isolat
     assert set(values.values()) == {0o600}, values
 
 
-def test_folders_and_stores_of_older_versions_are_closed(tmp_path: Path, isolated_home: Path) -> None:
+def test_folders_and_stores_of_older_versions_are_closed(isolated_home: Path) -> None:
     (isolated_home / "spool").mkdir(parents=True, mode=0o755)
     assert private_folder("spool") == isolated_home / "spool"
     assert mode(isolated_home) == mode(isolated_home / "spool") == 0o700

@@ -11,8 +11,7 @@ from published_clone import CLIPS, write_clone
 
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import labels_digest, parse_array, published_systems, read_published_logs
-from rmer.data.splits import published_split
-from rmer.errors import DataErrors, UserError
+from rmer.errors import DataErrors
 
 A2E_6 = "6_7470d_2024-03-21_18-18-51_0.001_corr_0.002_test"
 
@@ -46,12 +45,6 @@ def test_reads_a_clone_its_runs_or_its_adversaries(clone: Path, below: str) -> N
     logs = read_published_logs(clone / below)
     assert len(logs) == 50
     assert [len(log.clips) for log in logs] == [len(CLIPS)] * 50
-
-
-def test_published_logs_hold_the_published_test_clips(shared: Path) -> None:
-    logs = read_published_logs(shared / "published-runs")
-    expected = [f"{row + 1:03d}" for row in published_split(360)["test"]]
-    assert all(sorted(log.clips["clip"]) == sorted(expected) for log in logs)
 
 
 def test_values_of_a_published_log(shared: Path) -> None:
@@ -108,27 +101,10 @@ def test_malformed_array_text(text: str, message: str) -> None:
         parse_array(text)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("file,epoch", "file,step", ":1: the header is"),
-        ("['146.mp3.spec']", "146.mp3", ":2: column file: '146.mp3' is not of the form"),
-        (",1000,", ",many,", ":2: column epoch: 'many' is not a count"),
-        (",False,", ",0,", ":2: column converged: '0' is neither"),
-        ('"[[', '"[[x', ":2: column true-label: 'x"),
-        (",-0.8", ",inf", ":4: column adv-target: 'inf' is not finite"),
-        (",-0.8", "", "2: 8 columns, not 9"),
-        ("['310.mp3.spec']", "['146.mp3.spec']", "column file: clip 146 occurs twice"),
-        (']]",-0.8', ']]"x,-0.8', "not CSV"),
-    ],
-)
-def test_malformed_log_names_file_line_and_column(clone: Path, old: str, new: str, expected: str) -> None:
-    edit(adversaries(clone) / A2E_6 / "log.csv", old, new)
-    with pytest.raises(DataErrors) as caught:
+def test_a_log_that_is_no_csv_is_named(clone: Path) -> None:
+    edit(adversaries(clone) / A2E_6 / "log.csv", ']]",-0.8', ']]"x,-0.8')
+    with pytest.raises(DataErrors, match=f"{A2E_6}/log.csv.*not CSV"):
         read_published_logs(clone)
-    assert len(caught.value.problems) == 1
-    assert f"{A2E_6}/log.csv" in caught.value.problems[0]
-    assert expected in caught.value.problems[0]
 
 
 def test_line_of_a_cell_after_arrays_of_several_lines(clone: Path) -> None:
@@ -138,26 +114,6 @@ def test_line_of_a_cell_after_arrays_of_several_lines(clone: Path) -> None:
     path.write_text("\n".join(lines)[: -len("-0.8")] + "none\n")
     with pytest.raises(DataErrors, match=f"log.csv:{last}: column adv-target: 'none' is not a number"):
         read_published_logs(clone)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("lr: 0.002\n", "", "setting lr is missing"),
-        ("lr: 0.002", "lr: fast", "setting lr is 'fast', not float"),
-        ("sign: true", "sign: [", "hparams.yaml: is not YAML (line 12, column 1: expected ',' or ']'"),
-        ("sign: true", "sing: true", "unknown setting sing"),
-        ("architecture: a2e", "architecture: a2m2e", "but this run is of 'a2e'"),
-        ("model: 7470d", "model: ffff0", "but this run is of '7470d_2024-03-21_18-18-51'"),
-        ("alpha: null", "alpha: !!python/object/apply:os.getcwd []", "not YAML"),
-    ],
-)
-def test_malformed_settings(clone: Path, old: str, new: str, expected: str) -> None:
-    edit(adversaries(clone) / A2E_6 / "hparams.yaml", old, new)
-    with pytest.raises(DataErrors) as caught:
-        read_published_logs(clone)
-    assert expected in str(caught.value)
-    assert f"{A2E_6}/hparams.yaml" in str(caught.value)
 
 
 def test_all_problems_of_all_logs_at_once(clone: Path) -> None:
@@ -173,15 +129,3 @@ def test_all_problems_of_all_logs_at_once(clone: Path) -> None:
     for folder in folders[:4]:
         assert folder.name in str(caught.value)
     assert "missing" in str(caught.value)
-
-
-def test_labels_that_differ_between_runs_are_reported(clone: Path) -> None:
-    edit(adversaries(clone) / A2E_6 / "log.csv", "['146.mp3.spec']", "['147.mp3.spec']")
-    with pytest.raises(DataErrors, match="clips or labels differ"):
-        read_published_logs(clone)
-
-
-@pytest.mark.parametrize("name", ["absent", "."])
-def test_a_folder_without_logs(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="published repository"):
-        read_published_logs(tmp_path / name)

@@ -18,6 +18,8 @@ NO_RAY = "Start it (ray start --head) and give auto or host:port, or leave ray_a
 
 STUDIES = {
     "address without ray": (["--ray_address", "x"], ENGINE.format("ray_address", "ray")),
+    "address for workers here": (["--engine", "local", "--ray_address", "x"],
+                                 ENGINE.format("ray_address", "ray").replace("serial", "local")),
     "jobs at once in one process": (["--jobs_at_once", "2"], ENGINE.format("jobs_at_once", "local or ray")),
     "two and a half GPUs": (
         ["--engine", "local", "--job_gpus", "2.5"],

@@ -154,14 +154,8 @@ def test_readable_table_begins_with_the_values_of_2019(models: list[AttackedMode
     lines = readable.markdown(readable.readable_table(system_tables.systems_table(models))).splitlines()
     assert len(lines) == 2 + 2 + 3
     assert re.split(r"\s*\|\s*", lines[2])[1:4] == ["A2E (2019)", "-", ".76"]
-    assert re.split(r"\s*\|\s*", lines[4])[1:7] == [
-        "A2E",
-        "3",
-        "1.00 ± .00",
-        ".11 ± .01",
-        "1.00 ± .00",
-        "2.50 ± .41",
-    ]
+    cells = re.split(r"\s*\|\s*", lines[4])[1:7]
+    assert cells == ["A2E", "3", "1.00 ± .00", ".11 ± .01", "1.00 ± .00", "2.50 ± .41"]
 
 
 def test_latex_escapes_and_sets_numbers_in_math_mode(models: list[AttackedModel]) -> None:
@@ -197,14 +191,8 @@ def caveats(models: list[AttackedModel], violations: float, **selection: str) ->
 
 
 def test_caveats_of_the_published_protocol(models: list[AttackedModel]) -> None:
-    text = caveats(
-        models,
-        4,
-        attack_protocol="published",
-        train_protocol="published",
-        split_scheme="published",
-        epsilon="0.001",
-    )
+    selection = dict.fromkeys(("attack_protocol", "train_protocol", "split_scheme"), "published")
+    text = caveats(models, 4, **selection, epsilon="0.001")
     assert "36 of 36 perturbations exceed epsilon 0.001" in text
     assert "last iterate" in text
     assert "statistics of all clips" in text

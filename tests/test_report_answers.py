@@ -203,18 +203,20 @@ def test_models_on_different_clips_are_not_compared() -> None:
     assert compare_models([model("A2E", 1, 0.2), model("A2M2E", 1, 0.1, first_clip=5)], "A2M2E") == []
 
 
-def caveats(gains: dict[str, float], constant: float) -> str:
+def robustness(gains: dict[str, float], constant: float) -> pd.DataFrame:
     models = [model(system, 1, gain) for system, gain in gains.items()]
-    table = robustness_table(models, {item.run_id: {"constant/mae": constant} for item in models})
+    return robustness_table(models, {item.run_id: {"constant/mae": constant} for item in models})
+
+
+def caveats(gains: dict[str, float], constant: float) -> str:
     rows = [comparison("A2E", PRIMARY, 0.1, 0.5)]
-    return "\n".join(answers.comparison_caveats(table, rows, "A2M2E", list(gains)))
+    found = answers.comparison_caveats(robustness(gains, constant), rows, "A2M2E", list(gains))
+    return "\n".join(found)
 
 
 def reservations(gains: dict[str, float], constant: float, margin: float) -> str:
-    models = [model(system, 1, gain) for system, gain in gains.items()]
-    table = robustness_table(models, {item.run_id: {"constant/mae": constant} for item in models})
     row = dataclasses.replace(comparison("A2E", PRIMARY, 0.1, 0.5), margin=margin)
-    return "\n".join(answers.reservations(table, [row], "A2M2E"))
+    return "\n".join(answers.reservations(robustness(gains, constant), [row], "A2M2E"))
 
 
 def test_an_attack_that_does_nothing_and_models_that_know_nothing_are_said() -> None:

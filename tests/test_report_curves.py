@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report.contents import Contents
 from rmer.report.robustness import readable_areas, readable_robustness, robustness_table
@@ -60,18 +59,6 @@ def test_curve_is_the_mean_over_seeds_of_each_metric(models: list[AttackedModel]
     assert (row["low"], row["high"]) == pytest.approx((0.350, 0.352), abs=1e-12)
     assert row["seeds"] == 2
     assert set(table.loc["l2"].index.get_level_values("system")) == {"A2E"}
-
-
-def test_a_curve_must_hold_the_clips_of_the_table() -> None:
-    clips, curve = tables(0, 1.0)
-    with pytest.raises(UserError, match="does not hold the clips"):
-        AttackedModel.from_table(
-            clips, name="A2E", system="A2E", seed="0", run_id="r", curve=curve[curve["clip"] != "003"]
-        )
-    with pytest.raises(UserError, match=r"tables/curve_clips\.csv of run r: lacks metric"):
-        AttackedModel.from_table(
-            clips, name="A2E", system="A2E", seed="0", run_id="r", curve=curve.drop(columns="metric")
-        )
 
 
 def test_zero_stands_apart_from_the_log_axis(models: list[AttackedModel]) -> None:

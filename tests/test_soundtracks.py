@@ -112,38 +112,6 @@ def replaced(line: int, column: int, cell: str):
     return change
 
 
-BAD_RATINGS = {
-    "out of range": (replaced(3, 1, "9.5"), "ratings.csv line 3: valence of clip 002 is 9.5, outside 1-9"),
-    "below range": (replaced(3, 8, "0.9"), "ratings.csv line 3: tender of clip 002 is 0.9, outside 1-9"),
-    "infinite": (replaced(3, 8, "inf"), "ratings.csv line 3: tender of clip 002 is inf, outside 1-9"),
-    "NaN": (replaced(4, 2, "nan"), "ratings.csv line 4: energy of clip 003 is NaN"),
-    "blank": (replaced(4, 2, ""), "ratings.csv line 4: energy of clip 003 is empty"),
-    "text": (replaced(4, 2, "high"), "ratings.csv line 4: energy of clip 003 is 'high', not a number"),
-    "decimal comma": (replaced(4, 2, '"4,5"'), "energy of clip 003 is '4,5', not a number (decimal comma?)"),
-    "same number": (replaced(5, 0, "1"), "ratings.csv line 5: clip 001 is already on line 2"),
-    "no number": (replaced(5, 0, ""), "ratings.csv line 5: '' is not a clip number"),
-    "a name": (replaced(5, 0, "four"), "ratings.csv line 5: 'four' is not a clip number"),
-    "short row": (lambda lines: [*lines, "009,2.0"], "ratings.csv line 10: energy of clip 009 is empty"),
-    "long row": (lambda lines: [*lines[:-1], lines[-1] + ",1"], "line 9: has more cells than the header"),
-    "semicolons": (lambda lines: [line.replace(",", ";") for line in lines], "is separated by semicolons"),
-    "tabs": (lambda lines: [line.replace(",", "\t") for line in lines], "is separated by tabs"),
-    "lacks a column": (replaced(1, 3, "tenseness"), "has no column 'tension' (it has: number, valence"),
-    "column twice": (replaced(1, 9, "Valence"), "has 2 columns called 'valence'"),
-    "header only": (lambda lines: lines[:1], "ratings.csv has no rows"),
-    "empty": (lambda lines: [], "ratings.csv is empty"),
-    "not text": (lambda lines: ["\0\0\1"], "is not a text table"),
-}
-
-
-@pytest.mark.parametrize(("change", "message"), BAD_RATINGS.values(), ids=BAD_RATINGS.keys())
-def test_bad_ratings_are_named_with_their_line(tmp_path: Path, change, message: str) -> None:
-    path = write(tmp_path / "ratings.csv", change(ratings_lines()))
-    with pytest.raises(DataErrors) as caught:
-        inspect_ratings(path).checked()
-    assert any(message in problem for problem in caught.value.problems), caught.value.problems
-    assert str(path) not in str(caught.value.problems), "names, not whole paths"
-
-
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     lines = ratings_lines()
     for change in (replaced(3, 1, "9.5"), replaced(4, 2, "nan"), replaced(5, 0, "1"), replaced(6, 0, "?")):
@@ -151,11 +119,6 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     reading = inspect_ratings(write(tmp_path / "ratings.csv", lines))
     assert len(reading.problems) == 4
     assert reading.table["clip"].tolist() == ["001", "002", "003", "006", "007", "008"]
-
-
-def test_a_missing_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
-    with pytest.raises(DataErrors, match="cannot be read"):
-        inspect_ratings(tmp_path / "none.csv").checked()
 
 
 def test_own_targets_and_clip_names_read(tmp_path: Path) -> None:
@@ -166,20 +129,9 @@ def test_own_targets_and_clip_names_read(tmp_path: Path) -> None:
         inspect_ratings(path, ["arousal"]).checked()
 
 
-@pytest.mark.parametrize(
-    ("targets", "message"),
-    [
-        ([], "none are given"),
-        (["a@b"], "cannot be the name of a metric"),
-        (["a/b"], "cannot be the name of a metric"),
-        (["melody"], "already has a meaning"),
-        (["clip"], "already has a meaning"),
-        (["joy", "Joy "], "named twice"),
-    ],
-)
-def test_unusable_targets_are_refused(tmp_path: Path, targets: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        inspect_ratings(tmp_path / "any.csv", targets)
+def test_a_target_that_no_metric_could_be_called_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be the name of a metric"):
+        inspect_ratings(tmp_path / "any.csv", ["a@b"])
 
 
 @pytest.mark.parametrize("place", ["Set1", "Set1/Set1", ""])
@@ -198,14 +150,6 @@ def test_audio_is_found_by_number_wherever_it_unzips(tmp_path: Path, place: str)
     assert problems == ["004.mp3 is empty", "no audio file of clip 005 (looked for 005.mp3 and others)"]
 
 
-def test_no_audio_at_all_is_one_problem(tmp_path: Path) -> None:
-    found, problems = find_audio(tmp_path, [f"{number:03d}" for number in range(1, 361)])
-    assert found == {}
-    assert len(problems) == 1
-    assert "no audio of any clip" in problems[0]
-    assert find_audio(tmp_path / "none", ["001"])[1] == [f"{tmp_path / 'none'} is not a folder"]
-
-
 def test_the_real_track_list_has_45_albums(shared: Path) -> None:
     reading = inspect_tracklist(shared / "soundtracks" / "set1_tracklist.csv")
     assert reading.problems == ()
@@ -214,25 +158,6 @@ def test_the_real_track_list_has_45_albums(shared: Path) -> None:
     assert (reading.table["album"] == "The Portrait of a Lady").sum() == 7
     assert (reading.table["album"] == "The Omen").sum() == 6
     assert [warning.split("clip ")[1][:3] for warning in reading.warnings] == ["056", "087", "354"]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("002,Happy,Other,1,00:01-00:02", "line 4: clip 002 is already on line 3"),
-        (",Happy,Other,1,00:01-00:02", "line 4: '' is not a clip number"),
-        ("003,Happy,,1,00:01-00:02", "line 4: clip 003 has no album"),
-    ],
-)
-def test_bad_track_lists_are_named_with_their_line(tmp_path: Path, line: str, message: str) -> None:
-    lines = [
-        "Nro,Emotion,Album name,Track,Min:Sec",
-        "1,Happy,A,1,00:01-00:02",
-        "2,Happy,A,2,00:01-00:02",
-        line,
-    ]
-    with pytest.raises(DataErrors, match=message):
-        inspect_tracklist(write(tmp_path / "tracks.csv", lines)).checked()
 
 
 def test_a_track_list_needs_only_clips_and_albums(tmp_path: Path) -> None:
@@ -265,13 +190,3 @@ def test_problems_of_all_files_come_in_one_error(tmp_path: Path) -> None:
         "no audio file of clip 004 (looked for 004.mp3 and others)",
         "no album of clips 007, 008",
     )
-
-
-def test_an_empty_folder_gives_problems_not_a_crash(tmp_path: Path) -> None:
-    collected = Soundtracks()(tmp_path)
-    assert len(collected.problems) == 1
-    assert "mean_ratings_set1.csv cannot be read" in collected.problems[0]
-
-
-def test_too_few_clips_are_a_problem(tmp_path: Path) -> None:
-    assert "5 clips are too few" in Soundtracks()(make_root(tmp_path, 5)).problems[0]

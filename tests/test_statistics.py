@@ -1,16 +1,11 @@
-"""Tests between systems: published p values and what becomes of them, effects, families, undefined cases."""
+"""Tests between systems: values by hand, effects, families, undefined cases."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from rmer.data.dataset import EMOTIONS
-from rmer.data.published_logs import read_published_logs
-from rmer.evaluation.metrics import clip_errors
 from rmer.evaluation.statistics import (
     cliffs_delta,
     comparisons,
@@ -20,55 +15,6 @@ from rmer.evaluation.statistics import (
     tost_welch,
     welch_seeds,
 )
-
-ErrorsOfSystems = dict[str, np.ndarray]
-
-
-@pytest.fixture(scope="module")
-def published(shared: Path) -> tuple[ErrorsOfSystems, ErrorsOfSystems]:
-    """Adversarial errors [seeds, clips] of each system, raw and clipped, seeds ascending."""
-    raw: dict[str, list[np.ndarray]] = {}
-    clipped: dict[str, list[np.ndarray]] = {}
-    for log in sorted(read_published_logs(shared / "published-runs"), key=lambda log: log.seed):
-        labels, predictions = (
-            log.clips[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy() for kind in ("label", "adv")
-        )
-        raw.setdefault(log.system, []).append(clip_errors(labels, predictions))
-        clipped.setdefault(log.system, []).append(clip_errors(labels, predictions, clipped=True))
-    return (
-        {system: np.array(errors) for system, errors in raw.items()},
-        {system: np.array(errors) for system, errors in clipped.items()},
-    )
-
-
-@pytest.mark.parametrize(("a", "t", "p"), [("A2E", 13.0352, 4.567e-32), ("A2B2E", 12.0990, 1.695e-28)])
-def test_published_paired_t_test(
-    published: tuple[ErrorsOfSystems, ErrorsOfSystems], a: str, t: float, p: float
-) -> None:
-    n, statistic, value = paired_t(published[0][a], published[0]["A2M2E"])
-    assert n == 360
-    assert statistic == pytest.approx(t, abs=5e-5)
-    assert value == pytest.approx(p, rel=2e-4)
-
-
-@pytest.mark.parametrize(("a", "paired", "welch"), [("A2E", 0.00256, 0.000161), ("A2B2E", 0.0239, 0.0213)])
-def test_over_seeds_the_published_p_is_far_larger(
-    published: tuple[ErrorsOfSystems, ErrorsOfSystems], a: str, paired: float, welch: float
-) -> None:
-    seeds = published[0][a].mean(axis=1), published[0]["A2M2E"].mean(axis=1)
-    assert paired_t(*seeds) == (10, pytest.approx(abs(paired_t(*seeds)[1])), pytest.approx(paired, rel=5e-3))
-    assert welch_seeds(*seeds) == (
-        20,
-        pytest.approx(abs(welch_seeds(*seeds)[1])),
-        pytest.approx(welch, rel=5e-3),
-    )
-
-
-def test_clipped_to_the_scale_the_published_difference_is_gone(
-    published: tuple[ErrorsOfSystems, ErrorsOfSystems],
-) -> None:
-    _, _, p = welch_seeds(published[1]["A2E"].mean(axis=1), published[1]["A2M2E"].mean(axis=1))
-    assert p == pytest.approx(0.54, abs=5e-3)
 
 
 def test_paired_t_by_hand() -> None:

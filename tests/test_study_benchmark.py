@@ -14,11 +14,8 @@ def test_the_whole_study_is_six_systems_ten_seeds_and_three_attacks() -> None:
     assert plan.attack_variants.keys() == {"published", "suite", "suite l2"}
     assert (len(plan.systems), len(plan.seeds)) == (6, 10)
     assert (plan.params.clips, plan.params.frames, plan.params.epochs) == (360, 313, 199)
-    assert (plan.params.tier, plan.params.max_iters, plan.params.train_protocol) == (
-        "paper",
-        1000,
-        "corrected",
-    )
+    assert (plan.params.tier, plan.params.max_iters) == ("paper", 1000)
+    assert plan.params.train_protocol == "corrected"
     assert len(study_jobs(plan, "data")) == 60 * (1 + 3)
 
 
@@ -39,10 +36,8 @@ def test_slices_go_on_and_add_up(store: Store) -> None:
     assert (first.done, first.jobs) == (0, 2)
     assert first.projected is None
     second = study_slice(store, plan, seconds=300)
-    assert [(part.name, part.done, part.jobs) for part in second.parts] == [
-        ("train A2E", 1, 1),
-        ("attack published", 1, 1),
-    ]
+    parts = [(part.name, part.done, part.jobs) for part in second.parts]
+    assert parts == [("train A2E", 1, 1), ("attack published", 1, 1)]
     assert second.slices[0] == first.slices[0]
     assert len(second.slices) == 2
     assert second.projected == pytest.approx(second.seconds)

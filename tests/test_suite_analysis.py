@@ -154,19 +154,12 @@ def steps_of(store: Store, study: str, **params: str) -> list[ProtocolStep]:
 
 
 def test_steps_are_found_in_all_studies_that_are_named(store: Store, study: str) -> None:
-    published = {"train_protocol": "published", "epsilon": "0.001", "split_scheme": "published"}
+    before = {"train_protocol": "published", "split_scheme": "published"}
+    bridge = {**before, "attack_protocol": "bridge", "attack": "bridge", "epsilon": "0.001"}
     for system in ("A2E", "A2M2E"):
-        attack_run(store, f"{study} more", system, attack_protocol="bridge", attack="bridge", **published)
-        suite_run(
-            store,
-            study,
-            system,
-            1,
-            epsilons=(0.001, 0.01),
-            train_protocol="published",
-            split_scheme="published",
-        )
-        attack_run(store, study, system, train_protocol="published", split_scheme="published")
+        attack_run(store, f"{study} more", system, **bridge)
+        suite_run(store, study, system, 1, epsilons=(0.001, 0.01), **before)
+        attack_run(store, study, system, **before)
         suite_run(store, study, system, 1, damage=DAMAGE[system])
     steps = steps_of(store, study, train_protocol="corrected")
     assert [(step.title, step.attack, step.missing) for step in steps] == [
@@ -182,14 +175,11 @@ def test_steps_are_found_in_all_studies_that_are_named(store: Store, study: str)
     assert "other clips or ratings" in steps[2].changes
     assert "split scheme published to album" in steps[4].changes
     assert [budget_held(step) for step in steps] == ["-", "held", "held", "held", "held"]
-    at = steps[2].scores.set_index(["system", "metric"])
-    assert (
-        at.loc[("A2E", "mae"), "adv"]
-        < steps[3].scores.set_index(["system", "metric"]).loc[("A2E", "mae"), "adv"]
+    at, after = (
+        step.scores.set_index(["system", "metric"]).loc[("A2E", "mae")] for step in (steps[2], steps[3])
     )
-    assert at.loc[("A2E", "mae"), "delta"] == pytest.approx(
-        at.loc[("A2E", "mae"), "adv"] - at.loc[("A2E", "mae"), "clean"]
-    )
+    assert at["adv"] < after["adv"]
+    assert at["delta"] == pytest.approx(at["adv"] - at["clean"])
     assert best(steps[4], "mae_clipped").startswith("A2M2E")
 
 

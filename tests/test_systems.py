@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from rmer.errors import UserError
 from rmer.systems.catalogue import CATALOGUE, System, known_system, resolve
-from rmer.systems.devices import resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import ARCHITECTURES, PlainNetwork, build_network, load_checkpoint
 
@@ -95,21 +94,10 @@ def test_groups_resolve_to_the_published_scripts() -> None:
     assert {system.name for system in resolve("published")} == set(CATALOGUE) - {"aA2M2E", "placebo"}
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: System("X", "plain", 0.5),
-        lambda: System("X", "bottleneck", 1.5),
-        lambda: System("X", "deep"),
-        lambda: resolve("A2X"),
-        lambda: resolve(" , "),
-        lambda: resolve_device("cuda:99"),
-        lambda: resolve_device("abacus"),
-    ],
-)
-def test_bad_systems_are_user_errors(make: object) -> None:
+@pytest.mark.parametrize(("arch", "weight"), [("bottleneck", 1.5), ("deep", 1.0)])
+def test_bad_systems_are_user_errors(arch: str, weight: float) -> None:
     with pytest.raises(UserError):
-        make()  # type: ignore[operator]
+        System("X", arch, weight)
 
 
 def test_folding_leaves_the_function_unchanged() -> None:
@@ -147,17 +135,6 @@ def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, suffix: str) 
     loaded = load_checkpoint(path)
     assert not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("m.pt", b"garbage"), ("m.safetensors", b"garbage"), ("m.pt", b""), ("absent.pt", None)],
-)
-def test_damaged_checkpoints_are_user_errors(tmp_path: Path, name: str, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=name):
-        load_checkpoint(tmp_path / name)
 
 
 def test_checkpoints_that_hold_code_are_refused(tmp_path: Path) -> None:

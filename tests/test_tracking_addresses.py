@@ -9,39 +9,23 @@ from rmer.tracking import Store, connect
 from rmer.tracking.locations import check_usable
 
 KINDS = "file, mlflow-artifacts, s3, gs, wasbs, abfss"
-OTHER = "Use sqlite:///mlflow.db, a server's http://host:port, or a database URI"
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        (
-            "ftp://host/runs",
-            f"ftp://host/runs: addresses of kind ftp are not supported as tracking store. {OTHER}",
-        ),
-        ("dbfs:/runs", f"dbfs:/runs: addresses of kind dbfs are not supported as tracking store. {OTHER}"),
-        (
-            "hdfs://host/a",
-            f"hdfs://host/a: addresses of kind hdfs are not supported as tracking store. {OTHER}",
-        ),
-        (
-            "s3://bucket/a",
-            f"s3://bucket/a: addresses of kind s3 are not supported as tracking store. {OTHER}",
-        ),
-        (
-            "databricks://x",
-            f"databricks://x: addresses of kind databricks are not supported as tracking store. {OTHER}",
-        ),
-        ("http://", f"http://: addresses of kind http are not supported as tracking store. {OTHER}"),
-        ("file:///tmp/a", f"file:///tmp/a: folders of files are not supported as tracking store. {OTHER}"),
-        ("mlruns", f"mlruns: folders of files are not supported as tracking store. {OTHER}"),
-        ("sqlite://", "sqlite://: a sqlite store needs a file. Write sqlite:///folder/mlflow.db"),
-    ],
+NO_STORE = (
+    "are not supported as tracking store. Use sqlite:///mlflow.db, a server's http://host:port, or a "
+    "database URI"
 )
+OTHERS = ("ftp://host/runs", "dbfs:/runs", "hdfs://host/a", "s3://bucket/a", "databricks://x", "http://")
+STORES = [
+    *((uri, f"addresses of kind {uri.partition(':')[0]} {NO_STORE}") for uri in OTHERS),
+    *((uri, f"folders of files {NO_STORE}") for uri in ("file:///tmp/a", "mlruns")),
+    ("sqlite://", "a sqlite store needs a file. Write sqlite:///folder/mlflow.db"),
+]
+
+
+@pytest.mark.parametrize(("uri", "message"), STORES)
 def test_addresses_that_are_no_store(uri: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         connect(uri)
-    assert str(caught.value) == message
+    assert str(caught.value) == f"{uri}: {message}"
 
 
 MODELS = [

@@ -89,16 +89,8 @@ def first_size(program: Any) -> Any:
     return next(size["as_expr"] for value in values for size in value["sizes"] if "as_expr" in size)
 
 
-def signature(program: Any) -> Any:
-    return program["graph_module"]["module_call_graph"][0]["signature"]
-
-
 def evil_size(program: Any) -> None:
     first_size(program).update(expr_str=f"{PAYLOAD} or 1", hint=None)
-
-
-def evil_size_in_a_string(program: Any) -> None:
-    first_size(program)["expr_str"] = f'Max("{PAYLOAD} or 1", Integer(1))'
 
 
 def evil_size_of_a_tensor_named_metadata(program: Any) -> None:
@@ -107,30 +99,10 @@ def evil_size_of_a_tensor_named_metadata(program: Any) -> None:
     values["metadata"]["sizes"] = [{"as_expr": {"expr_str": f"{PAYLOAD} or 1"}}]
 
 
-def evil_guard(program: Any) -> None:
-    program["guards_code"] = [f"{PAYLOAD} is None"]
-
-
-def evil_attribute_in_a_guard(program: Any) -> None:
-    program["guards_code"] = ["torch.os.mkdir('exploited') is None"]
-
-
 def evil_function(program: Any) -> None:
     call = {"name": "", "arg": {"as_string": "exploited"}, "kind": 1}
     node = {"target": "torch.os.mkdir", "inputs": [call], "outputs": [], "metadata": {}}
     program["graph_module"]["graph"]["nodes"].insert(0, node)
-
-
-def evil_file_operator(program: Any) -> None:
-    program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.ops.aten.from_file.default"
-
-
-def evil_subprogram(program: Any) -> None:
-    program["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {"as_operator": "torch.os.mkdir"}
-
-
-def evil_argument_name(program: Any) -> None:
-    signature(program)["forward_arg_names"] = [f"spectrograms={PAYLOAD}"]
 
 
 def evil_node_name(program: Any) -> None:
@@ -140,19 +112,12 @@ def evil_node_name(program: Any) -> None:
     program["graph_module"] = json.loads(text)
 
 
-def evil_import(program: Any) -> None:
-    context = json.dumps({"__enum__": True, "fqn": "evil:Kind", "name": "A"})
-    signature(program)["out_spec"] = json.dumps(
-        [1, {"type": "builtins.list", "context": context, "children_spec": []}]
-    )
-
-
 def evil_keyword(program: Any) -> None:
     leaf = {"type": None, "context": None, "children_spec": []}
     args = {"type": "builtins.tuple", "context": "null", "children_spec": []}
     keywords = {"type": "builtins.dict", "context": json.dumps([f"x={PAYLOAD}"]), "children_spec": [leaf]}
     tree = {"type": "builtins.tuple", "context": "null", "children_spec": [args, keywords]}
-    signature(program)["in_spec"] = json.dumps([1, tree])
+    program["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = json.dumps([1, tree])
 
 
 def evil_parameter_name(program: Any) -> None:
@@ -181,67 +146,83 @@ def evil_constant(records: Records) -> None:
     records["data/constants/opaque_obj_0"] = pickle.dumps(Exploit())
 
 
-def evil_example(records: Records) -> None:
-    records["data/sample_inputs/model.pt"] = pickled(((Exploit(),), {}))
+def put(value: object, *path: str | int) -> Callable[[Records], None]:
+    """Return what sets an item of the program."""
+
+    def edit(program: Any) -> None:
+        for key in path[:-1]:
+            program = program[key]
+        program[path[-1]] = value
+
+    return in_json(edit)
 
 
-def a_compiled_library(records: Records) -> None:
-    records["data/aotinductor/model/model.so"] = b"\x7fELF"
+def record(name: str, content: bytes) -> Callable[[Records], None]:
+    return lambda records: records.update({name: content})
 
 
-def a_second_program(records: Records) -> None:
-    records["models/other.json"] = records["models/model.json"]
+NODE = ("graph_module", "graph", "nodes", 0)
+SIGNATURE = ("graph_module", "module_call_graph", 0, "signature")
+KIND = json.dumps({"__enum__": True, "fqn": "evil:Kind", "name": "A"})
+IMPORT = json.dumps([1, {"type": "builtins.list", "context": KIND, "children_spec": []}])
+EVIL = {
+    "size": (in_json(evil_size), "expr_str.*__import__"),
+    "size_in_a_string": (
+        in_json(lambda program: first_size(program).update(expr_str=f'Max("{PAYLOAD} or 1", Integer(1))')),
+        "expr_str",
+    ),
+    "size_of_a_tensor_named_metadata": (in_json(evil_size_of_a_tensor_named_metadata), "expr_str"),
+    "guard": (put([f"{PAYLOAD} is None"], "guards_code"), "guards_code.*__import__"),
+    "attribute_in_a_guard": (
+        put(["torch.os.mkdir('exploited') is None"], "guards_code"),
+        "guards_code.*mkdir",
+    ),
+    "function": (in_json(evil_function), "target 'torch.os.mkdir'"),
+    "file_operator": (
+        put("torch.ops.aten.from_file.default", *NODE, "target"),
+        "target 'torch.ops.aten.from_file.default'",
+    ),
+    "subprogram": (put({"as_operator": "torch.os.mkdir"}, *NODE, "inputs", 0, "arg"), "as_operator"),
+    "argument_name": (put([f"spectrograms={PAYLOAD}"], *SIGNATURE, "forward_arg_names"), "forward_arg_names"),
+    "node_name": (in_json(evil_node_name), "name|not a plain name"),
+    "import": (put(IMPORT, *SIGNATURE, "out_spec"), "out_spec"),
+    "keyword": (in_json(evil_keyword), "in_spec"),
+    "parameter_name": (in_json(evil_parameter_name), "parameter_name"),
+    "weight": (evil_weight, "weights are pickled"),
+    "constant": (evil_constant, "opaque_obj_0"),
+    "example": (
+        record("data/sample_inputs/model.pt", pickled(((Exploit(),), {}))),
+        "example input is more than tensors",
+    ),
+    "compiled_library": (
+        record("data/aotinductor/model/model.so", b"\x7fELF"),
+        "contains 'data/aotinductor",
+    ),
+    "second_program": (
+        lambda records: records.update({"models/other.json": records["models/model.json"]}),
+        "contains 'models/other.json'",
+    ),
+    "legacy_weights": (
+        record("data/weights/model.pt", pickled(Exploit())),
+        "contains 'data/weights/model.pt'",
+    ),
+}
 
 
-def legacy_weights(records: Records) -> None:
-    records["data/weights/model.pt"] = pickled(Exploit())
-
-
-def no_json(records: Records) -> None:
-    records["models/model.json"] = b"{"
-
-
-@pytest.mark.parametrize(
-    ("edit", "reason"),
-    [
-        (in_json(evil_size), "expr_str.*__import__"),
-        (in_json(evil_size_in_a_string), "expr_str"),
-        (in_json(evil_size_of_a_tensor_named_metadata), "expr_str"),
-        (in_json(evil_guard), "guards_code.*__import__"),
-        (in_json(evil_attribute_in_a_guard), "guards_code.*mkdir"),
-        (in_json(evil_function), "target 'torch.os.mkdir'"),
-        (in_json(evil_file_operator), "target 'torch.ops.aten.from_file.default'"),
-        (in_json(evil_subprogram), "as_operator"),
-        (in_json(evil_argument_name), "forward_arg_names"),
-        (in_json(evil_node_name), "name|not a plain name"),
-        (in_json(evil_import), "out_spec"),
-        (in_json(evil_keyword), "in_spec"),
-        (in_json(evil_parameter_name), "parameter_name"),
-        (evil_weight, "weights are pickled"),
-        (evil_constant, "opaque_obj_0"),
-        (evil_example, "example input is more than tensors"),
-        (a_compiled_library, "contains 'data/aotinductor"),
-        (a_second_program, "contains 'models/other.json'"),
-        (legacy_weights, "contains 'data/weights/model.pt'"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_an_archive_that_could_execute_something_is_refused(
-    model: Path, edit: Callable[[Records], None], reason: str
-) -> None:
+@pytest.mark.parametrize("kind", EVIL)
+def test_an_archive_that_could_execute_something_is_refused(model: Path, kind: str) -> None:
+    edit, reason = EVIL[kind]
     change(model, edit)
     with pytest.raises(UserError, match=rf"could run any code.*{reason}.*serialization_format='pt2'"):
         load_network(model)
     assert not Path("exploited").exists()
 
 
-@pytest.mark.parametrize("edit", [evil_size, evil_guard])
-def test_the_danger_is_real(
-    model: Path, edit: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", ["size", "guard"])
+def test_the_danger_is_real(model: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's own check for pickles does not find these: the checks above are needed."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    change(model, in_json(edit))
+    change(model, EVIL[kind][0])
     mlflow.pytorch.load_model(str(model))(torch.zeros(1, 1, 31, 16))
     assert Path("exploited").exists()
 

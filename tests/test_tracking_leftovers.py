@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from networks import log_half
+from servers import interrupt
 
-from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store
 
 SPEC = RunSpec("train", "A2E s6", {"lr": 5e-4})
@@ -21,12 +20,7 @@ def log_files(run: Run) -> None:
 
 
 def test_unfinished_uploads_are_cleared_away(store: Store, tmp_path: Path) -> None:
-    def interrupted(run: Run) -> None:
-        log_files(run)
-        raise UserError("stopped")
-
-    with pytest.raises(UserError, match="stopped"):
-        store.perform(SPEC, interrupted)
+    interrupt(store, SPEC, log_files)
     whole = [
         path.parent for path in (tmp_path / "mlruns").rglob("*") if path.name in ("report.txt", "MLmodel")
     ]
@@ -37,9 +31,7 @@ def test_unfinished_uploads_are_cleared_away(store: Store, tmp_path: Path) -> No
     assert list((tmp_path / "mlruns").rglob(PARTIAL)) == []
 
 
-def test_checkpoints_of_a_process_killed_at_the_very_end_go_with_the_next_call(
-    store: Store, isolated_home: Path
-) -> None:
+def test_checkpoints_of_a_process_killed_at_the_very_end_go_with_the_next_call(store: Store) -> None:
     folders: list[Path] = []
 
     def work(run: Run) -> None:
@@ -55,13 +47,8 @@ def test_checkpoints_of_a_process_killed_at_the_very_end_go_with_the_next_call(
 
 
 def test_checkpoints_that_a_run_of_another_study_needs_stay(store: Store) -> None:
-    def interrupted(run: Run) -> None:
-        (run.work_dir / "training.pt").write_text("checkpoint")
-        raise UserError("stopped")
-
     store.perform(SPEC, lambda run: None)
-    with pytest.raises(UserError, match="stopped"):
-        store.perform(OF_STUDY, interrupted)
+    interrupt(store, OF_STUDY, lambda run: (run.work_dir / "training.pt").write_text("checkpoint"))
     assert store.perform(SPEC, lambda run: None).skipped
     found: list[str] = []
     store.perform(OF_STUDY, lambda run: found.append((run.work_dir / "training.pt").read_text()))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from networks import log_half
-from servers import MlflowServer, free_port, mlflow_server, postgresql, start_python, wait_for
+from servers import MlflowServer, free_port, interrupt, mlflow_server, postgresql, start_python, wait_for
 
 from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
@@ -238,7 +238,7 @@ def test_a_journal_that_was_sent_but_not_acknowledged_is_harmless(
     assert run.data.tags["mlflow.loggedArtifacts"].count("a.json") == 1
 
 
-def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_answers() -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UserError, match=rf"{uri}.*does not answer.*rmer server"):
         connect(uri)
@@ -282,7 +282,7 @@ def test_tags_of_another_run_are_sent_later_and_harmless_when_replayed(
             shutil.copytree(tmp_path / "backup", journal)
 
 
-def test_a_journal_of_which_a_part_was_sent_takes_further_files(isolated_home: Path) -> None:
+def test_a_journal_of_which_a_part_was_sent_takes_further_files() -> None:
     journal = Journal("sqlite:///none.db", "r")
     for name in ("a", "b", "c"):
         (journal.new_folder() / name).write_text(name)
@@ -309,17 +309,6 @@ journal.close()
 """
 
 
-def interrupted(store: Store, spec: RunSpec) -> str:
-    """Return the id of a run that failed, with nothing in its journal."""
-
-    def broken(run: Run) -> None:
-        raise UserError("stopped")
-
-    with pytest.raises(UserError, match="stopped"):
-        store.perform(spec, broken)
-    return store.search({Tag.CONFIG: spec.digest})[0].run_id
-
-
 def hold_journal(store: Store, run_id: str, duration: float) -> subprocess.Popen[str]:
     """Own the journal of a run in another process, as a replay does."""
     process = start_python(HOLD.format(uri=store.uri, run_id=run_id, duration=duration))
@@ -329,7 +318,7 @@ def hold_journal(store: Store, run_id: str, duration: float) -> subprocess.Popen
 
 
 def test_a_run_whose_journal_is_just_being_sent_is_waited_for(store: Store, spec: RunSpec) -> None:
-    run_id = interrupted(store, spec)
+    run_id = interrupt(store, spec)
     process = hold_journal(store, run_id, 1.0)
     outcome = store.perform(spec, lambda run: log_epoch(run, 0))
     assert (outcome.run_id, outcome.resumed) == (run_id, True)
@@ -342,7 +331,7 @@ def test_a_journal_that_stays_busy_is_a_user_error_and_leaves_the_run_as_it_was(
     store: Store, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RMER_WAIT_SECONDS", "0.5")
-    run_id = interrupted(store, spec)
+    run_id = interrupt(store, spec)
     process = hold_journal(store, run_id, 60)
     try:
         with pytest.raises(UserError, match=f"still sending what run {run_id} logged.*Try again"):
@@ -356,7 +345,7 @@ def test_a_journal_that_stays_busy_is_a_user_error_and_leaves_the_run_as_it_was(
 
 
 def test_a_run_that_another_process_finishes_meanwhile_is_skipped(store: Store, spec: RunSpec) -> None:
-    run_id = interrupted(store, spec)
+    run_id = interrupt(store, spec)
     process = hold_journal(store, run_id, 1.5)
     threading.Timer(0.5, store.client.set_terminated, (run_id, "FINISHED")).start()
     outcome = store.perform(spec, lambda run: pytest.fail("done twice"))

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from servers import interrupt
 
-from rmer.errors import UserError
 from rmer.tracking import Run, RunSpec, Store, Tag
 from rmer.tracking.delivery.operations import LogMetrics, LogParams
 from rmer.tracking.delivery.points import LoggedPoints
@@ -28,12 +28,7 @@ def log(run: Run, epochs: int, mae: float, seconds: float) -> None:
 def interrupted_then_resumed(
     store: Store, first: Callable[[Run], None], second: Callable[[Run], None]
 ) -> str:
-    def broken(run: Run) -> None:
-        first(run)
-        raise UserError("stopped")
-
-    with pytest.raises(UserError, match="stopped"):
-        store.perform(SPEC, broken)
+    interrupt(store, SPEC, first)
     outcome = store.perform(SPEC, second)
     assert outcome.resumed
     return outcome.run_id

@@ -99,6 +99,10 @@ def test_unusable_store_uris(uri: str) -> None:
 
 
 WRITE_SIGNS = "Write such signs of a password as %40 (@), %20 (blank), %22 (double quote), %3C (<), %3E (>)"
+PLAIN = (
+    "a server's address has neither ? nor #. Give http://host:port, the login in MLFLOW_TRACKING_USERNAME "
+    "and MLFLOW_TRACKING_PASSWORD"
+)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +111,8 @@ WRITE_SIGNS = "Write such signs of a password as %40 (@), %20 (blank), %22 (doub
         ("postgresql://me:s3@cret@host/db", f"holds @ twice before the database's name. {WRITE_SIGNS}"),
         ("http://me:s3 cret@host", f"holds a blank, a quote or an angle bracket. {WRITE_SIGNS}"),
         ('postgresql://me:s3"cret@host/db', f"holds a blank, a quote or an angle bracket. {WRITE_SIGNS}"),
-        (
-            "http://host:5000?user=me&password=s3cret",
-            "a server's address has neither ? nor #. Give http://host:port, the login in "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        ),
-        (
-            "http://host:5000/#/experiments/1",
-            "a server's address has neither ? nor #. Give http://host:port, the login in "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-        ),
+        ("http://host:5000?user=me&password=s3cret", PLAIN),
+        ("http://host:5000/#/experiments/1", PLAIN),
     ],
 )
 def test_addresses_that_could_show_their_password_are_refused(uri: str, message: str) -> None:

@@ -44,10 +44,8 @@ def test_artifacts_go_through_a_server_and_are_kept(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(np.load(path, allow_pickle=False), adversaries)
         folder = store.download(run_id, "dataset")
         assert (folder / "inner" / "clips.csv").read_text() == "clip\n001\n"
-        assert store.read_table(run_id, "tables/predictions.csv").to_dict("list") == {
-            "clip": ["001"],
-            "x": [1 / 3],
-        }
+        table = store.read_table(run_id, "tables/predictions.csv")
+        assert table.to_dict("list") == {"clip": ["001"], "x": [1 / 3]}
         stored = path.stat().st_mtime_ns
         assert store.download(run_id, "adversaries/adversaries.npy").stat().st_mtime_ns == stored
         for damage in (lambda file: file.write_bytes(file.read_bytes()[:-9]), Path.unlink):

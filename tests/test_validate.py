@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from rmer.data.demo.demo_files import write_demo_data
-from rmer.errors import DataErrors, UserError
+from rmer.errors import DataErrors
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.data.validate import ValidateParams, validate
@@ -90,15 +90,3 @@ def test_validate_and_preprocess_read_files_by_the_same_parameters() -> None:
     for stage in names:
         assert issubclass(stage, DataParams)
         assert not shared & set(stage.__annotations__), "declared twice"
-
-
-def test_a_folder_must_be_given() -> None:
-    with pytest.raises(UserError, match="soundtracks_dir"):
-        validate(ValidateParams())
-
-
-def test_a_folder_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    problems = validate(ValidateParams(soundtracks_dir=str(tmp_path / "none")))
-    assert len(problems) == 2
-    assert "mean_ratings_set1.csv cannot be read" in problems[0]
-    assert "is not a folder" in problems[1]

@@ -17,8 +17,7 @@ from tqdm import tqdm
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics
-from rmer.evaluation.clip_table import named_columns
+from rmer.evaluation.attacked import attack_metrics, named_columns
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, name_choice, place
 from rmer.systems.catalogue import CATALOGUE
