@@ -19,7 +19,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainingParams, TrainParams
-from rmer.systems.catalogue import System, resolve
+from rmer.systems.catalogue import System, groups, resolve
 from rmer.systems.devices import check_device_name
 from rmer.training.protocol import AdversarialParams
 
@@ -52,7 +52,7 @@ class DesignParams(Parameters):
 
     size: str = choice("small", "small (minutes) or full (as published): defaults", choices=tuple(SIZES))
     study: str = name_choice("", "name of the group of runs; default: made of these parameters")
-    systems: str = choice("published", "systems or groups (published, blackbox, ..., all), by commas")
+    systems: str = choice("published", f"systems or groups ({', '.join(groups())}), by commas")
     seeds: str = choice("", "training seeds, by commas")
     attacks: str = choice("published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)")
     clips: int | None = choice(None, "clips of the demo data", low=11, high=100_000)
