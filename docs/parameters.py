@@ -22,12 +22,16 @@ from rmer.stages.study.plan import StudyParams
 from rmer.stages.study.sweep import SweepParams
 from rmer.stages.train import TrainParams
 
+# Name, default, values, meaning.
+Row = tuple[str, str, str, str]
+
 PAGE = Path(__file__).with_name("parameters.md")
+# Those that others take over come first: they are told once.
 STAGES: dict[str, type[Parameters]] = {
-    "main": StudyParams,
     "preprocess": PreprocessParams,
     "train": TrainParams,
     "attack": AttackParams,
+    "main": StudyParams,
     "analyze": AnalyzeParams,
     "sweep": SweepParams,
     "import_published": ImportParams,
@@ -49,13 +53,14 @@ commands only, not entry points of `mlflow run`; `sync` has no parameters.
 
 def render() -> str:
     """Return the page as Markdown."""
-    sections = [_section(name, kind) for name, kind in STAGES.items()]
+    told: dict[Row, str] = {}
+    sections = [_section(name, _rows(kind), told) for name, kind in STAGES.items()]
     return "\n".join([INTRODUCTION, *sections, _server()])
 
 
-def _section(name: str, kind: type[Parameters]) -> str:
+def _rows(kind: type[Parameters]) -> list[Row]:
     hints = typing.get_type_hints(kind)
-    rows = [
+    return [
         (
             f"`{field.name}`",
             _default(field.default),
@@ -64,7 +69,18 @@ def _section(name: str, kind: type[Parameters]) -> str:
         )
         for field in dataclasses.fields(kind)
     ]
-    return _table(name, rows)
+
+
+def _section(name: str, rows: list[Row], told: dict[Row, str]) -> str:
+    """Return a table of the parameters that no section before tells of (``told``); others by name."""
+    elsewhere: dict[str, list[str]] = {}
+    for row in rows:
+        if row in told:
+            elsewhere.setdefault(told[row], []).append(row[0])
+    table = _table(name, [row for row in rows if row not in told])
+    told |= {row: name for row in rows if row not in told}
+    lines = [f"As for [{other}](#{other}): {', '.join(names)}.\n" for other, names in elsewhere.items()]
+    return "\n".join([table, *lines])
 
 
 def _server() -> str:
@@ -76,7 +92,7 @@ def _server() -> str:
     return _table("server", rows)
 
 
-def _table(name: str, rows: list[tuple[str, str, str, str]]) -> str:
+def _table(name: str, rows: list[Row]) -> str:
     head = ("parameter", "default", "values", "meaning")
     lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in [head, *rows]]
     lines.insert(1, "|---|---|---|---|")
