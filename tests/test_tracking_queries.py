@@ -121,11 +121,19 @@ def test_addresses_that_could_show_their_password_are_refused(uri: str, message:
     assert str(caught.value) == f"the tracking store's address: {message}"
 
 
-def test_an_unwritable_or_broken_store_is_a_user_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:///{}/file", r"sqlite:///{}/file: cannot be read \(file is not a database\)\. Bring"),
+        ("sqlite:///{}/file/x.db", r"{}/file/x\.db: its folder cannot be made \(File exists\)\. Name"),
+        ("sqlite:///{}/file/a/x.db", r"{}/file/a/x\.db: its folder cannot be made \(Not a directory\)\."),
+        ("nonsense://host/db", "nonsense://host/db: addresses of kind nonsense are not supported"),
+    ],
+)
+def test_an_unwritable_or_broken_store_is_a_user_error(tmp_path: Path, uri: str, message: str) -> None:
     (tmp_path / "file").write_text("not a database, but long enough to be looked at as one" * 100)
-    for uri in (f"sqlite:///{tmp_path}/file", f"sqlite:///{tmp_path}/file/x.db", "nonsense://host/db"):
-        with pytest.raises(UserError):
-            connect(uri)
+    with pytest.raises(UserError, match=f"^{message.format(tmp_path)}"):
+        connect(uri.format(tmp_path))
 
 
 def test_a_deleted_experiment_is_a_user_error(store: Store) -> None:

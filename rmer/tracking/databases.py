@@ -51,7 +51,11 @@ def _make(file: Path, artifacts: str) -> None:
 
     ``kill -9`` at any moment leaves no store, or a whole one. The lock beside it holds for all accounts.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        what = f"its folder cannot be made ({error.strerror})"
+        raise UserError(what, where=str(file), mend="Name another place") from error
     _refuse_stale_journals(file)
     lock = FileLock(file.with_name(f".{file.name}.lock"))
     with lock:
