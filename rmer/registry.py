@@ -1,4 +1,4 @@
-"""Named things that a package beside this one can add to: systems and architectures.
+"""Named things that a package beside this one can add to: systems, attacks, metrics, data sets, ...
 
 The project registers its own where they are defined. Another package adds one by an entry point of the
 registry's group, whose name is the thing's name::

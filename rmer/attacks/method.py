@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -61,7 +62,7 @@ class AttackMethod(ABC):
     starts_warm: ClassVar[bool] = False
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> Mapping[str, Setting]:
         """Return what users can set, by name."""
         return settings_of(cls)
 
@@ -91,7 +92,8 @@ class AttackMethod(ABC):
         """
 
 
-def settings_of(attack: Any) -> dict[str, Setting]:
+@functools.cache  # type hints are slow to resolve, and every set of parameters asks for all attacks
+def settings_of(attack: Any) -> Mapping[str, Setting]:
     """Return the settings of a dataclass by their names; the defaults are those of an instance, if given."""
     kind = attack if isinstance(attack, type) else type(attack)
     hints = typing.get_type_hints(kind)

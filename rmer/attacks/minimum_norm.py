@@ -56,7 +56,7 @@ class MinimumNorm(Attack):
             raise UserError("needs at least one bisection", where=self.name, mend="Raise bisections")
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> Mapping[str, Setting]:
         return {"steps": settings_of(WITHIN_RADIUS)["steps"], **super().settings()}
 
     @classmethod

@@ -47,7 +47,7 @@ class Transfer(Attack):
             raise UserError(f"{self.inner.name} holds no budget", where=self.name, mend=mend)
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> Mapping[str, Setting]:
         return {"steps": settings_of(ON_SURROGATE)["steps"]}
 
     @classmethod
