@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -38,6 +40,15 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     yield home
     if "mlflow" in sys.modules:  # a test may have pointed MLflow's global state to its own store
         sys.modules["mlflow"].set_tracking_uri(None)
+
+
+@pytest.fixture(autouse=True)
+def fixed_chance() -> None:
+    """Let every test draw the same random numbers each time."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - libraries draw from it
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from rmer.attacks.search import (
     search_passes,
     steps_of_a_start,
 )
-from rmer.attacks.threat import steepest
+from rmer.attacks.threat import beside
 from rmer.systems.frozen import FrozenNetwork
 
 MOMENTUM = 0.75
@@ -74,14 +74,14 @@ class APGD(ObjectiveAttack):
     ) -> None:
         """Follow one objective from one start, noting every iterate in ``best``."""
         threat, labels = problem.threat, problem.labels
-        step = 2.0 * threat.radius(iterate).expand(len(iterate), 1, 1, 1)
+        step = beside(2.0 * threat.radius(iterate).flatten().expand(len(iterate)), iterate)
         at = objective.ascend(network, iterate, labels)
         best.update(iterate, objective.values(at.prediction, labels))
         search = _Progress(iterate, at.loss, at.gradient)
         previous, gradient = iterate, at.gradient
         checks = checkpoints(self.steps)
         for number in range(1, self.steps + 1):
-            ahead = threat.project(problem.inputs, iterate + step * steepest(gradient, threat.norm))
+            ahead = threat.project(problem.inputs, iterate + step * threat.steepest(gradient))
             share = 1.0 if number == 1 else MOMENTUM
             moved = iterate + share * (ahead - iterate) + (1.0 - share) * (iterate - previous)
             previous, iterate = iterate, threat.project(problem.inputs, moved)
@@ -122,16 +122,16 @@ class _Progress:
         self.rises += loss > self.last
         self.last = loss
         better = loss > self.loss
-        wide = better.view(-1, 1, 1, 1)
+        wide = beside(better, iterate)
         self.iterate = torch.where(wide, iterate, self.iterate)
         self.gradient = torch.where(wide, gradient, self.gradient)
         self.loss = torch.where(better, loss, self.loss)
 
     def stalled(self, steps: int) -> Tensor:
-        """Return which clips halve their step [clips, 1, 1, 1], at a checkpoint after ``steps`` steps."""
+        """Return which clips halve their step [clips, 1, ...], at a checkpoint after ``steps`` steps."""
         unchanged = ~self.halved_at_check & (self.loss <= self.loss_at_check)
         halve = (self.rises < RISING * steps) | unchanged
         self.halved_at_check, self.loss_at_check = halve, self.loss
         self.rises = torch.zeros_like(self.rises)
         self.last = torch.where(halve, self.loss, self.last)
-        return halve.view(-1, 1, 1, 1)
+        return beside(halve, self.iterate)

@@ -8,7 +8,6 @@ from typing import ClassVar
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
 from rmer.attacks.search import L1, Best, ObjectiveAttack, losses_in_turn, search_passes
-from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
 
@@ -29,7 +28,7 @@ class FGSM(ObjectiveAttack):
         for loss in self.losses:
             objective = problem.started(network, loss)
             gradient = objective.ascend(network, problem.inputs, problem.labels).gradient
-            step = threat.radius(problem.inputs) * steepest(gradient, threat.norm)
+            step = threat.radius(problem.inputs) * threat.steepest(gradient)
             iterate = threat.project(problem.inputs, problem.inputs + step)
             best.update(iterate, objective.values(network.predict_in_batches(iterate), problem.labels))
         return best.crafted()

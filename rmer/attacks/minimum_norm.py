@@ -15,6 +15,7 @@ from rmer.attacks.fgsm import FGSM
 from rmer.attacks.method import Aim, Setting, settings_of
 from rmer.attacks.pgd import PGD
 from rmer.attacks.search import MSE
+from rmer.attacks.threat import beside
 from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
@@ -100,7 +101,7 @@ class MinimumNorm(Attack):
             narrowed = replace(problem, threat=replace(problem.threat, epsilon=middle))
             found = self.inner.run(network, narrowed).adversaries
             hit = self._values(network, problem, found) >= goal
-            adversaries = torch.where(hit.view(-1, 1, 1, 1), found, adversaries)
+            adversaries = torch.where(beside(hit, found), found, adversaries)
             enough = torch.where(hit, middle, enough)
             short = torch.where(hit, short, middle)
         return adversaries, enough

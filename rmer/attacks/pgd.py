@@ -19,7 +19,6 @@ from rmer.attacks.search import (
     search_passes,
     steps_of_a_start,
 )
-from rmer.attacks.threat import steepest
 from rmer.systems.frozen import FrozenNetwork
 
 
@@ -74,5 +73,5 @@ class PGD(ObjectiveAttack):
 
     def _moved(self, problem: Problem, iterate: Tensor, gradient: Tensor) -> Tensor:
         threat = problem.threat
-        step = threat.radius(iterate) * self.relative_step * steepest(gradient, threat.norm)
+        step = threat.radius(iterate) * self.relative_step * threat.steepest(gradient)
         return threat.project(problem.inputs, iterate + step)

@@ -12,6 +12,7 @@ from torch import Tensor
 from rmer.attacks.base import Attack, Crafted, Passes, Problem
 from rmer.attacks.method import Aim
 from rmer.attacks.objectives import ErrorObjective, Objective, check_losses, objectives, require_one_metric
+from rmer.attacks.threat import beside
 from rmer.errors import UserError
 from rmer.parameters import listed, param
 from rmer.systems.frozen import FrozenNetwork
@@ -106,7 +107,7 @@ class Best:
         for metric, found in values.items():
             # A clean clip without a value (NaN) gives way to the first iterate that has one.
             better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
-            self.iterates[metric] = torch.where(better.view(-1, 1, 1, 1), iterates, self.iterates[metric])
+            self.iterates[metric] = torch.where(beside(better, iterates), iterates, self.iterates[metric])
             self.values[metric] = torch.where(better, found, self.values[metric])
 
     def crafted(self) -> Crafted:

@@ -64,10 +64,10 @@ class Threat:
         return cls(norm, epsilon if norm == "linf" else epsilon * math.sqrt(cells), floor, ceiling)
 
     def radius(self, inputs: Tensor) -> Tensor:
-        """Return the radius of the ball around each clip, [1 or clips, 1, 1, 1]."""
+        """Return the radius of the ball around each clip, [1 or clips, 1, ...], to go beside ``inputs``."""
         if isinstance(self.epsilon, Tensor):
-            return self.epsilon.double().to(inputs).view(-1, 1, 1, 1)
-        return torch.full((1, 1, 1, 1), self.epsilon, dtype=inputs.dtype, device=inputs.device)
+            return beside(self.epsilon.double().to(inputs), inputs)
+        return inputs.new_full([1] * inputs.dim(), self.epsilon)
 
     def of(self, rows: slice | list[int]) -> Threat:
         """Return the threat model of some of the clips."""
@@ -99,9 +99,13 @@ class Threat:
         """
         if self.norm == "linf":
             return self.project(inputs, inputs + self.radius(inputs) * noise)
-        sizes = l2_norms(noise).clamp_min(torch.finfo(noise.dtype).tiny).view(-1, 1, 1, 1)
-        share = noise.flatten(1)[:, :1].abs().view(-1, 1, 1, 1)
+        sizes = beside(l2_norms(noise).clamp_min(torch.finfo(noise.dtype).tiny), noise)
+        share = beside(noise.flatten(1)[:, 0].abs(), noise)
         return self.project(inputs, inputs + self.radius(inputs) * share * noise / sizes)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction of steepest ascent in the unit ball, shaped like ``gradient``."""
+        return steepest(gradient, self.norm)
 
     def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
         """Return for each clip [clips] whether its saved float32 adversary leaves the ball or the box."""
@@ -158,8 +162,12 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """Return the direction of steepest ascent in the norm's unit ball, [clips, ...]; zero stays zero."""
     if norm == "linf":
         return gradient.sign()
-    sizes = l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient / sizes.view(-1, *[1] * (gradient.dim() - 1))
+    return gradient / beside(l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+
+
+def beside(values: Tensor, clips: Tensor) -> Tensor:
+    """Return one value a clip [clips] with as many dimensions as ``clips`` [clips, ...], to go beside it."""
+    return values.view(-1, *[1] * (clips.dim() - 1))
 
 
 def l2_norms(values: Tensor) -> Tensor:
@@ -174,4 +182,4 @@ def linf_norms(values: Tensor) -> Tensor:
 
 
 def _wide_norms(values: Tensor) -> Tensor:
-    return l2_norms(values).view(-1, 1, 1, 1)
+    return beside(l2_norms(values), values)
