@@ -21,7 +21,8 @@ from rmer.evaluation.metrics import constant_mae
 from rmer.evaluation.subject import Subject
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
-from rmer.systems.arithmetic import Precision, resolve_precision
+from rmer.stages.decided_precision import decided_precision
+from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
 
@@ -42,7 +43,7 @@ class AttackSetup:
     @cached_property
     def precision(self) -> Precision:
         """Arithmetic of gradients."""
-        return resolve_precision(self.params.precision, self.device)
+        return decided_precision(self.params.precision, self.device)
 
     @cached_property
     def other(self) -> FrozenNetwork | None:
