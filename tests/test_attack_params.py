@@ -9,6 +9,7 @@ import pytest
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
+from rmer.attacks.escalation import Escalation
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import Aim
@@ -28,6 +29,7 @@ CLASSES: dict[str, tuple[Attack, ...]] = {
     "bridge": (BridgeAttack(),),
     "suite": white_box(TIERS["quick"]),
     "apgd": (APGD(),),
+    "escalation": (Escalation(),),
     "pgd": (PGD(),),
     "fgsm": (FGSM(),),
     "square": (Square(),),
@@ -64,6 +66,14 @@ def test_defaults_stay_what_finished_runs_were_made_with() -> None:
         "bridge": PUBLISHED,
         "suite": {**CORRECTED, "tier": "quick", "warm_start": False, **SOURCE},
         "apgd": {**CORRECTED, "steps": 100, "restarts": 2, "loss": "l1,mse", "warm_start": False},
+        "escalation": {
+            **CORRECTED,
+            "first_steps": 8,
+            "starts": 4,
+            "tolerance": 0.003,
+            "loss": "signs,l1",
+            "warm_start": False,
+        },
         "pgd": {**CORRECTED, "steps": 40, "restarts": 1, "loss": "mse"},
         "fgsm": {**CORRECTED, "loss": "l1"},
         "square": {**CORRECTED, "queries": 1000},
@@ -84,7 +94,7 @@ def test_defaults_stay_what_finished_runs_were_made_with() -> None:
         ("epsilon", "published, bridge .001, minimum_norm .1, else .01"),
         ("steps", "apgd, transfer 100, pgd 40, minimum_norm 20"),
         ("restarts", "apgd 2, pgd 1"),
-        ("loss", "apgd l1,mse, pgd mse, fgsm l1"),
+        ("loss", "apgd l1,mse, escalation signs,l1, pgd mse, fgsm l1"),
         ("sign", "published, bridge true"),
         ("alpha", "published, bridge"),
         ("source_system", "suite, transfer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -405,10 +406,37 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
     assert checks.loc["reduced_search_as_strong", "value"] == pytest.approx(value)
     twins = checks.loc["weights_of_no_other_system"]
     assert (twins["value"], str(twins["passed"]), twins["detail"]) == (1, "False", "aA2E s6")
-    # Two starts on the error and one on the correlation, of three steps; controls are no part of it.
-    assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3)
+    # Two starts on the error and one on the correlation, of three steps, and at the end of each attack five
+    # in float32; controls are no part of it.
+    assert store.get(outcome.run_id).metrics["cost/gradients"] == clips * 2 * (3 * 3 + 2 * 5)
     gradients = gradients_of_run(params, Aim(EMOTIONS), clips=clips, precision="bf16", transfer=True)
     assert f"{gradients:,} attack gradients" in price
+
+
+def test_an_adaptive_suite_says_what_it_spent_where_and_is_held_to_the_fixed_one(
+    store: Store, tmp_path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budgets = (0.002, 0.01, 0.5)
+    monkeypatch.setitem(TIERS, "paper", Tier(("linf",), budgets, 12, 2, 1, 10, adaptive=True))
+    prepared(store, demo)
+    train(store, TrainParams(system="A2E", epochs=2, device="cpu"))
+    params = AttackParams(attack="suite", tier="paper", device="cpu")
+    price = int(re.search(r"([\d,]+) attack gradients", describe_attack(store, params))[1].replace(",", ""))  # type: ignore[index]
+    (outcome,) = attack(store, params)
+    run = store.get(outcome.run_id)
+    curve = store.read_table(outcome.run_id, Artifact.CURVE).iloc[1:]
+    clips = len(store.read_table(outcome.run_id, Artifact.ADVERSARY_CLIPS))
+    assert (curve["starts"] >= 2).all()
+    assert curve["agreed"].between(0, 1).all()
+    assert curve["gradients"].sum() == run.metrics["cost/gradients"] <= price
+    assert (curve["gradients"] >= clips * (2 * 24 + 8)).all()
+    checks = store.read_table(outcome.run_id, Artifact.SANITY).set_index("check")
+    assert "3 clips" in checks.loc["adaptive_search_as_strong", "detail"]
+    assert str(checks.loc["adaptive_search_as_strong", "passed"]) == "True"
+    assert str(checks.loc["gradients_spent", "passed"]) == "True"
+    assert (run.params["cfg.first_steps"], run.params["cfg.starts"]) == ("8", "4")
+    (again,) = attack(store, params)
+    assert again.run_id == outcome.run_id
 
 
 def test_an_attack_without_a_study_joins_none_and_leaves_finished_studies_as_they_are(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.ascent import polish
+from rmer.attacks.ascent import POLISHING, polish
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
 from rmer.attacks.search import (
@@ -55,6 +55,10 @@ class APGD(ObjectiveAttack):
 
     def passes(self, targets: int) -> Passes:
         return search_passes(self.losses, self.restarts, self.steps, targets)
+
+    @property
+    def polishing(self) -> int:
+        return POLISHING
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         best = Best.of_clean(network, problem, self.losses[0])

@@ -200,6 +200,11 @@ class Attack(AttackMethod):
     def passes(self, targets: int) -> Passes:
         """Return the cost of a clip for a model of ``targets`` outputs, with gradients in float32."""
 
+    @property
+    def polishing(self) -> int:
+        """Gradients in float32 that a search in bfloat16 takes of a clip besides."""
+        return 0
+
     def least_passes(self, targets: int) -> Passes:
         """Return the least cost of a clip, for attacks that may be done early."""
         return self.passes(targets)

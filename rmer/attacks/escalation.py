@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.ascent import ascend, polish
+from rmer.attacks.ascent import POLISHING, ascend, polish
 from rmer.attacks.base import AttackResult, Crafted, Passes, Problem
 from rmer.attacks.objectives import MOST_SIGNED, Objective, SignsObjective
 from rmer.attacks.search import L1, Best, ObjectiveAttack, Values, losses_in_turn
@@ -64,6 +64,10 @@ class Escalation(ObjectiveAttack):
     def passes(self, targets: int) -> Passes:
         """Return the cost of a clip whose starts never agree."""
         return self._passes(self.starts, targets)
+
+    @property
+    def polishing(self) -> int:
+        return POLISHING * sum(self._steps(start) > SHORT for start in range(self.starts))
 
     def least_passes(self, targets: int) -> Passes:
         """Return the cost of a clip whose first two starts agree."""

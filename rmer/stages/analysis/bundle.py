@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 import rmer
-from rmer.attacks.suite import TIERS
+from rmer.attacks.suite import TIERS, Suite
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
 from rmer.report.html import Report, ReportTable
@@ -160,8 +160,10 @@ def _attack(runs: AnalysedRuns) -> dict[str, str]:
     tier = TIERS.get(first.tags.get(Tag.TIER, "")) if runs.is_suite else None
     if tier is not None:
         facts["tier"] = first.tags[Tag.TIER]
-        told = ("first_steps", "starts", "tolerance", "steps", "restarts", "joint_restarts")
-        facts |= {name: first.params[f"cfg.{name}"] for name in told if f"cfg.{name}" in first.params}
+        settings = {name: str(value) for name, value in Suite.implied({"tier": facts["tier"]}).items()}
+        if "cfg.steps" in first.params:  # so has a tier of fixed starts, whatever it is called now
+            settings = {name: first.params[f"cfg.{name}"] for name in ("steps", "restarts", "joint_restarts")}
+        facts |= settings
     worst = largest_loss(runs.precision_checks)
     if worst is not None:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}

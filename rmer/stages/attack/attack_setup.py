@@ -117,7 +117,9 @@ def gradients_of_run(
     """
     attacks, targets = params.method.attacks(params.own_settings, aim), len(aim.targets)
     budgets, tier = len(params.budgets), params.suite
-    gradients = sum(attack.passes(targets).in_gradients for attack in attacks) * budgets * clips
+    more = 0 if precision == "fp32" else sum(attack.polishing for attack in attacks)
+    each = sum(attack.passes(targets).in_gradients for attack in attacks) + more
+    gradients = each * budgets * clips
     if tier is None:
         return gradients
     gradients += control_cost(tier, targets, clips=clips, transfer=transfer)
