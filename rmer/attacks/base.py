@@ -64,6 +64,10 @@ class Problem:
         """Draw a start inside the budget."""
         return self.threat.random_start(self.inputs, self.uniform())
 
+    def settled(self, adversaries: Tensor) -> Tensor:
+        """Return adversaries of the problem as they are stored."""
+        return self.threat.settle(self.inputs, adversaries)
+
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""
         return objective.started(network, self.inputs, self.labels, self.threat)
@@ -256,10 +260,11 @@ class Attack(AttackMethod):
 
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
-        part = self.run(network, problem.on(network))
+        problem = problem.on(network)
+        part = self.run(network, problem)
         return Crafted(
-            adversaries=part.adversaries.cpu(),
-            also={metric: values.cpu() for metric, values in part.also.items()},
+            adversaries=problem.settled(part.adversaries).cpu(),
+            also={metric: problem.settled(values).cpu() for metric, values in part.also.items()},
             columns={name: values.cpu() for name, values in part.columns.items()},
             # What an attack spends on other networks it states itself.
             gradients=part.gradients + network.gradients - spent[0],

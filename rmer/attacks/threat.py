@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rmer.errors import UserError
 
-Norm = Literal["linf", "l2"]
+# What perturbations of spectrograms and those of sounds (:mod:`rmer.attacks.sound_threat`) are measured by.
+Norm = Literal["linf", "l2", "snr", "masking"]
 NORMS = ("linf", "l2")
 
 # Float32 rounding of x + delta, relative to max(1, |x|): the saved array may miss the budget by no more.
@@ -40,9 +41,11 @@ class Threat:
     floor: Tensor | None = None
     ceiling: Tensor | None = None
 
+    norms: ClassVar[tuple[str, ...]] = NORMS
+
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UserError(f"{self.norm!r} is no norm", where="norm", mend="Use linf or l2")
+        if self.norm not in self.norms:
+            raise UserError(f"{self.norm!r} is no norm", where="norm", mend=f"Use {' or '.join(self.norms)}")
         radii = torch.as_tensor(self.epsilon)
         if radii.device.type == "cpu" and not bool(((radii >= 0) & radii.isfinite()).all()):
             raise UserError(f"{self.epsilon} is out of range", where="epsilon", mend="Give a number >= 0")
@@ -69,6 +72,10 @@ class Threat:
             return beside(self.epsilon.double().to(inputs), inputs)
         return inputs.new_full([1] * inputs.dim(), self.epsilon)
 
+    def epsilons(self, clips: int) -> Tensor:
+        """Return the epsilon of each clip, float64 [clips]."""
+        return torch.as_tensor(self.epsilon, dtype=torch.float64).expand(clips)
+
     def of(self, rows: slice | list[int]) -> Threat:
         """Return the threat model of some of the clips."""
         return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
@@ -77,7 +84,7 @@ class Threat:
         """Return the threat model with its tensors on a device."""
         epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
         floor, ceiling = (None if bound is None else bound.to(device) for bound in (self.floor, self.ceiling))
-        return Threat(self.norm, epsilon, floor, ceiling)
+        return replace(self, epsilon=epsilon, floor=floor, ceiling=ceiling)
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.
@@ -103,9 +110,32 @@ class Threat:
         share = beside(noise.flatten(1)[:, 0].abs(), noise)
         return self.project(inputs, inputs + self.radius(inputs) * share * noise / sizes)
 
+    def settle(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return found adversaries as they are stored; a spectrogram is stored as it is."""
+        return adversaries
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction of steepest ascent in the unit ball, shaped like ``gradient``."""
         return steepest(gradient, self.norm)
+
+    def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return ``noise`` scaled to the unit ball; that of L-inf, whose values have a size, stays."""
+        return noise if self.norm == "linf" else steepest(noise, self.norm)
+
+    def dual_norms(self, gradients: Tensor) -> Tensor:
+        """Return how far the unit ball moves linear functions with these gradients, [..., cells] -> [...]."""
+        norms: Tensor = torch.linalg.vector_norm(gradients, 1 if self.norm == "linf" else 2, dim=-1)
+        return norms
+
+    def changeable(self, inputs: Tensor) -> Tensor:
+        """Return which cells of ``inputs`` an attacker may change, bool: of spectrograms, all."""
+        return torch.ones_like(inputs, dtype=torch.bool)
+
+    def used(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return the share of the budget that each adversary uses, [clips]."""
+        delta = adversaries - inputs
+        sizes = linf_norms(delta) if self.norm == "linf" else l2_norms(delta)
+        return sizes / self.radius(inputs).view(-1)
 
     def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
         """Return for each clip [clips] whether its saved float32 adversary leaves the ball or the box."""

@@ -11,7 +11,7 @@ from rmer.systems.network import Prediction
 
 
 class ListeningNetwork(nn.Module):
-    """Map rows of samples (:mod:`rmer.data.audio.recordings`), [batch, 1, cells], to predictions of ``model``.
+    """Map rows of samples (:mod:`rmer.data.audio.recordings`) [batch, 1, cells] to predictions of ``model``.
 
     ``model`` gets what it would get of a file with these samples: the log spectrogram of the excerpt,
     standardised as its training data were, [batch, 1, frames, bands].
@@ -30,7 +30,8 @@ class ListeningNetwork(nn.Module):
 
     def spectrograms(self, rows: Tensor) -> Tensor:
         """Return the standardised spectrograms that the model gets, [batch, 1, frames, bands]."""
-        return ((self.front_end(rows[:, 0]) - self.mean) / self.std)[:, None]
+        standardised: Tensor = (self.front_end(rows[:, 0]) - self.mean) / self.std
+        return standardised[:, None]
 
     def forward(self, rows: Tensor) -> Prediction:
         prediction: Prediction = self.model(self.spectrograms(rows))

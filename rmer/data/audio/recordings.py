@@ -109,9 +109,9 @@ def row_samples(frames: int) -> int:
 
 
 def changeable(rows: Tensor) -> Tensor:
-    """Return which cells of clean rows [clips, 1, cells] may change without the front end hearing another clip.
+    """Return which cells of clean rows [clips, 1, cells] may change with the front end hearing the same clip.
 
-    Not the header, what lies outside the clip, its first and last sounding sample, nor any sample at the peak.
+    Not the header, what lies outside the clip, its first and last sounding sample, nor samples at the peak.
     """
     place = torch.arange(rows.shape[-1], device=rows.device) - HEADER
     low, high, peak = (rows[..., at, None] for at in (Header.LOW, Header.HIGH, Header.PEAK))

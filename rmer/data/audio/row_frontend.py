@@ -12,9 +12,9 @@ from rmer.data.audio.torch_frontend import Audio2Spect, places, scaled_to_full
 class Rows2Spect(nn.Module):
     """Rows [batch, HEADER + samples] to raw log spectrograms of their excerpts, float32 [batch, frames, 149].
 
-    A row counts as the sound of its samples rounded to whole 16-bit steps, as a file would hold them; rounding
-    and truncation let gradients through (straight-through), the header and samples that may not change get
-    none. ``transform`` is the arithmetic of the Fourier transform.
+    A row counts as the sound of its samples rounded to whole 16-bit steps, as a file would hold them;
+    rounding and truncation let gradients through (straight-through), the header and samples that may not
+    change get none. ``transform`` is the arithmetic of the Fourier transform.
     """
 
     def __init__(self, frames: int, transform: torch.dtype = torch.float32) -> None:

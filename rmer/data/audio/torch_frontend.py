@@ -63,7 +63,7 @@ class Audio2Spect(nn.Module):
         in their arithmetic.
         """
         begin = begin.clamp(max=samples.shape[1])  # all later ones are silent
-        spectrum = _Magnitudes.apply(samples, begin, self.window.to(samples))
+        spectrum: Tensor = _Magnitudes.apply(samples, begin, self.window.to(samples))  # type: ignore[no-untyped-call]
         return torch.log10(1 + spectrum.to(self.filters.dtype) @ self.filters)
 
 
@@ -98,7 +98,7 @@ def normalise(audio: Tensor) -> Tensor:
 
 def scaled_to_full(steps: Tensor, peak: Tensor) -> Tensor:
     """Scale 16-bit steps, float64, so that ``peak`` becomes 32767; truncated, gradients straight through."""
-    scaled: Tensor = _Truncated.apply(steps / (peak / (FULL_SCALE - 1)))
+    scaled: Tensor = _Truncated.apply(steps / (peak / (FULL_SCALE - 1)))  # type: ignore[no-untyped-call]
     return scaled
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Attack
 from rmer.attacks.losses import squared_error
-from rmer.attacks.threat import Threat, l2_norms, linf_norms
+from rmer.attacks.threat import Threat, linf_norms
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.frozen import FrozenNetwork
@@ -124,12 +124,10 @@ def measure_budget(inputs: Tensor, saved: Mapping[str, Tensor], threat: Threat) 
     inputs = inputs.cpu()
     outside = torch.zeros(len(inputs), dtype=torch.bool)
     largest = torch.zeros(len(inputs), dtype=torch.float64)
-    size = linf_norms if threat.norm == "linf" else l2_norms
     for adversaries in saved.values():
         outside |= threat.violations(inputs, adversaries)
-        largest = torch.maximum(largest, size(adversaries.double() - inputs.double()))
-    radius = threat.radius(inputs.double()).view(-1)
-    return Budget(int(outside.sum()), float((largest / radius).max()))
+        largest = torch.maximum(largest, threat.used(inputs.double(), adversaries.double()))
+    return Budget(int(outside.sum()), float(largest.max()))
 
 
 def rescore(
