@@ -46,6 +46,7 @@ class PublishedAttack(Attack):
     alpha: float | None = param(None, "weight of the loss against a penalty on the perturbation", low=1e-12)
 
     name: ClassVar[str] = "published"
+    on_sound: ClassVar[bool] = False
     protocol: ClassVar[str] = "published"
     epsilon: ClassVar[float] = 0.001
     enforced: ClassVar[bool] = False

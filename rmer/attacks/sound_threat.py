@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
 from rmer.data.audio.decoders import FULL_SCALE
 from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
 from rmer.data.audio.recordings import HEADER, Header, changeable
-
-NORMS = ("linf", "snr", "masking")
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
 # bands stay up to 15 dB too loud after onsets, and before adversaries are settled.
@@ -56,7 +54,7 @@ class SoundThreat(Threat):
     signal: Tensor | None = None
     limits: Tensor | None = None
 
-    norms: ClassVar[tuple[str, ...]] = NORMS
+    norms: ClassVar[tuple[str, ...]] = SOUND_NORMS
 
     @classmethod
     def around(cls, norm: str, epsilon: float | Tensor, rows: Tensor) -> SoundThreat:
@@ -213,7 +211,8 @@ class SoundThreat(Threat):
         delta = self._masked(inputs, adversary - inputs, SETTLING_ROUNDS)
         gain = delta.new_ones(self._loudest(inputs, delta).shape)
         for lowering in itertools.count():
-            found = (inputs + _as_rows(_over_samples(gain, delta.shape[-1] - HEADER)) * delta).round()
+            gains = _as_rows(_over_samples(gain, delta.shape[-1] - HEADER))
+            found = _within_peak(inputs, inputs + gains * delta).round()
             loudest = self._loudest(inputs, found - inputs)
             if not bool((loudest > 1 - CAUTION).any()):  # in float32, and then for good
                 loudest = self._loudest(inputs.double(), (found - inputs).double()).to(loudest)
@@ -228,16 +227,6 @@ class SoundThreat(Threat):
         ratio = noise_to_mask(inputs[:, 0, HEADER:], delta[:, 0, HEADER:]).amax(1)
         epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1, 1)
         return 10 ** (ratio / 20) / epsilon.to(ratio)
-
-
-def level(epsilon: float) -> float:
-    """Return an amplitude ratio in dB."""
-    return 20 * math.log10(epsilon) if epsilon > 0 else -math.inf
-
-
-def epsilon_of(norm: str, budget: float) -> float:
-    """Return the amplitude ratio of a budget in dB: over full scale, over what is masked, or of an SNR."""
-    return float(10.0 ** ((-budget if norm == "snr" else budget) / 20))
 
 
 def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:

@@ -64,6 +64,10 @@ class Subject:
             resume=None if self.resume is None else self.resume / folder,
         )
 
+    def seen(self, inputs: Tensor) -> Tensor:
+        """Return the standardised spectrograms that the model makes of inputs: these themselves."""
+        return inputs
+
     def predicted(self, inputs: Tensor) -> Floats:
         """Return the predictions for inputs [clips, 1, frames, bands], float64 [clips, targets]."""
         inputs = inputs.to(self.network.device, self.network.dtype)

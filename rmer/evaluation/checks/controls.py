@@ -14,6 +14,8 @@ from rmer.attacks.fgsm import FGSM
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.pgd import PGD
 from rmer.attacks.search import L1
+from rmer.attacks.sound_budgets import HUGE_DB, epsilon_of
+from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.square import Square
 from rmer.attacks.suite import Tier, white_box
 from rmer.attacks.threat import Threat
@@ -21,6 +23,8 @@ from rmer.attacks.transfer import Transfer
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.checks.measurements import AttackedScores, Measurements
 from rmer.evaluation.checks.probes import (
+    SOUND_STEPS,
+    STEPS,
     derivative_errors,
     measure_budget,
     measure_gradients,
@@ -40,8 +44,11 @@ HUGE = 1.0
 AT_HUGE = PGD(10, losses=L1, restarts=1)
 
 
-def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
-    """Return the attacks at the reported budget that only serve to check the reported ones, by name."""
+def controls(tier: Tier, surrogate: FrozenNetwork | None, *, on_sound: bool = False) -> dict[str, Attack]:
+    """Return the attacks at the reported budget that only serve to check the reported ones, by name.
+
+    Attacks that cannot be made on sound are left out there.
+    """
     found: dict[str, Attack] = {
         "fgsm": FGSM(L1),
         "pgd": PGD(tier.steps, losses=L1, restarts=1),
@@ -51,7 +58,7 @@ def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
     found |= {kind: Noise(kind, draws=1) for kind in KINDS}
     if surrogate is not None:
         found["transfer"] = Transfer(surrogate, APGD(tier.steps, L1, restarts=1))
-    return found
+    return {name: attack for name, attack in found.items() if attack.on_sound or not on_sound}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +83,9 @@ class Background:
     other_norm: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
 
 
-def control_cost(tier: Tier, targets: int, *, transfer: bool) -> int:
+def control_cost(tier: Tier, targets: int, *, transfer: bool, on_sound: bool = False) -> int:
     """Return the gradients a clip that the controls take, a query counted as a third of one."""
-    attacks = [*controls(tier, None).values(), AT_HUGE]
+    attacks = [*controls(tier, None, on_sound=on_sound).values(), AT_HUGE]
     if transfer:
         attacks.append(APGD(tier.steps, L1, restarts=1))
     return sum(attack.passes(targets).in_gradients for attack in attacks)
@@ -102,10 +109,11 @@ def gather(
     def run(name: str, attack: Attack, within: Threat) -> Floats:
         return subject.predicted(subject.attacked(attack, within, f"controls/{name}").adversaries)
 
-    attacks = controls(tier, background.surrogate)
+    on_sound = isinstance(threat, SoundThreat)
+    attacks = controls(tier, background.surrogate, on_sound=on_sound)
     found = {name: run(name, attack, threat) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
-    huge = run("huge", AT_HUGE, subject.threat_at(HUGE))
+    huge = run("huge", AT_HUGE, subject.threat_at(_huge(threat)))
     clean, few = subject.predicted(inputs), subject.first(2)
     attacked = {name: _scores(truth, {"mae": of}, targets) for name, of in found.items()}
     attacked["apgd"] = _scores(truth, reported.predictions, targets, corr="corr")
@@ -120,11 +128,13 @@ def gather(
         huge_epsilon=_scores(truth, {"mae": huge}, targets),
         cold={**background.other_norm, threat.norm: cold},
         precisions=compare_precisions(subject, white_box(tier)[0], points),
-        gradients=measure_gradients(network, inputs, labels),
-        slope_errors=derivative_errors(network, inputs, labels),
+        gradients=measure_gradients(network, inputs, labels, threat),
+        slope_errors=derivative_errors(network, inputs, labels, SOUND_STEPS if on_sound else STEPS),
         repeats=measure_repeats(network, few.inputs),
-        seeds=measure_seeds(PGD(1, losses=L1, keep="last"), network, few.inputs, few.labels, threat),
-        inputs=measure_inputs(inputs, threat.floor),
+        seeds=measure_seeds(
+            PGD(1, losses=L1, keep="last"), network, few.inputs, few.labels, threat.of(slice(2))
+        ),
+        inputs=measure_inputs(subject.seen(inputs), threat.floor),
         budget=measure_budget(inputs, saved, threat),
         gradients_spent=sum(result.gradients for point in points for result in point.results),
         gradients_planned=_planned(points, tier, labels),
@@ -138,6 +148,10 @@ def gather(
         predictions=clean,
         twins=background.twins,
     )
+
+
+def _huge(threat: Threat) -> float:
+    return epsilon_of(threat.norm, HUGE_DB[threat.norm]) if isinstance(threat, SoundThreat) else HUGE
 
 
 def _planned(points: Sequence[Point], tier: Tier, labels: Tensor) -> int:
