@@ -18,8 +18,8 @@ from rmer.systems.frozen import FrozenNetwork
 
 # Below this, a gradient gives no direction: the largest cell of a working network's is above 1e-5.
 TINY_GRADIENT = 1e-10
-# Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets. Those
-# of sounds are in steps of 16 bit, above the rounding to such steps.
+# Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets.
+# Those of sounds are in steps of 16 bit, above the rounding to such steps.
 STEPS = (1e-4, 1e-3)
 SOUND_STEPS = (1.0, 4.0)
 
