@@ -2,12 +2,12 @@
 
 J. D. Johnston, "Transform coding of audio signals using perceptual noise criteria", IEEE JSAC 6(2), 1988. In
 each frame, the power in bands of 1/3 Bark (E. Zwicker, E. Terhardt, JASA 68, 1980) is spread over frequency
-(M. R. Schroeder, B. S. Atal, J. L. Hall, JASA 66, 1979) and lowered by an offset that depends on how tonal the
-frame is (spectral flatness). No threshold is below that in quiet (E. Terhardt, Hearing Research 1, 1979).
+(M. R. Schroeder, B. S. Atal, J. L. Hall, JASA 66, 1979) and lowered by an offset that depends on how tonal
+the frame is (spectral flatness). No threshold is below that in quiet (E. Terhardt, Hearing Research 1, 1979).
 
 Samples are in 16-bit steps at 22 050 Hz. A sine of full scale is taken to be played at 96 dB SPL, so that one
-of a single step has 6 dB SPL; played louder, more can be heard. Not modelled: masking over time (a frame lasts
-93 ms, so that noise may precede an onset that masks it), and listeners who differ from the average.
+of a single step has 6 dB SPL; played louder, more can be heard. Not modelled: masking over time (a frame
+lasts 93 ms, so that noise may precede an onset that masks it), and listeners who differ from the average.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TONAL_FLATNESS = -60.0  # dB of spectral flatness from which on a frame counts a
 def stft(samples: Tensor) -> Tensor:
     """Return the short-time spectra of [batch, samples], complex [batch, 1025 bins, frames].
 
-    Frame t of 1 + samples // 512 is centred on sample 512 t, under a Hann window, with zeros beyond both ends.
+    Frame t of 1 + samples // 512 is centred on sample 512 t, under a Hann window; beyond both ends are zeros.
     """
     return torch.stft(
         samples, WINDOW, HOP, window=_hann(samples), center=True, pad_mode="constant", return_complex=True
@@ -70,9 +70,9 @@ def masking_thresholds(samples: Tensor) -> Tensor:
 
 
 def bin_limits(samples: Tensor) -> Tensor:
-    """Return the largest magnitudes of a perturbation's :func:`stft` at the threshold, [batch, 1025, frames].
+    """Return the largest magnitudes of a perturbation's :func:`stft`, [batch, 1025 bins, frames].
 
-    ``samples`` are those of the music, [batch, samples]. A perturbation of just these magnitudes has, in every
+    ``samples`` are those of the music, [batch, samples]. A perturbation of just these magnitudes has, in each
     band and frame, the power of :func:`masking_thresholds`, spread evenly over the bins of the band.
     """
     model = _model(samples.dtype, samples.device)
