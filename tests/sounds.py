@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from rmer.data.audio.decoders import quantise
-from rmer.data.audio.masking import bin_limits, istft
+from rmer.data.audio.masking import bin_limits, istft, stft
 from rmer.data.demo.design import draw_design
 from rmer.data.demo.synthesis import synthesise
 
@@ -27,10 +27,13 @@ def music(number: int = 0, seconds: float = 4.0) -> Samples:
 
 
 def masked_noise(samples: Samples, decibels: float, seed: int = 0) -> npt.NDArray[np.float64]:
-    """Noise whose magnitudes lie so many dB above what the samples mask, float64 [samples]."""
-    limits = bin_limits(torch.as_tensor(samples.astype(np.float64))[None])
+    """Noise whose magnitudes stay so many dB above what the samples mask, float64 [samples]."""
+    limits = 10 ** (decibels / 20) * bin_limits(torch.as_tensor(samples.astype(np.float64))[None])
     phases = 2 * torch.pi * torch.rand(limits.shape, generator=torch.Generator().manual_seed(seed))
-    noise = istft(10 ** (decibels / 20) * torch.polar(limits, phases.double()), len(samples))
+    noise = istft(torch.polar(limits, phases.double()), len(samples))
+    for _ in range(20):  # of limits that differ between frames, no signal has them all: it stays below them
+        spectra = stft(noise)
+        noise = istft(spectra * (limits / spectra.abs()).clamp(max=1), len(samples))
     return np.asarray(noise[0].numpy())
 
 

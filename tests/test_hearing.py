@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
 from sounds import disturbed, masked_noise, music
 
 from rmer.errors import UserError
+from rmer.evaluation.hearing import perceived_quality as module
 from rmer.evaluation.hearing.audibility import audibility
 from rmer.evaluation.hearing.perceived_quality import perceived_quality
 
@@ -26,24 +28,23 @@ def test_what_does_not_differ_is_not_heard() -> None:
 
 
 def test_noise_below_the_threshold_is_called_inaudible_and_white_noise_of_its_power_is_not() -> None:
-    masked = masked_noise(music(), -12.0)
+    clean = music(3)
+    masked = masked_noise(clean, -12.0)
     white = np.random.default_rng(0).normal(0, masked.std(), len(masked))
-    below, above = (audibility(music(), disturbed(music(), noise)) for noise in (masked, white))
+    below, above = (audibility(clean, disturbed(clean, noise)) for noise in (masked, white))
     assert below.snr == pytest.approx(above.snr, abs=0.1)
-    assert below.audible < 0.001
-    assert below.mean_nmr < -10
-    assert above.audible > 0.1
-    assert above.largest_nmr > 10 > below.largest_nmr
+    assert below.audible == 0
+    assert below.mean_nmr < below.largest_nmr < -10
+    assert above.audible > 0.05
+    assert above.largest_nmr > 10
 
 
 def test_figures_follow_the_level_of_the_noise() -> None:
-    quiet, loud = (
-        audibility(music(), disturbed(music(), masked_noise(music(), level))) for level in (-6.0, 6.0)
-    )
-    assert quiet.snr - loud.snr == pytest.approx(12, abs=0.1)
-    assert loud.mean_nmr - quiet.mean_nmr == pytest.approx(12, abs=0.3)
-    # Noise at the threshold: its mean ratio is 0 dB, less what neighbouring frames of other thresholds take.
-    assert -3 < audibility(music(), disturbed(music(), masked_noise(music(), 0.0))).mean_nmr < 3
+    clean = music(3)
+    quiet, loud = (audibility(clean, disturbed(clean, masked_noise(clean, level))) for level in (-6.0, 6.0))
+    assert quiet.snr - loud.snr == pytest.approx(12, abs=0.05)
+    assert loud.mean_nmr - quiet.mean_nmr == pytest.approx(12, abs=0.05)
+    assert loud.largest_nmr - quiet.largest_nmr == pytest.approx(12, abs=0.1)
 
 
 def test_clips_of_different_lengths_are_an_error() -> None:
@@ -60,10 +61,8 @@ def test_visqol_says_what_it_lacks() -> None:
 
 
 def test_without_visqol_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rmer.evaluation.hearing import perceived_quality as module
-
     module._visqol.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "visqol", None)
+    monkeypatch.setitem(sys.modules, "visqol", None)
     with pytest.raises(UserError, match="pip install visqol-python"):
         perceived_quality(music(), music())
     assert not module.visqol_is_installed()
@@ -72,10 +71,11 @@ def test_without_visqol_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 def test_visqol_agrees_that_masked_noise_is_hard_to_hear() -> None:
     pytest.importorskip("visqol")
-    masked = masked_noise(music(), -6.0)
+    clean = music(3)
+    masked = masked_noise(clean, -6.0)
     white = np.random.default_rng(0).normal(0, masked.std(), len(masked))
     same, below, above = (
-        perceived_quality(music(), disturbed(music(), noise)) for noise in (0 * masked, masked, white)
+        perceived_quality(clean, disturbed(clean, noise)) for noise in (0 * masked, masked, white)
     )
     assert same.grade == pytest.approx(4.732, abs=0.001)
     assert same.similarity == 1

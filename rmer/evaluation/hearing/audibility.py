@@ -19,10 +19,9 @@ Samples = npt.NDArray[np.int16]
 class Audibility:
     """Figures of one clip and its adversary, in dB.
 
-    ``snr`` is the power of the clip over that of the difference (infinite where there is none). Of the
-    noise-to-mask ratios of all bands and frames (:func:`rmer.data.audio.masking.noise_to_mask`), ``largest_nmr``
-    is the largest, ``mean_nmr`` the mean of the ratios of power (as in ITU-R BS.1387), and ``audible`` the share
-    above 0 dB.
+    ``snr`` is the power of the clip over that of the difference, infinite where there is none. The
+    others are of the noise-to-mask ratios of all bands and frames: the largest, the mean of the ratios of
+    power (as in ITU-R BS.1387), and the share above 0 dB.
     """
 
     snr: float

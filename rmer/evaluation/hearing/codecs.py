@@ -101,7 +101,7 @@ def robustness_table(
             what = f"an adversary has {len(adversary)} samples, its original {len(original)}"
             raise UserError(what, where=f"clip {number}", mend="Pass whole clips, before zeros are trimmed")
     rows = []
-    for name, transform in {UNCHANGED: np.asarray, **transformations}.items():
+    for name, transform in {UNCHANGED: _unchanged, **transformations}.items():
         before, after = (
             regression_scores(labels, predict([transform(clip) for clip in clips]), targets).mean
             for clips in (clean, adversaries)
@@ -113,6 +113,10 @@ def robustness_table(
             row[f"delta/{metric}"] = after[metric] - before[metric]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _unchanged(samples: Samples) -> Samples:
+    return samples
 
 
 def _encoded(samples: Samples, form: str, subtype: str, **options: Any) -> npt.NDArray[np.float32]:

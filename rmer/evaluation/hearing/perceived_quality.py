@@ -1,9 +1,9 @@
 """How much an adversary sounds like its original by ViSQOL, which takes no part in any attack.
 
-M. Chinen et al., "ViSQOL v3: an open source production ready objective speech and audio metric", QoMEX 2020. In
-its audio mode it compares gammatone spectrograms and maps their similarity to the grade that listeners would give,
-learned from listening tests with coded music. The package ``visqol-python`` (extra ``visqol``) agrees with Google's
-implementation on its conformance tests. About 7 s for a clip of 10 s.
+M. Chinen et al., "ViSQOL v3: an open source production ready objective speech and audio metric", QoMEX 2020.
+Its audio mode compares gammatone spectrograms, and maps their similarity to the grade that listeners would
+give, learned from listening tests with coded music. The package ``visqol-python`` (extra ``visqol``) is a
+port of Google's program. A clip of 10 s takes about 7 s.
 """
 
 from __future__ import annotations
