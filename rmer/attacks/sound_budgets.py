@@ -41,8 +41,8 @@ def epsilon_of(norm: str, budget: float) -> float:
 
 
 def budget_of(norm: str, epsilon: float) -> float:
-    """Return the budget in dB of a ratio of amplitudes."""
-    return -level(epsilon) if norm == "snr" else level(epsilon)
+    """Return the budget in dB of a ratio of amplitudes, without what rounding adds to it."""
+    return round(-level(epsilon) if norm == "snr" else level(epsilon), 9)
 
 
 def sound_step(epsilon: float) -> int:

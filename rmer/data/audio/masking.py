@@ -89,6 +89,13 @@ def noise_to_mask(clean: Tensor, difference: Tensor) -> Tensor:
     return 10 * (band_powers(difference) / masking_thresholds(clean)).log10()
 
 
+def band_frequencies() -> Tensor:
+    """Return the centre of each band in Hz, the mean of its bins, float64 [69 bands]."""
+    bands = _model(torch.float64, torch.device("cpu")).band_of_bin
+    hertz = torch.arange(BINS, dtype=torch.float64) * SAMPLE_RATE / WINDOW
+    return torch.bincount(bands, hertz) / torch.bincount(bands)
+
+
 def bark(hertz: Tensor) -> Tensor:
     """Return the critical-band rate of frequencies in Hz (Zwicker and Terhardt 1980)."""
     return 13 * torch.atan(0.00076 * hertz) + 3.5 * torch.atan((hertz / 7500) ** 2)

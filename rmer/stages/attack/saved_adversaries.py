@@ -62,7 +62,7 @@ def _save_sounds(run: Run, subject: SoundSubject, point: Point) -> Saved:
         files = subject.files.write(rows, folder)
         _, spectrograms[metric] = subject.read(files, rows)
         inputs[metric] = subject.files.read(files)
-        run.file(folder, f"{Artifact.SOUNDS}/{metric}")
+        run.file(folder, Artifact.SOUNDS)
     return Saved(inputs, spectrograms, _sizes_of_sound(subject.inputs, next(iter(inputs.values()))))
 
 
