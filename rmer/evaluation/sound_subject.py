@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rmer.data.preparation.sound_files import FileError, SoundFiles
+from rmer.data.preparation.recording_files import FileError, SoundFiles
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.subject import Subject
 from rmer.systems.frozen import FrozenNetwork

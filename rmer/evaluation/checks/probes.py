@@ -21,7 +21,7 @@ TINY_GRADIENT = 1e-10
 # Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets.
 # Those of sounds are in steps of 16 bit, above the rounding to such steps.
 STEPS = (1e-4, 1e-3)
-SOUND_STEPS = (1.0, 4.0)
+SOUND_STEPS = (1.0, 8.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import Dataset, Normalisation
-from rmer.data.preparation.sound_files import SoundFiles, find_sound
+from rmer.data.preparation.recording_files import SoundFiles, find_sound
 from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.evaluation.checks.controls import Background, control_cost
