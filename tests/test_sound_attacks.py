@@ -23,11 +23,15 @@ from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Output
 from rmer.attacks.pgd import PGD
 from rmer.attacks.sound_budgets import SOUND_NORMS, budget_of, epsilon_of, sound_step
 from rmer.attacks.sound_threat import SoundThreat
+from rmer.attacks.suite import Tier, white_box
 from rmer.attacks.transfer import Transfer
 from rmer.data.audio.masking import noise_to_mask
 from rmer.data.audio.recordings import HEADER, Header, Recording, changeable
 from rmer.data.preparation.recording_files import FileError
 from rmer.errors import UserError
+from rmer.evaluation.budgets import sweep
+from rmer.evaluation.checks.controls import Background, gather
+from rmer.evaluation.checks.sanity import judge
 from rmer.systems.frozen import FrozenNetwork
 
 L1 = (ErrorObjective("l1"),)
@@ -138,7 +142,7 @@ def test_the_optimum_of_a_linear_model_is_found(norm: str, budget: float) -> Non
         # Labels a little off, or the error has no slope at the clean clips.
         result = attack(model, rows, labels - 1e-4, within)
         moved = (model(result.adversaries)["output"] - labels)[:, 0].abs().detach()
-        # The peak cuts off what little lies beyond it. Rounding to steps costs more the smaller the budget is:
+        # The peak cuts off what little lies beyond it. Rounding to steps costs more of small budgets:
         # at 50 dB, that of the faint clip is a third of a step, and whole steps cannot follow the optimum.
         assert (moved <= best * 1.001).all()
         least = torch.tensor([0.97, 0.97, 0.4]) if budget == 50 else 0.97
@@ -230,7 +234,7 @@ def test_what_would_change_another_thing_than_samples_is_a_violation(
 
 
 def test_a_budget_measured_on_another_clip_is_found_out() -> None:
-    """A faint clip with the budget of a loud one; what masks is computed anew when adversaries are settled."""
+    """A faint clip with the budget of a loud one; what masks is computed anew to settle adversaries."""
     rows = sound_files(("ordinary", "faint")).rows()
     model, labels = Samplewise(rows.shape[-1]), torch.rand(2, 1)
     with pytest.raises(BudgetError, match=r"clips \[1\]"):
@@ -327,3 +331,22 @@ def test_a_silent_recording_has_no_row() -> None:
         Recording(np.zeros(100, np.int16), 0)
     with pytest.raises(UserError, match="no norm"):
         SoundThreat("l2", 0.1)
+
+
+def test_a_sound_evaluation_passes_its_checks() -> None:
+    """The controls of a suite, all but the squares of spectrograms, scored as files."""
+    files = sound_files(("ordinary", "to its end", "repeated"))
+    model = subject(files)
+    tier = Tier(("masking",), (), steps=5, restarts=2, joint_restarts=1, queries=10)
+    budgets = [epsilon_of("masking", budget) for budget in (-20.0, -6.0)]
+    points = sweep(model, white_box(tier), budgets)
+    background = Background(("a", "b", "c"), {}, 0.2, surrogate=listening())
+    saved = points[-1].adversaries
+    found = gather(model, background, tier, points, points[-1], saved)
+    checks = {check.name: check for check in judge(found)}
+    assert "square" not in found.attacked
+    held = ("budget_held", "budget_used", "gradients_spent", "seed_changes_the_attack")
+    held += ("saved_adversaries_rescore", "damage_grows_with_epsilon", "white_box_at_least_transfer")
+    held += ("share_of_zero_gradients", "gradient_matches_finite_differences", "attack_beats_noise")
+    assert {name: checks[name].passed for name in held} == dict.fromkeys(held, True), checks
+    assert checks["budget_used"].value <= 1.0

@@ -19,9 +19,10 @@ from rmer.systems.frozen import FrozenNetwork
 # Below this, a gradient gives no direction: the largest cell of a working network's is above 1e-5.
 TINY_GRADIENT = 1e-10
 # Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets.
-# Those of sounds are in steps of 16 bit, above the rounding to such steps.
+# Those of sounds are in steps of 16 bit: half of one moves every other sample by a whole one, as halves are
+# rounded to even. Larger ones already bend what is linear: the logarithm of quiet bins.
 STEPS = (1e-4, 1e-3)
-SOUND_STEPS = (1.0, 8.0)
+SOUND_STEPS = (0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
