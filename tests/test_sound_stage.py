@@ -11,7 +11,6 @@ import pytest
 import soundfile
 import torch
 
-from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.audio.frontend import File2Spect
 from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.preparation.excerpts import excerpt
@@ -96,9 +95,8 @@ def test_a_curve_is_over_db(store: Store) -> None:
     assert np.isnan(curve["db"][0])
     assert curve["epsilon"].tolist() == pytest.approx([0, 10**-2.5, 0.01, 10**-1.5])
     history = store.metric_history(record.run_id, "curve/mae")
-    assert history == [
-        (step, pytest.approx(value)) for step, value in zip([-500, -400, -300], curve["mae"][1:])
-    ]
+    assert [step for step, _ in history] == [-500, -400, -300]
+    assert [value for _, value in history] == pytest.approx(curve["mae"][1:].tolist())
     assert record.metrics["curve/mae"] == pytest.approx(curve["mae"].iloc[-1])
     assert record.metrics["adv/mae"] == pytest.approx(curve["mae"].iloc[2])
     assert curve["mae"].min() <= record.metrics["auc/mae"] <= curve["mae"].max()
@@ -130,10 +128,9 @@ def test_recordings_that_are_missing_or_altered_are_all_named(
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     victim = victim_of_run(store, store.find(Stage.TRAIN, {Tag.SYSTEM: "A2E"})[0], "")
-    missing, altered, *_ = [victim.dataset.clips["file"].iloc[row] for row in victim.data.test.rows]
+    missing, altered, other = [victim.dataset.clips["file"].iloc[row] for row in victim.data.test.rows[:3]]
     (copy / missing).unlink()
-    sound, _ = soundfile.read(copy / altered, dtype="int16")
-    soundfile.write(copy / altered, (sound * 0.5).astype(np.int16)[200:], SAMPLE_RATE, subtype="PCM_16")
+    shutil.copy(copy / other, copy / altered)
     with pytest.raises(DataErrors, match="2 problems") as caught:
         attacked(store, attack="fgsm", soundtracks_dir=str(copy))
     assert "not found" in caught.value.problems[0]
