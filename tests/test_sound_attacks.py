@@ -154,11 +154,11 @@ def test_what_masking_allows_grows_with_the_budget_in_proportion() -> None:
     model = Samplewise(rows.shape[-1])
     labels = model(rows)["output"].detach()
     moved = []
-    for budget in (-6.0, 14.0):
+    for budget in (-12.0, 0.0):
         result = FGSM(L1)(model, rows, labels - 1e-4, threat("masking", budget, rows))
         moved.append((model(result.adversaries)["output"] - labels).detach())
-    # 20 dB are ten times the amplitude; what rounding and the frames' loudest bands take away differs little.
-    assert torch.allclose(moved[1] / moved[0], torch.tensor(10.0), rtol=0.1)
+    # Rounding, and the frames whose loudest band is lowered, take away a little of both.
+    assert torch.allclose(moved[1] / moved[0], torch.tensor(10**0.6), rtol=0.05)
 
 
 def test_budgets_of_less_than_a_step_change_nothing() -> None:

@@ -25,7 +25,7 @@ class Noise(ObjectiveAttack):
 
     L-inf: ``uniform`` in the ball; ``sign``, +-epsilon in every cell; ``gaussian`` of standard deviation
     epsilon, cut off at +-epsilon. L2 and SNR: noise of that kind, scaled to the full radius (before the box
-    cuts it). Masking: noise of random phases, at the limit in every bin.
+    cuts it). Masking: shaped by what is masked, at the limit in every band.
 
     Nothing is compared with the clean clip, as a control reports what noise does, which may be little or
     even help. Of several ``draws`` the worst one of each clip is kept (of each split where the objective

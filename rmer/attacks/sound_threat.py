@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar, cast
 
 import torch
@@ -11,8 +12,18 @@ from torch import Tensor
 
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
-from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
+from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
+from rmer.data.audio.masking import (
+    BANDS_PER_BARK,
+    BINS,
+    HOP,
+    WINDOW,
+    bark,
+    bin_limits,
+    istft,
+    noise_to_mask,
+    stft,
+)
 from rmer.data.audio.recordings import HEADER, Header, changeable
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
@@ -48,7 +59,7 @@ class SoundThreat(Threat):
         masking model allows (:func:`rmer.data.audio.masking.noise_to_mask`)
     epsilon : the amplitude ratio, or one for each clip [clips]; 20 log10 of it is the level in dB
     signal : Euclidean norm of each clip's samples [clips], in steps; for ``snr``
-    limits : what each clip masks in each bin [clips, bins, frames]; for ``masking``
+    limits : what each clip masks in each bin, its band's share [clips, bins, frames]; for ``masking``
     """
 
     signal: Tensor | None = None
@@ -127,7 +138,10 @@ class SoundThreat(Threat):
         if self.norm == "snr":
             return gradient / beside(l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
         assert self.limits is not None
-        spectra = torch.sgn(stft(gradient[:, 0, HEADER:])) * self.limits.to(gradient)
+        # In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
+        limits = self.limits.to(gradient)
+        spectra = stft(gradient[:, 0, HEADER:]) * limits
+        spectra = spectra * limits / _in_bands(spectra)
         return _as_rows(istft(spectra, gradient.shape[-1] - HEADER))
 
     def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
@@ -193,13 +207,12 @@ class SoundThreat(Threat):
         return torch.where(beside(best > 0, delta), rows, cut)
 
     def _masked(self, inputs: Tensor, delta: Tensor, rounds: int) -> Tensor:
-        """Return perturbations whose short-time spectra are limited by what is masked."""
+        """Return perturbations with each band of their short-time spectra limited by what is masked."""
         assert self.limits is not None
         limits = self.radius(inputs) * self.limits.to(inputs)
-        tiny = torch.finfo(delta.dtype).tiny
         for _ in range(rounds):
             spectra = stft(delta[:, 0, HEADER:])
-            spectra = spectra * (limits / spectra.abs().clamp_min(tiny)).clamp(max=1.0)
+            spectra = spectra / _in_bands(spectra / limits).clamp_min(1.0)
             delta = _as_rows(istft(spectra, delta.shape[-1] - HEADER))
             delta = torch.where(self.changeable(inputs), delta, 0.0)
         return delta
@@ -227,6 +240,26 @@ class SoundThreat(Threat):
         ratio = noise_to_mask(inputs[:, 0, HEADER:], delta[:, 0, HEADER:]).amax(1)
         epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1, 1)
         return 10 ** (ratio / 20) / epsilon.to(ratio)
+
+
+def _in_bands(spectra: Tensor) -> Tensor:
+    """Return the root mean square of the band that a bin lies in, [clips, bins, frames]; never quite zero.
+
+    Of a spectrum in units of what is masked per bin, that is the square root of its noise-to-mask ratio.
+    """
+    power = spectra.real.square() + spectra.imag.square()
+    bands = band_of_bin(power.device)
+    widths = torch.bincount(bands).to(power)
+    sums = power.new_zeros(len(power), len(widths), power.shape[2]).index_add_(1, bands, power)
+    means = sums / widths.clamp_min(1.0)[:, None]
+    return means.clamp_min(torch.finfo(power.dtype).tiny).sqrt()[:, bands]
+
+
+@cache
+def band_of_bin(device: torch.device) -> Tensor:
+    """Return the band of the masking model that each bin lies in, int64 [bins]."""
+    hertz = torch.arange(BINS, dtype=torch.float64) * SAMPLE_RATE / WINDOW
+    return (bark(hertz) * BANDS_PER_BARK).long().to(device)
 
 
 def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:
