@@ -200,4 +200,5 @@ def test_another_clip_begins_anew_and_stops_the_first(page: Page) -> None:
     sounds = state(page)
     assert [plays for plays, _ in sounds] == [False] * 5 + [True]
     assert sounds[5][1] < 2
-    assert section.locator(".playing").count() == 1
+    page.wait_for_function("document.querySelectorAll('.playing').length == 1")
+    assert section.locator(".playing").get_attribute("data-sound") == "difference"
