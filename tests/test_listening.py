@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from servers import MlflowServer, copy_fresh_sqlite
 from sounds import disturbed, masked_noise, music
 
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
@@ -23,6 +24,7 @@ from rmer.evaluation.hearing.perceived_quality import PerceivedQuality
 from rmer.report.listening.listening_figures import levels_by_frequency, spectrograms
 from rmer.report.listening.listening_page import ListenedClip, listening_page
 from rmer.report.listening.sound_files import raised_difference, write_sounds
+from rmer.tracking import RunSpec, Stage, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TARGETS = ("valence", "<energy>")
@@ -150,25 +152,58 @@ def test_levels_are_drawn_by_frequency_against_the_threshold() -> None:
 
 
 @pytest.fixture(scope="module")
-def page(html: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    path = tmp_path_factory.mktemp("listening") / "listen.html"
-    path.write_text(html, encoding="utf-8")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_page()
-        page.goto(path.as_uri())
-        page.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.readyState >= 3)")
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, html: str, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("listening") / "listen.html"
+    path.write_text(html, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.readyState >= 3)")
+    return page
 
 
 def state(page: Page) -> list[tuple[bool, float]]:
     """Whether each sound plays, and where it is in seconds."""
     found = page.evaluate("[...document.querySelectorAll('audio')].map(a => [!a.paused, a.currentTime])")
     return [(bool(plays), float(place)) for plays, place in found]
+
+
+@pytest.mark.slow
+def test_the_page_plays_in_mlflows_viewer_of_artifacts(
+    html: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMER_HOME", str(tmp_path / "home"))
+    copy_fresh_sqlite(tmp_path / "mlflow.db")
+    server = MlflowServer(tmp_path)
+    server.start()
+    try:
+        store = connect(server.uri)
+        spec = RunSpec(Stage.ATTACK, "listened", {"clips": 2})
+        run_id = store.perform(spec, lambda run: run.text(html, "listening/listen.html")).run_id
+        viewer = browser.new_page()
+        viewer.goto(
+            f"{server.uri}/#/experiments/{store.experiment_id}/runs/{run_id}/artifacts/listening/listen.html"
+        )
+        frame = viewer.frame_locator("iframe")
+        adversary = frame.locator("section").nth(0).get_by_role("button", name="adversary")
+        adversary.click()
+        audio = frame.locator("audio").nth(1)
+        assert audio.evaluate(
+            "a => new Promise(done => a.addEventListener('timeupdate', () => done(!a.paused)))"
+        )
+        assert audio.evaluate("a => a.duration") == pytest.approx(len(music()) / SAMPLE_RATE, abs=1e-3)
+    finally:
+        server.stop()
 
 
 def test_every_sound_loads_with_its_length(page: Page) -> None:
