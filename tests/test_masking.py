@@ -75,6 +75,13 @@ def test_the_transform_has_an_exact_inverse(length: int) -> None:
     torch.testing.assert_close(istft(spectra, length), samples, rtol=0, atol=1e-9)
 
 
+def test_spectra_of_no_signal_give_the_one_with_the_nearest() -> None:
+    spectra = stft(noise(clips=2)) * stft(noise(7, clips=2)).abs()
+    window = torch.hann_window(WINDOW, dtype=torch.float64)
+    nearest = torch.istft(spectra, WINDOW, HOP, window=window, center=True, length=LENGTH)  # torch's own
+    torch.testing.assert_close(istft(spectra, LENGTH), nearest)
+
+
 def test_a_sine_of_full_scale_has_96_decibels_wherever_it_lies() -> None:
     for frequency_bin in (20.0, 93.3, 400.5, 900.0):
         total = band_powers(sine(frequency_bin)).sum(1)[0, 4:-4]
