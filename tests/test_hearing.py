@@ -71,7 +71,7 @@ def test_without_visqol_the_mend_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.slow
 def test_visqol_agrees_that_masked_noise_is_hard_to_hear() -> None:
     pytest.importorskip("visqol")
-    clean = music(3)
+    clean = music()
     masked = masked_noise(clean, -6.0)
     white = np.random.default_rng(0).normal(0, masked.std(), len(masked))
     same, below, above = (

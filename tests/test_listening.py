@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from servers import MlflowServer, copy_fresh_sqlite
 from sounds import disturbed, masked_noise, music
 
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
@@ -23,6 +24,7 @@ from rmer.evaluation.hearing.perceived_quality import PerceivedQuality
 from rmer.report.listening.listening_figures import levels_by_frequency, spectrograms
 from rmer.report.listening.listening_page import ListenedClip, listening_page
 from rmer.report.listening.sound_files import raised_difference, write_sounds
+from rmer.tracking import RunSpec, Stage, connect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TARGETS = ("valence", "<energy>")
@@ -150,54 +152,111 @@ def test_levels_are_drawn_by_frequency_against_the_threshold() -> None:
 
 
 @pytest.fixture(scope="module")
-def page(html: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    path = tmp_path_factory.mktemp("listening") / "listen.html"
-    path.write_text(html, encoding="utf-8")
     with sync_playwright() as playwright:
         options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_page()
-        page.goto(path.as_uri())
-        page.wait_for_function("[...document.querySelectorAll('audio')].every(a => a.readyState >= 3)")
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, html: str, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    path = tmp_path_factory.mktemp("listening") / "listen.html"
+    path.write_text(html, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_function("[...document.querySelectorAll('.player audio')].every(a => a.readyState >= 3)")
+    return page
 
 
 def state(page: Page) -> list[tuple[bool, float]]:
     """Whether each sound plays, and where it is in seconds."""
-    found = page.evaluate("[...document.querySelectorAll('audio')].map(a => [!a.paused, a.currentTime])")
+    found = page.evaluate(
+        "[...document.querySelectorAll('.player audio')].map(a => [!a.paused, a.currentTime])"
+    )
     return [(bool(plays), float(place)) for plays, place in found]
 
 
+@pytest.mark.slow
+def test_the_page_plays_in_mlflows_viewer_of_artifacts(
+    html: str, browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMER_HOME", str(tmp_path / "home"))
+    copy_fresh_sqlite(tmp_path / "mlflow.db")
+    server = MlflowServer(tmp_path)
+    server.start()
+    try:
+        store = connect(server.uri)
+        spec = RunSpec(Stage.ATTACK, "listened", {"clips": 2})
+        run_id = store.perform(spec, lambda run: run.text(html, "listening/listen.html")).run_id
+        viewer = browser.new_page()
+        viewer.goto(
+            f"{server.uri}/#/experiments/{store.experiment_id}/runs/{run_id}/artifacts/listening/listen.html"
+        )
+        frame = viewer.frame_locator("iframe")
+        adversary = frame.locator("section").nth(0).locator("[data-sound=adversary] button")
+        adversary.click()
+        audio = frame.locator(".player audio").nth(1)
+        assert audio.evaluate(
+            "a => new Promise(done => a.addEventListener('timeupdate', () => done(!a.paused)))"
+        )
+        assert audio.evaluate("a => a.duration") == pytest.approx(len(music()) / SAMPLE_RATE, abs=1e-3)
+    finally:
+        server.stop()
+
+
 def test_every_sound_loads_with_its_length(page: Page) -> None:
-    durations = page.evaluate("[...document.querySelectorAll('audio')].map(a => a.duration)")
+    durations = page.evaluate("[...document.querySelectorAll('.player audio')].map(a => a.duration)")
     assert durations == pytest.approx([len(music()) / SAMPLE_RATE] * 6, abs=1e-3)
 
 
 def test_a_switch_goes_on_from_the_same_place(page: Page) -> None:
     section = page.locator("section").nth(0)
-    section.get_by_role("button", name="clean").click()
-    page.wait_for_function("document.querySelectorAll('audio')[0].currentTime > 0.2")
-    page.evaluate("document.querySelectorAll('audio')[0].currentTime = 2.5")
-    section.get_by_role("button", name="adversary").click()
-    page.wait_for_function("document.querySelectorAll('audio')[1].currentTime > 2.5")
+    section.locator("[data-sound=clean] button").click()
+    page.wait_for_function("document.querySelectorAll('.player audio')[0].currentTime > 0.2")
+    page.evaluate("document.querySelectorAll('.player audio')[0].currentTime = 2.5")
+    section.locator("[data-sound=adversary] button").click()
+    page.wait_for_function("document.querySelectorAll('.player audio')[1].currentTime > 2.5")
     sounds = state(page)
     assert [plays for plays, _ in sounds] == [False, True, False, False, False, False]
     assert 2.5 <= sounds[1][1] < 3.9
-    place = page.evaluate("(a => (a.pause(), a.currentTime))(document.querySelectorAll('audio')[1])")
+    place = page.evaluate("(a => (a.pause(), a.currentTime))(document.querySelectorAll('.player audio')[1])")
     page.keyboard.press("3")
     page.keyboard.press("3")
-    page.wait_for_function(f"document.querySelectorAll('audio')[2].currentTime >= {place}")
+    page.wait_for_function(f"document.querySelectorAll('.player audio')[2].currentTime >= {place}")
     assert [plays for plays, _ in state(page)] == [False, False, True, False, False, False]
 
 
 def test_another_clip_begins_anew_and_stops_the_first(page: Page) -> None:
     section = page.locator("section").nth(1)
-    section.get_by_role("button", name="difference").click()
-    page.wait_for_function("!document.querySelectorAll('audio')[5].paused")
+    section.locator("[data-sound=difference] button").click()
+    page.wait_for_function("!document.querySelectorAll('.player audio')[5].paused")
     sounds = state(page)
     assert [plays for plays, _ in sounds] == [False] * 5 + [True]
     assert sounds[5][1] < 2
-    assert section.locator(".playing").count() == 1
+    page.wait_for_function("document.querySelectorAll('.playing').length == 1")
+    assert section.locator(".playing").get_attribute("data-sound") == "difference"
+
+
+def test_a_blind_test_hides_what_plays_and_counts(page: Page) -> None:
+    section = page.locator("section").nth(0)
+    heard = []
+    for trial in range(1, 9):
+        section.get_by_role("button", name="play X").click()
+        page.wait_for_function("!document.querySelector('.blind audio').paused")
+        assert section.locator(".playing").count() == 0
+        assert not any(plays for plays, _ in state(page))
+        source = section.locator(".blind audio").get_attribute("src")
+        names = ("clean", "adversary")
+        (truth,) = [
+            n for n in names if section.locator(f"[data-sound={n}] audio").get_attribute("src") == source
+        ]
+        heard.append(truth)
+        guess = truth if trial != 3 else names[truth == "clean"]  # the third is wrong
+        section.locator(f"[data-guess={guess}]").click()
+        assert f"It was the {truth} sound" in section.locator("output").inner_text()
+    assert "7 of 8 right" in section.locator("output").inner_text()
+    assert "in 3.5 % of such series" in section.locator("output").inner_text()  # 9 of 256

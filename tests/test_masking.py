@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from waiting import DEVICE, crossings
 
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
 from rmer.data.audio.masking import (
@@ -73,6 +74,13 @@ def test_the_transform_has_an_exact_inverse(length: int) -> None:
     spectra = stft(samples)
     assert spectra.shape == (2, BINS, 1 + length // HOP)
     torch.testing.assert_close(istft(spectra, length), samples, rtol=0, atol=1e-9)
+
+
+def test_spectra_of_no_signal_give_the_one_with_the_nearest() -> None:
+    spectra = stft(noise(clips=2)) * stft(noise(7, clips=2)).abs()
+    window = torch.hann_window(WINDOW, dtype=torch.float64)
+    nearest = torch.istft(spectra, WINDOW, HOP, window=window, center=True, length=LENGTH)  # torch's own
+    torch.testing.assert_close(istft(spectra, LENGTH), nearest)
 
 
 def test_a_sine_of_full_scale_has_96_decibels_wherever_it_lies() -> None:
@@ -192,3 +200,14 @@ def test_clips_do_not_mask_each_other_and_float32_is_enough() -> None:
     single = masking_thresholds(samples.float())
     assert single.dtype == torch.float32
     np.testing.assert_allclose(decibels(single.double()), decibels(together), atol=1e-3)
+
+
+def test_a_perturbation_is_limited_without_waiting_for_a_gpu() -> None:
+    samples = torch.zeros(2, 9000, device=DEVICE)
+    bin_limits(samples)  # constants are sent once
+
+    with crossings() as found:
+        spectra = stft(samples)
+        istft(spectra * (bin_limits(samples) / spectra.abs()).clamp(max=1), 9000)
+        noise_to_mask(samples, samples)
+    assert not found
