@@ -87,6 +87,27 @@ def test_what_is_logged_is_what_the_saved_files_do(store: Store, folder: Path) -
     assert (clips["audible_share"] == 0).all()
 
 
+def test_the_worst_clips_can_be_listened_to(store: Store) -> None:
+    record = attacked(store, attack="apgd", steps=3, restarts=1, budget=-10.0, listen=2)
+    clips = table(store, record, Artifact.ADVERSARY_CLIPS)
+    page = store.download(record.run_id, Artifact.LISTEN).read_text()
+    folder = store.download(record.run_id, Artifact.LISTENING)
+    assert sorted(file.name for file in (next(folder.iterdir())).iterdir()) == [
+        "adversary.wav",
+        "clean.wav",
+        "difference.wav",
+    ]
+    kept = {path.name for path in folder.iterdir()}
+    assert 2 <= len(kept) <= 5
+    assert kept <= set(clips["clip"])
+    assert all(f"{clip}" in page for clip in kept)
+    assert "-10 dB over masked" in page
+    for clip in kept:
+        sounds = store.download(record.run_id, f"{Artifact.SOUNDS}/mae/{clip}.wav")
+        heard = (folder / clip / "adversary.wav").read_bytes()
+        assert heard[-1000:] == sounds.read_bytes()[-1000:]
+
+
 def test_a_curve_is_over_db(store: Store) -> None:
     """Steps are tenths of a dB over the signal, so that the last one is that of the largest budget."""
     record = attacked(store, attack="apgd", steps=2, restarts=1, norm="snr", budgets="30,40,50")

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
-from rmer.attacks.sound_budgets import budget_of
+from rmer.attacks.sound_budgets import UNITS, budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements
@@ -19,12 +20,14 @@ from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
+from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrogram_figure import spectrogram_comparison
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
+from rmer.stages.attack.listening import log_codecs, log_listening
 from rmer.stages.attack.saved_adversaries import save
 from rmer.tracking import Artifact, Run, Tag
 
@@ -65,7 +68,22 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
             run, setup, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved.inputs})
         )
         log_explanation(run, victim, table)
+    if isinstance(subject, SoundSubject):
+        _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
     _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+
+
+def _log_sounds(
+    run: Run, setup: AttackSetup, subject: SoundSubject, table: pd.DataFrame, adversaries: torch.Tensor
+) -> None:
+    """Log what there is to listen to, and of a suite what codecs leave of the attack."""
+    params, settings = setup.params, setup.params.settings
+    if params.listen:
+        title = f"{setup.victim.system} under {params.attack}"
+        budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
+        log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
+    if params.suite is not None:
+        log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
 
 
 def _cost(points: Sequence[Point]) -> dict[str, float]:

@@ -141,6 +141,7 @@ class AttackParams(Parameters):
         choices=("", *dict.fromkeys((*NORMS, *SOUND_NORMS))),
     )
     soundtracks_dir: str = place("", "folder of the clips, for domain waveform; default: as at preprocess")
+    listen: int = choice(5, "clips to listen to of domain waveform, the worst first", low=0, high=100_000)
     attack_seed: int | None = param(None, f"seed of all that is random ({SEED})", low=0, high=2**31)
     warm_start: bool | None = param(
         None, f"start also from the adversaries of the next smaller budget ({quoted('warm_start')})"
