@@ -13,6 +13,8 @@ from typing import Any
 
 # Attacks: values of ``attack`` and ``attacks``, and of the tag ``rmer.attack``.
 ATTACKS = {"single_step": "fgsm", "minimal": "minimum_norm"}
+# What a tier was called when runs were first digested by it; the name is that of another tier now.
+FIRST_TIERS = {"paper_fixed": "paper"}
 # Parameters, on the command line and in files, and as ``cfg.*`` of runs.
 PARAMETERS = {"warm": "warm_start"}
 # Parameters that runs logged and that nobody gives.
@@ -60,7 +62,7 @@ def metric_as_read(name: str) -> str:
 
 def as_digested(value: Any) -> Any:
     """Return a configuration, or a value in it, under the names that it was first digested by."""
-    first = {new: old for old, new in (ATTACKS | PARAMETERS).items()}
+    first = FIRST_TIERS | {new: old for old, new in (ATTACKS | PARAMETERS).items()}
     if isinstance(value, Mapping):
         known = {first.get(key, key): as_digested(item) for key, item in value.items()}
         # The reported budget of an attack run had two names.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack, BudgetError
+from rmer.attacks.escalation import Escalation
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import Noise
@@ -74,6 +75,7 @@ def attacks() -> dict[str, Attack]:
     return {
         "apgd": APGD(4, (*L1, OutputObjective(0)), restarts=2),
         "pgd": PGD(3, losses=L1),
+        "escalation": Escalation(first_steps=2, starts=2),
         "fgsm": FGSM(L1),
         "uniform": Noise("uniform", draws=1),
         "sign": Noise("sign", draws=1),
@@ -316,6 +318,22 @@ def test_clips_do_not_depend_on_their_batch() -> None:
     runs = [APGD(2, L1, 1)(network, rows, labels, within, seed=1, batch_size=size) for size in (2, 8)]
     differ = (runs[0].adversaries != runs[1].adversaries).double().mean()
     assert differ < 0.05, "rounding to steps may fall otherwise here and there"
+
+
+def test_all_budgets_at_once_are_what_each_is_alone() -> None:
+    model = subject(sound_files(("ordinary", "repeated")))
+    attack = Escalation(first_steps=2, starts=2)
+    epsilons = [epsilon_of("masking", budget) for budget in (-20.0, -6.0)]
+    threats = [model.threat_at(epsilon) for epsilon in epsilons]
+    together = model.attacked_at_once(attack, threats, "")
+    alone = [model.attacked(attack, threat, "") for threat in threats]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.adversaries != other.adversaries).double().mean() < 0.05
+        assert not one.violations.any()
+    points = sweep(model, (attack,), epsilons)
+    assert points[1].results[0].columns["starts"].tolist() == [2, 2]
+    damage = [np.abs(point.predictions["mae"] - model.truth).mean(1) for point in points]
+    assert (damage[1] > damage[0]).all()
 
 
 def test_names_of_budgets() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from rmer.errors import UserError
 from rmer.systems.catalogue import CATALOGUE, System, known_system, resolve
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.network import ARCHITECTURES, PlainNetwork, build_network, load_checkpoint
+from rmer.systems.network import ARCHITECTURES, PlainNetwork, Prediction, build_network, load_checkpoint
 
 CONVOLUTIONS = ("1", "2", "3", "4", "5", "6", "7", "7b", "11")
 
@@ -154,19 +155,56 @@ def test_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "m.pt")
 
 
-def test_predictions_beside_bf16_gradients_are_exact_unless_told_otherwise() -> None:
+def test_predictions_in_bf16_tell_iterates_apart_and_those_asked_for_are_exact() -> None:
     torch.manual_seed(4)
     network, inputs = build_network("bottleneck"), torch.randn(2, 1, 32, 149)
-    exact, quick = (FrozenNetwork(network, precision="bf16", exact=exact) for exact in (True, False))
-    wanted = exact.predict(inputs)["output"]
-    (prediction, gradient), (reduced, same) = (
-        frozen.gradient(inputs, lambda found: found["output"].sum(1)) for frozen in (exact, quick)
-    )
-    assert torch.equal(prediction["output"], wanted)
-    assert torch.equal(gradient, same)
-    assert not torch.equal(reduced["output"], wanted)
-    assert torch.allclose(reduced["output"], wanted, atol=0.02 * float(wanted.abs().max()))
-    assert (exact.forwards, quick.forwards) == (4, 0), "what was asked for above, and one a gradient"
+    frozen = FrozenNetwork(network, precision="bf16")
+    exact = frozen.predict(inputs)["output"]
+    assert torch.equal(exact, FrozenNetwork(network).predict(inputs)["output"])
+    prediction, gradient = frozen.gradient(inputs, lambda found: found["output"].sum(1))
+    estimate = frozen.estimate_in_batches(inputs)["output"]
+    assert torch.equal(prediction["output"], estimate)
+    assert not torch.equal(estimate, exact)
+    assert torch.allclose(estimate, exact, atol=0.02 * float(exact.abs().max()))
+    # What follows the convolutions is float32: sums in bfloat16 would be multiples of a large power of two.
+    assert not torch.equal(estimate, estimate.to(torch.bfloat16).to(torch.float32))
+    same, full = frozen.full.gradient(inputs, lambda found: found["output"].sum(1))
+    assert torch.equal(full, FrozenNetwork(network).gradient(inputs, lambda found: found["output"].sum(1))[1])
+    assert torch.allclose(same["output"], exact, atol=1e-6)
+    assert not torch.equal(full, gradient)
+    assert vars(frozen.spent) == {"gradients": 4, "forwards": 4, "reduced": 2}
+
+
+class Mixed(nn.Module):
+    """A model that uses a weight outside of any layer, which takes no input in another arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.weight = nn.Parameter(torch.randn(3, 4))
+
+    def forward(self, inputs: Tensor) -> Prediction:
+        return {
+            "output": nn.functional.linear(self.convolution(inputs).mean((2, 3)), self.weight),
+            "c_prob": None,
+        }
+
+
+def test_a_model_that_mixes_arithmetics_by_itself_runs_in_bf16_throughout() -> None:
+    network, inputs = Mixed(), torch.randn(2, 1, 8, 9)
+    frozen = FrozenNetwork(network, precision="bf16")
+    for _ in range(2):
+        prediction, gradient = frozen.gradient(inputs, lambda found: found["output"].sum(1))
+        assert torch.allclose(prediction["output"], network(inputs)["output"], atol=0.05)
+        assert gradient.dtype == torch.float32
+    assert frozen.spent.gradients == 4
+
+
+def test_batches_are_as_even_as_can_be() -> None:
+    frozen = FrozenNetwork(build_network("plain"), batch_size=8)
+    sizes = [len(batch) for (batch,) in frozen.batches(torch.zeros(36, 1))]
+    assert sizes == [8, 7, 7, 7, 7]
+    assert [len(batch) for (batch,) in frozen.batches(torch.zeros(8, 1))] == [8]
 
 
 def test_an_exported_program_is_attacked_in_bf16_and_left_as_it_was() -> None:
@@ -175,8 +213,8 @@ def test_an_exported_program_is_attacked_in_bf16_and_left_as_it_was() -> None:
     batch = {"spectrograms": {0: torch.export.Dim("batch")}}
     program = torch.export.export(network, (inputs,), dynamic_shapes=batch).module()
     frozen = FrozenNetwork(program, precision="bf16")
-    gradient = frozen.gradient_alone(inputs, lambda found: found["output"].sum(1))
-    exact = FrozenNetwork(network).gradient_alone(inputs, lambda found: found["output"].sum(1))
+    gradient = frozen.gradient(inputs, lambda found: found["output"].sum(1))[1]
+    exact = FrozenNetwork(network).gradient(inputs, lambda found: found["output"].sum(1))[1]
     assert float((gradient - exact).norm()) < 0.3 * float(exact.norm()), "untrained, it bears bf16 badly"
     assert not torch.equal(gradient, exact)
     assert next(program.parameters()).dtype == torch.float32

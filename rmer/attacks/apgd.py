@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from rmer.attacks.ascent import polish
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
 from rmer.attacks.search import (
@@ -60,10 +61,12 @@ class APGD(ObjectiveAttack):
         for start in range(self.restarts):
             objective = problem.started(network, self.losses[start % len(self.losses)])
             self._search(network, problem, objective, problem.random_start(), best)
+        polish(problem, problem.started(network, self.losses[0]), best)
         if problem.warm_start is not None:
             cold = dict(best.values)
             objective = problem.started(network, self.losses[0])
             self._search(network, problem, objective, problem.warm_start, best)
+            polish(problem, objective, best)
             # Sanity checks judge cold starts alone, and how often warm ones win is reported.
             best.columns = {f"cold_{metric}": values for metric, values in cold.items()}
             best.columns["warm_won"] = best.main > cold[self.metric]
@@ -76,7 +79,7 @@ class APGD(ObjectiveAttack):
         threat, labels = problem.threat, problem.labels
         step = beside(2.0 * threat.radius(iterate).flatten().expand(len(iterate)), iterate)
         at = objective.ascend(network, iterate, labels)
-        best.update(iterate, objective.values(at.prediction, labels))
+        best.note(network, iterate, objective.values(at.prediction, labels))
         search = _Progress(iterate, at.loss, at.gradient)
         previous, gradient = iterate, at.gradient
         checks = checkpoints(self.steps)
@@ -86,10 +89,10 @@ class APGD(ObjectiveAttack):
             moved = iterate + share * (ahead - iterate) + (1.0 - share) * (iterate - previous)
             previous, iterate = iterate, threat.project(problem.inputs, moved)
             if number == self.steps:  # nothing follows, so no gradient is needed
-                best.update(iterate, objective.values(network.predict_in_batches(iterate), labels))
+                best.settle(objective, iterate)
                 return
             at = objective.ascend(network, iterate, labels)
-            best.update(iterate, objective.values(at.prediction, labels))
+            best.note(network, iterate, objective.values(at.prediction, labels))
             search.note(iterate, at.loss, at.gradient)
             gradient = at.gradient
             if number in checks:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar, NamedTuple, final
@@ -22,11 +23,22 @@ from rmer.files import whole
 from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
 
-Progress = Callable[[int], object]
+Progress = Callable[[float], object]
+# Called with a name and what computes a part of a batch: returns the part, computed now or before.
+Remember = Callable[[str, "Callable[[], Crafted]"], "Crafted"]
+
+
+def forget(name: str, compute: Callable[[], Crafted]) -> Crafted:
+    """Compute a part of a batch and keep it nowhere."""
+    return compute()
 
 
 class BudgetError(AssertionError):
     """An attack returned an adversary outside its threat model: a bug in the attack."""
+
+
+def _untold(clips: float) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Problem:
     threat : the budget and the box
     generators : one stream of random numbers a clip, so that its fate does not depend on its batch
     warm_start : adversaries of a smaller budget to start from, shaped like inputs, or None
+    remember, progress : keep finished parts and tell of them (with the number of clips that they are worth),
+        for pooled attacks
     """
 
     inputs: Tensor
@@ -47,6 +61,8 @@ class Problem:
     threat: Threat
     generators: list[torch.Generator]
     warm_start: Tensor | None = None
+    remember: Remember = forget
+    progress: Progress = _untold
 
     def uniform(self) -> Tensor:
         """Draw numbers uniform in [-1, 1), shaped like the inputs."""
@@ -64,9 +80,10 @@ class Problem:
         """Draw a start inside the budget."""
         return self.threat.random_start(self.inputs, self.uniform())
 
-    def settled(self, adversaries: Tensor) -> Tensor:
-        """Return adversaries of the problem as they are stored."""
-        return self.threat.settle(self.inputs, adversaries)
+    def settled(self, part: Crafted) -> Crafted:
+        """Return what was crafted with its adversaries as they are stored."""
+        also = {metric: self.threat.settle(self.inputs, values) for metric, values in part.also.items()}
+        return replace(part, adversaries=self.threat.settle(self.inputs, part.adversaries), also=also)
 
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""
@@ -77,7 +94,8 @@ class Problem:
         places = clips.tolist()
         warm = None if self.warm_start is None else self.warm_start[clips]
         generators = [self.generators[place] for place in places]
-        return Problem(self.inputs[clips], self.labels[clips], self.threat.of(places), generators, warm)
+        inputs, labels, threat = self.inputs[clips], self.labels[clips], self.threat.of(places)
+        return Problem(inputs, labels, threat, generators, warm, self.remember, self.progress)
 
     def on(self, network: FrozenNetwork) -> Problem:
         """Return the problem on the device and in the arithmetic of a network."""
@@ -115,6 +133,15 @@ class Crafted:
     forwards: int = 0
     seconds: float = 0.0
 
+    def cpu(self) -> Crafted:
+        """Return what was crafted with its tensors on the CPU."""
+        return replace(
+            self,
+            adversaries=self.adversaries.cpu(),
+            also={metric: values.cpu() for metric, values in self.also.items()},
+            columns={name: values.cpu() for name, values in self.columns.items()},
+        )
+
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -148,6 +175,8 @@ class Attack(AttackMethod):
     enforced: ClassVar[bool] = True
     # Whether it draws random numbers, so that its seed determines the result.
     random: ClassVar[bool] = False
+    # Whether all clips, and all budgets, are one pool of work that it cuts into batches itself.
+    pooled: ClassVar[bool] = False
 
     @classmethod
     def attacks(cls, settings: Mapping[str, Any], aim: Aim) -> tuple[Attack, ...]:
@@ -176,6 +205,10 @@ class Attack(AttackMethod):
     def passes(self, targets: int) -> Passes:
         """Return the cost of a clip for a model of ``targets`` outputs, with gradients in float32."""
 
+    def least_passes(self, targets: int) -> Passes:
+        """Return the least cost of a clip, for attacks that may be done early."""
+        return self.passes(targets)
+
     @final
     def __call__(
         self,
@@ -199,26 +232,77 @@ class Attack(AttackMethod):
         labels : [clips, targets], what the attack moves away from
         seed : of all that is random; what clip i draws does not depend on ``batch_size``
         warm_start : adversaries of a smaller budget, [clips, 1, frames, bands], as one more start
-        progress : called with the number of clips done after each batch
+        progress : called with the number of clips done after each batch; pooled attacks tell parts of clips
         resume : folder for finished batches; those found there are not attacked again
 
         Raises BudgetError where an adversary of an enforced attack leaves ``threat``
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
+        remember = forget if resume is None else partial(_remembered, resume)
         parts: list[Crafted] = []
         with fixed_shapes(network.device):
             for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm_start):
                 clips = len(problem.inputs)
-                file = None if resume is None else resume / f"{first:05d}-{clips}.pt"
-                part = None if file is None else _finished(file)
-                if part is None:
-                    part = self._craft(network, problem)
-                    if file is not None:
-                        _save(part, file)
-                parts.append(part)
-                if progress is not None:
+                if self.pooled:
+                    problem = replace(problem, remember=remember, progress=progress or _untold)
+                parts.append(remember(f"{first:05d}-{clips}", partial(self._craft, network, problem)))
+                if progress is not None and not self.pooled:
                     progress(clips)
         return self._measure(inputs.cpu(), parts, threat)
+
+    @final
+    def over_budgets(
+        self,
+        model: nn.Module | FrozenNetwork,
+        inputs: Tensor,
+        labels: Tensor,
+        threats: Sequence[Threat],
+        *,
+        seed: int = 0,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+        resume: Path | None = None,
+    ) -> list[AttackResult]:
+        """Attack every clip within each of several budgets, all at once; one result a budget, as if alone.
+
+        For ``pooled`` attacks; see :meth:`__call__` for the parameters. A clip draws the same random numbers
+        for every budget.
+        """
+        network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
+        remember = forget if resume is None else partial(_remembered, resume)
+        clips, times = len(inputs), len(threats)
+        problem = Problem(
+            torch.cat([inputs] * times),
+            torch.cat([labels] * times),
+            threats[0].pooled(threats, clips),
+            [clip_generator(seed, index) for _ in threats for index in range(clips)],
+            remember=remember,
+            progress=progress or _untold,
+        )
+        with fixed_shapes(network.device):
+            whole = remember("pool", partial(self._craft, network, problem))
+        return [
+            self._measure(inputs.cpu(), [_rows(whole, slice(place * clips, (place + 1) * clips))], threat)
+            for place, threat in enumerate(threats)
+        ]
+
+    def shared(
+        self,
+        network: FrozenNetwork,
+        inputs: Tensor,
+        labels: Tensor,
+        threats: Sequence[Threat],
+        results: Sequence[AttackResult],
+    ) -> list[AttackResult]:
+        """Return the results of ascending budgets after these have learnt from each other; most do not."""
+        return list(results)
+
+    @final
+    def remeasured(self, inputs: Tensor, part: Crafted, threat: Threat, before: AttackResult) -> AttackResult:
+        """Check and measure adversaries that were found at the cost of a result and some predictions more."""
+        part = replace(part, gradients=before.gradients, forwards=before.forwards, seconds=before.seconds)
+        problem = Problem(inputs.cpu(), inputs.new_empty(0), threat.on(torch.device("cpu")), [])
+        return self._measure(problem.inputs, [problem.settled(part.cpu())], problem.threat)
 
     @final
     def on_device(
@@ -251,7 +335,7 @@ class Attack(AttackMethod):
         warm_start: Tensor | None,
     ) -> Iterator[tuple[int, Problem]]:
         """Yield the batches of a split, each with the place of its first clip."""
-        size = len(inputs) if self.joint else batch_size
+        size = len(inputs) if self.joint or self.pooled else batch_size
         for first in range(0, len(inputs), size):
             rows = slice(first, min(first + size, len(inputs)))
             generators = [clip_generator(seed, index) for index in range(first, rows.stop)]
@@ -261,15 +345,13 @@ class Attack(AttackMethod):
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
         problem = problem.on(network)
-        part = self.run(network, problem)
-        return Crafted(
-            adversaries=problem.settled(part.adversaries).cpu(),
-            also={metric: problem.settled(values).cpu() for metric, values in part.also.items()},
-            columns={name: values.cpu() for name, values in part.columns.items()},
-            # What an attack spends on other networks it states itself.
+        part = problem.settled(self.run(network, problem)).cpu()
+        return replace(
+            part,
+            # What an attack spends on other networks, or has spent before, it states itself.
             gradients=part.gradients + network.gradients - spent[0],
             forwards=part.forwards + network.forwards - spent[1],
-            seconds=time.perf_counter() - started,
+            seconds=part.seconds + time.perf_counter() - started,
         )
 
     def _measure(self, clean: Tensor, parts: list[Crafted], threat: Threat) -> AttackResult:
@@ -305,6 +387,29 @@ def clip_generator(seed: int, index: int) -> torch.Generator:
     """Return the random stream of the clip at place ``index``."""
     state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
+def _rows(part: Crafted, rows: slice) -> Crafted:
+    """Return some clips of a part, and of its cost what these clips spent (columns ``gradients``, ...)."""
+    columns = {name: values[rows] for name, values in part.columns.items()}
+    share = len(columns["gradients"]) / len(part.adversaries)
+    return Crafted(
+        part.adversaries[rows],
+        {metric: values[rows] for metric, values in part.also.items()},
+        columns,
+        gradients=int(columns["gradients"].sum()),
+        forwards=int(columns["forwards"].sum()),
+        seconds=part.seconds * share,
+    )
+
+
+def _remembered(folder: Path, name: str, compute: Callable[[], Crafted]) -> Crafted:
+    file = folder / f"{name}.pt"
+    part = _finished(file)
+    if part is None:
+        part = compute()
+        _save(part, file)
+    return part
 
 
 def _finished(file: Path) -> Crafted | None:

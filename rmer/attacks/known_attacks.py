@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmer.attacks.apgd import APGD
+from rmer.attacks.escalation import Escalation
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.method import AttackMethod
 from rmer.attacks.minimum_norm import MinimumNorm
@@ -19,6 +20,7 @@ OWN: tuple[type[AttackMethod], ...] = (
     BridgeAttack,
     Suite,
     APGD,
+    Escalation,
     PGD,
     FGSM,
     Square,

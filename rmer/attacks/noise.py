@@ -51,7 +51,7 @@ class Noise(ObjectiveAttack):
         return Passes(0, self.draws)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
-        best = Best(*self._drawn(network, problem))
+        best = Best(network, problem, *self._drawn(network, problem))
         for _ in range(1, self.draws):
             best.update(*self._drawn(network, problem))
         return best.crafted()

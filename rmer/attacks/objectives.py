@@ -21,7 +21,10 @@ from rmer.systems.network import Prediction
 
 
 class Ascent(NamedTuple):
-    """What an attack learns at an iterate: prediction, loss to be raised [batch], and its gradient."""
+    """What an attack learns at an iterate: prediction, loss to be raised [batch], and its gradient.
+
+    All three are of the network's copy in bfloat16, if it has one.
+    """
 
     prediction: Prediction
     loss: Tensor
@@ -58,10 +61,6 @@ class Objective(ABC):
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return metric -> value of each clip [batch], the larger the stronger; the main one comes first."""
 
-    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
-        """Return the gradient alone, for attacks that compare nothing on their way."""
-        return self.ascend(network, iterates, labels).gradient
-
     def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
         """Return the objective for one batch; most need no preparation."""
         return self
@@ -77,9 +76,6 @@ class _ClipObjective(Objective):
     def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
         prediction, gradient = network.gradient(iterates, lambda found: self.loss(found, labels))
         return Ascent(prediction, self.loss(prediction, labels), gradient)
-
-    def direction(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Tensor:
-        return network.gradient_alone(iterates, lambda found: self.loss(found, labels))
 
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the absolute error of each clip, raw and after clipping predictions to the rating scale."""
@@ -122,12 +118,12 @@ class _RankedObjective(_ClipObjective):
 
     def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
         directions = self.directions(labels.shape[1]).to(inputs)
-        prediction, first = network.gradient(inputs, lambda found: found["output"][:, 0])
-        others = [
-            network.gradient_alone(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
-            for target in range(1, labels.shape[1])
+        passes = [
+            network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
+            for target in range(labels.shape[1])
         ]
-        slopes = torch.stack([gradient.flatten(1) for gradient in (first, *others)], 1)
+        slopes = torch.stack([gradient.flatten(1) for _, gradient in passes], 1)
+        prediction = passes[0][0]
         errors = (prediction["output"] - labels) @ directions.T
         # Dual norms are how far a unit ball moves outputs. A few directions at a time, for want of memory.
         dual = torch.cat([threat.dual_norms(some @ slopes) for some in torch.split(directions, 16)], 1)
@@ -220,15 +216,14 @@ class CorrelationObjective(Objective):
     name = metric = "corr"
 
     def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
-        prediction = network.predict_in_batches(iterates)
+        prediction = network.estimate_in_batches(iterates)
         outputs = prediction["output"].detach().requires_grad_(True)
         with torch.enable_grad():
             loss = -correlation_over_clips(outputs, labels)
         (weights,) = torch.autograd.grad(loss, outputs)
-        size = network.batch_size
         gradients = [
-            network.gradient_alone(batch, lambda found, w=weight: (found["output"] * w).sum(1))  # type: ignore[misc]
-            for batch, weight in zip(torch.split(iterates, size), torch.split(weights, size), strict=True)
+            network.gradient(batch, lambda found, w=weight: (found["output"] * w).sum(1))[1]  # type: ignore[misc]
+            for batch, weight in network.batches(iterates, weights)
         ]
         return Ascent(prediction, loss.detach().expand(len(iterates)), torch.cat(gradients))
 

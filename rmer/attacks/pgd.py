@@ -59,16 +59,18 @@ class PGD(ObjectiveAttack):
             iterate = problem.random_start()
             for _ in range(self.steps):
                 prediction, _, gradient = objective.ascend(network, iterate, problem.labels)
-                best.update(iterate, objective.values(prediction, problem.labels))
+                best.note(network, iterate, objective.values(prediction, problem.labels))
                 iterate = self._moved(problem, iterate, gradient)
-            best.update(iterate, objective.values(network.predict_in_batches(iterate), problem.labels))
+            best.settle(objective, iterate)
         return best.crafted()
 
     def _last(self, network: FrozenNetwork, problem: Problem) -> Tensor:
         objective = problem.started(network, self.losses[0])
         iterate = problem.random_start()
         for _ in range(self.steps):
-            iterate = self._moved(problem, iterate, objective.direction(network, iterate, problem.labels))
+            iterate = self._moved(
+                problem, iterate, objective.ascend(network, iterate, problem.labels).gradient
+            )
         return iterate
 
     def _moved(self, problem: Problem, iterate: Tensor, gradient: Tensor) -> Tensor:

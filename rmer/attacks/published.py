@@ -18,6 +18,7 @@ from rmer.attacks.losses import correlation, squared_error
 from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import Prediction
 
 # Optimisers of torch.optim that act on each cell alone, so that clips of a batch do not interact.
 OPTIMISERS = (
@@ -44,6 +45,7 @@ class PublishedAttack(Attack):
     sign: bool = param(True, "step along the gradient's sign")
     optimiser: str = param("Adam", "optimiser of torch.optim", choices=OPTIMISERS)
     alpha: float | None = param(None, "weight of the loss against a penalty on the perturbation", low=1e-12)
+    exact: bool = True  # whether thresholds are compared with float32 predictions beside reduced gradients
 
     name: ClassVar[str] = "published"
     on_sound: ClassVar[bool] = False
@@ -62,15 +64,20 @@ class PublishedAttack(Attack):
     def passes(self, targets: int) -> Passes:
         return Passes(self.max_iters, 0)
 
+    def _ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> tuple[Prediction, Tensor]:
+        prediction, gradient = network.gradient(
+            iterates, lambda found: squared_error(found["output"], labels) * (self.alpha or 1.0)
+        )
+        # What is compared with thresholds is reported.
+        reported = self.exact and network.precision != "fp32"
+        return network.predict(iterates) if reported else prediction, gradient
+
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         inputs, labels = problem.inputs, problem.labels
         state = _State(inputs, labels, self)
         look_every = LOOK_EVERY.get(inputs.device.type, LOOK_EVERY["cuda"])
         for iteration in range(1, self.max_iters + 1):
-            prediction, gradient = network.gradient(
-                inputs + state.delta.detach(),
-                lambda found: squared_error(found["output"], labels) * (self.alpha or 1.0),
-            )
+            prediction, gradient = self._ascend(network, inputs + state.delta.detach(), labels)
             state.note(prediction["output"])
             if iteration % look_every == 0 and bool(state.converged.all()):
                 break

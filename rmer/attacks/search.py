@@ -41,6 +41,12 @@ def losses_in_turn(default: tuple[Objective, ...]) -> Any:
     return dataclasses.field(default=default, metadata={**declared.metadata, "option": "loss"})
 
 
+Values = dict[str, Tensor]  # metric -> value of each clip [batch], to be raised
+
+# Iterates of a search a metric that are predicted again, where it knows them in bfloat16 alone.
+CANDIDATES = 2
+
+
 class ObjectiveAttack(Attack):
     """Base class of attacks with ``losses``, of which the first one says what is attacked.
 
@@ -84,31 +90,109 @@ class ObjectiveAttack(Attack):
 
 
 class Best:
-    """The best iterates of each clip so far, one for each metric, by values to be raised; NaN never wins."""
+    """The best iterates of each clip so far, one for each metric, by values to be raised; NaN never wins.
 
-    def __init__(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+    Values are those of predictions in float32. Iterates that a search knows in bfloat16 alone
+    (:meth:`note`) are candidates, of which the best few a metric are predicted again (:meth:`settle`).
+    """
+
+    def __init__(self, network: FrozenNetwork, problem: Problem, iterates: Tensor, values: Values) -> None:
+        self.network, self.problem = network, problem
         self.iterates = dict.fromkeys(values, iterates)
         self.values = dict(values)
         self.columns: dict[str, Tensor] = {}
+        self._candidates: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     @classmethod
     def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
         """Begin with the clean clips, so that no adversary is weaker than no attack."""
         prediction = network.predict_in_batches(problem.inputs)
-        return cls(problem.inputs, objective.values(prediction, problem.labels))
+        return cls(network, problem, problem.inputs, objective.values(prediction, problem.labels))
 
     @property
     def main(self) -> Tensor:
         """Best values [batch] of the main metric."""
         return next(iter(self.values.values()))
 
-    def update(self, iterates: Tensor, values: dict[str, Tensor]) -> None:
+    def note(self, network: FrozenNetwork, iterates: Tensor, values: Values) -> None:
+        """Take in iterates of a search with the values that came with gradients of ``network``."""
+        if network.precision == "fp32":
+            self.update(iterates, values)
+            return
+        for metric, found in values.items():
+            self._hold(self._candidates.setdefault(metric, []), iterates, found)
+
+    def _hold(self, kept: list[tuple[Tensor, Tensor]], iterates: Tensor, found: Tensor) -> None:
+        """Keep the iterates of the largest values of each clip, in order."""
+        for place, (others, known) in enumerate(kept):
+            better = found > known
+            wide = beside(better, iterates)
+            kept[place] = (torch.where(wide, iterates, others), torch.where(better, found, known))
+            iterates, found = torch.where(wide, others, iterates), torch.where(better, known, found)
+        if len(kept) < CANDIDATES:
+            kept.append((iterates, found))
+
+    def settle(self, objective: Objective, last: Tensor) -> None:
+        """Predict the ``last`` iterate of a search and its candidates, and take over each that is better.
+
+        Of the first candidates it is learnt by how much the two predictions differ, and so which of the
+        others could still be better.
+        """
+        self.update(last, self._valued(objective, last, self.problem.labels))
+        predicted = [last]
+        for metric, kept in self._candidates.items():
+            margin: Tensor | None = None
+            for iterates, found in kept:
+                hopeful = found == found if margin is None else found + margin > self.values[metric]
+                for others in () if objective.joint else predicted:  # one search has one for two metrics
+                    hopeful = hopeful & (iterates != others).flatten(1).any(1)
+                predicted.append(iterates)
+                exact = self._decided(objective, iterates, hopeful)
+                if margin is None and metric in exact:
+                    margin = 2 * (exact[metric] - found)[hopeful].abs().max()
+        self._candidates = {}
+
+    def _decided(self, objective: Objective, iterates: Tensor, hopeful: Tensor) -> Values:
+        """Predict the ``hopeful`` [batch] of the iterates, take over the better ones; the others are NaN."""
+        rows = hopeful.nonzero().flatten()
+        if not len(rows):
+            return {}
+        if objective.joint:  # its value is one of all clips together
+            rows = torch.arange(len(iterates), device=iterates.device)
+        some = self._valued(objective, iterates[rows], self.problem.labels[rows])
+        values = {
+            metric: torch.full_like(self.values[metric], torch.nan).index_copy(0, rows, found)
+            for metric, found in some.items()
+        }
+        self.update(iterates, values)
+        return values
+
+    def _valued(self, objective: Objective, iterates: Tensor, labels: Tensor) -> Values:
+        return objective.values(self.network.predict_in_batches(iterates), labels)
+
+    def update(self, iterates: Tensor, values: Values) -> None:
         """Take over each clip whose value rose."""
         for metric, found in values.items():
+            if metric not in self.values:
+                self.iterates[metric], self.values[metric] = iterates, found
+                continue
             # A clean clip without a value (NaN) gives way to the first iterate that has one.
             better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
             self.iterates[metric] = torch.where(beside(better, iterates), iterates, self.iterates[metric])
             self.values[metric] = torch.where(better, found, self.values[metric])
+
+    def take_over(self, rows: Tensor, part: Crafted, metric: str) -> None:
+        """Take in what a search for some of the clips found, by its columns metric -> values [rows].
+
+        ``metric`` is the main one, which ``part.adversaries`` are the best by.
+        """
+        for name, iterates in {metric: part.adversaries, **part.also}.items():
+            known, found = self.values[name][rows], part.columns[name].to(self.values[name])
+            better = (found > known) | (known.isnan() & ~found.isnan())
+            self.values[name] = self.values[name].index_copy(0, rows, torch.where(better, found, known))
+            wide, mine = beside(better, iterates), self.iterates[name]
+            chosen = torch.where(wide, iterates.to(mine), mine[rows])
+            self.iterates[name] = mine.index_copy(0, rows, chosen)
 
     def crafted(self) -> Crafted:
         """Return what was found."""

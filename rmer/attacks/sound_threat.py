@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import ClassVar, cast
@@ -85,6 +86,13 @@ class SoundThreat(Threat):
     def on(self, device: torch.device) -> SoundThreat:
         epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
         signal, limits = (None if each is None else each.to(device) for each in (self.signal, self.limits))
+        return replace(self, epsilon=epsilon, signal=signal, limits=limits)
+
+    def pooled(self, threats: Sequence[Threat], clips: int) -> SoundThreat:
+        epsilon = torch.cat([one.epsilons(clips) for one in threats])
+        times = len(threats)
+        signal = None if self.signal is None else self.signal.repeat(times)
+        limits = None if self.limits is None else self.limits.repeat(times, 1, 1)
         return replace(self, epsilon=epsilon, signal=signal, limits=limits)
 
     def radius(self, inputs: Tensor) -> Tensor:

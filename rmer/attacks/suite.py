@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
-from rmer.attacks.method import Aim, AttackMethod
+from rmer.attacks.escalation import Escalation
+from rmer.attacks.method import Aim, AttackMethod, settings_of
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, OutputObjective
 from rmer.parameters import param
 
@@ -25,6 +26,8 @@ class Tier:
     restarts : starts of the attack on the error of each clip (l1, mse, then single outputs)
     joint_restarts : starts of the attack on the correlation over clips
     queries : of the black-box control
+    adaptive : whether starts grow longer until two agree (:mod:`rmer.attacks.escalation`); a random sample
+        of clips is then searched by the fixed starts above as well, and has the controls
     """
 
     norms: tuple[str, ...]
@@ -33,11 +36,14 @@ class Tier:
     restarts: int
     joint_restarts: int
     queries: int
+    adaptive: bool = False
 
 
+_BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 TIERS = {
     "quick": Tier(("linf",), (0.002, 0.01, 0.05), 20, 2, 1, 100),
-    "paper": Tier(("linf", "l2"), (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1), 100, 5, 5, 1000),
+    "paper": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000, adaptive=True),
+    "paper_fixed": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000),
 }
 
 
@@ -62,15 +68,21 @@ class Suite(AttackMethod):
 
     @classmethod
     def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        tier = asdict(TIERS[settings["tier"]])
-        return {name: tier[name] for name in ("steps", "restarts", "joint_restarts", "queries")}
+        tier = TIERS[settings["tier"]]
+        fixed = {"steps": tier.steps, "restarts": tier.restarts, "joint_restarts": tier.joint_restarts}
+        adaptive = {name: setting.default for name, setting in settings_of(Escalation).items()}
+        return {**(adaptive if tier.adaptive else fixed), "queries": tier.queries}
 
 
 def white_box(tier: Tier) -> tuple[Attack, Attack]:
     """Return the attacks that are reported: on the error of each clip, and on the correlation."""
+    if tier.adaptive:
+        return Escalation(), Escalation(losses=(CorrelationObjective(),))
+    return fixed_search(tier), APGD(tier.steps, (CorrelationObjective(),), tier.joint_restarts)
+
+
+def fixed_search(tier: Tier) -> APGD:
+    """Return the attack on the error of each clip with a tier's fixed steps and starts."""
     losses: list[Objective] = [ErrorObjective("l1"), ErrorObjective("mse")]
     losses += [OutputObjective(rank) for rank in range(tier.restarts - len(losses))]
-    return (
-        APGD(tier.steps, tuple(losses[: tier.restarts]), tier.restarts),
-        APGD(tier.steps, (CorrelationObjective(),), tier.joint_restarts),
-    )
+    return APGD(tier.steps, tuple(losses[: tier.restarts]), tier.restarts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -85,6 +86,14 @@ class Threat:
         epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
         floor, ceiling = (None if bound is None else bound.to(device) for bound in (self.floor, self.ceiling))
         return replace(self, epsilon=epsilon, floor=floor, ceiling=ceiling)
+
+    def pooled(self, threats: Sequence[Threat], clips: int) -> Threat:
+        """Return the threat model of ``clips`` clips within several budgets, one budget after another.
+
+        ``threats`` differ from this one in their budget alone.
+        """
+        budgets = [torch.as_tensor(one.epsilon, dtype=torch.float64).expand(clips) for one in threats]
+        return replace(self, epsilon=torch.cat(budgets))
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, frames, bands] moved into the ball around ``inputs`` and the box.

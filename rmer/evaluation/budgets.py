@@ -42,6 +42,14 @@ class Point:
         return self.predictions.get(METRICS[metric].adversaries, next(iter(self.predictions.values())))
 
     @property
+    def effort(self) -> dict[str, float]:
+        """Mean ``starts`` of a clip and share of clips whose starts ``agreed``, where the attack adapts."""
+        columns = self.results[0].columns
+        return {
+            name: float(columns[name].double().mean()) for name in ("starts", "agreed") if name in columns
+        }
+
+    @property
     def warm_wins(self) -> float:
         """Share of clips whose warm start beat all cold ones; NaN where there was none."""
         won = [result.columns["warm_won"] for result in self.results if "warm_won" in result.columns]
@@ -53,25 +61,43 @@ def sweep(
 ) -> list[Point]:
     """Run every attack within each of several budgets a cell, smallest first.
 
-    ``warm_start`` gives each budget the adversaries of the one before as one more start.
+    ``warm_start`` gives each budget the adversaries of the one before as one more start. Without it pooled
+    attacks take all budgets at once.
     """
+    epsilons = sorted(epsilons)
+    threats = [subject.threat_at(epsilon) for epsilon in epsilons]
+    found = [
+        _over_budgets(subject, attack, place, epsilons, threats, warm_start)
+        for place, attack in enumerate(attacks)
+    ]
     points: list[Point] = []
-    for epsilon in sorted(epsilons):
-        threat = subject.threat_at(epsilon)
-        before = [found.adversaries for found in points[-1].results] if warm_start and points else None
-        results = [
-            subject.attacked(
-                attack,
-                threat,
-                f"batches/{epsilon}-{place}-{attack.name}",
-                warm_start=None if before is None else before[place],
-            )
-            for place, attack in enumerate(attacks)
-        ]
+    for epsilon, threat, *results in zip(epsilons, threats, *found, strict=True):
         adversaries = _by_metric(attacks, results)
         predictions = {metric: subject.predicted(found) for metric, found in adversaries.items()}
         points.append(Point(epsilon, threat, tuple(results), adversaries, predictions))
     return points
+
+
+def _over_budgets(
+    subject: Subject,
+    attack: Attack,
+    place: int,
+    epsilons: Sequence[float],
+    threats: Sequence[Threat],
+    warm_start: bool,
+) -> list[AttackResult]:
+    """Run the attack at ``place`` within each budget."""
+    if attack.pooled and not attack.joint and not warm_start:
+        found = subject.attacked_at_once(attack, threats, f"pools/{place}-{attack.name}")
+        return attack.shared(subject.network, subject.inputs, subject.labels, threats, found)
+    found = []
+    for epsilon, threat in zip(epsilons, threats, strict=True):
+        before = found[-1].adversaries if warm_start and found else None
+        folder = f"batches/{epsilon}-{place}-{attack.name}"
+        found.append(subject.attacked(attack, threat, folder, warm_start=before))
+    if warm_start:
+        return found
+    return attack.shared(subject.network, subject.inputs, subject.labels, threats, found)
 
 
 def curve_step(epsilon: float) -> int:
@@ -96,6 +122,7 @@ def curve_table(
             **_metrics(labels, {metric: point.worst(metric) for metric in under_attack()}, targets),
             "gradients": sum(result.gradients for result in point.results),
             "warm_wins": point.warm_wins,
+            **point.effort,
         }
         for point in points
     ]

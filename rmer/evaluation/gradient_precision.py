@@ -55,6 +55,30 @@ def compare_precisions(
     return found
 
 
+def compare_with_fixed(
+    subject: Subject, attack: Attack, points: Sequence[Point], rows: Sequence[int]
+) -> dict[float, PrecisionPair]:
+    """Search the clips at ``rows`` with a fixed attack in float32; return epsilon -> both searches.
+
+    ``subject`` holds these clips alone, ``points`` some budgets of a sweep over all clips.
+    """
+    network = subject.network
+    exact = replace(subject, network=FrozenNetwork(network.model, fold=False, batch_size=network.batch_size))
+    before = subject.predicted(subject.inputs)
+    clean = AttackedScores.of(subject.truth, before, before)
+    found: dict[float, PrecisionPair] = {}
+    for point in points:
+        again = exact.attacked(attack, point.threat.of(list(rows)), f"controls/fixed-{point.epsilon}")
+        ours = {metric: adversaries[list(rows)] for metric, adversaries in point.adversaries.items()}
+        adaptive = AttackedScores.of(
+            subject.truth,
+            subject.predicted(ours["mae"]),
+            subject.predicted(ours.get("mae_clipped", ours["mae"])),
+        )
+        found[point.epsilon] = PrecisionPair(len(rows), clean, _scored(subject, again), adaptive)
+    return found
+
+
 def comparison_cost(attack: Attack, targets: int, *, clips: int, budgets: int) -> int:
     """Return the gradients that the comparison takes in a run, three predictions counted as one."""
     return attack.passes(targets).in_gradients * min(COMPARED, clips) * budgets

@@ -34,8 +34,12 @@ class SoundSubject(Subject):
     files: SoundFiles
 
     def first(self, clips: int) -> SoundSubject:
-        inputs, labels = self.inputs[:clips], self.labels[:clips]
-        return replace(self, inputs=inputs, labels=labels, files=self.files.first(clips))
+        return self.of(range(clips))
+
+    def of(self, rows: Sequence[int]) -> SoundSubject:
+        places = [row for row in rows if row < len(self.inputs)]
+        inputs, labels = self.inputs[places], self.labels[places]
+        return replace(self, inputs=inputs, labels=labels, files=self.files.of(places))
 
     def seen(self, inputs: Tensor) -> Tensor:
         listening = self.network.model

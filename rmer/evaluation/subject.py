@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult, Progress
@@ -50,8 +51,6 @@ class Subject:
         self, attack: Attack, threat: Threat, folder: str, *, warm_start: Tensor | None = None
     ) -> AttackResult:
         """Run an attack; ``folder`` names its finished batches."""
-        cost = attack.passes(self.labels.shape[1]).in_gradients
-        progress = self.progress
         return attack(
             self.network,
             self.inputs,
@@ -60,13 +59,41 @@ class Subject:
             seed=self.seed,
             batch_size=self.batch_size,
             warm_start=warm_start,
-            progress=None if progress is None else lambda clips: progress(clips * cost),
+            progress=self._in_gradients(attack),
             resume=None if self.resume is None else self.resume / folder,
         )
 
     def seen(self, inputs: Tensor) -> Tensor:
         """Return the standardised spectrograms that the model makes of inputs: these themselves."""
         return inputs
+
+    def attacked_at_once(self, attack: Attack, threats: Sequence[Threat], folder: str) -> list[AttackResult]:
+        """Run a pooled attack for several budgets; ``folder`` names what is finished."""
+        return attack.over_budgets(
+            self.network,
+            self.inputs,
+            self.labels,
+            threats,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            progress=self._in_gradients(attack),
+            resume=None if self.resume is None else self.resume / folder,
+        )
+
+    def sample(self, clips: int) -> list[int]:
+        """Return the places of so many clips at most, chosen at random by the seed, ascending."""
+        chosen = np.random.default_rng(self.seed).permutation(len(self.inputs))[:clips]
+        return sorted(chosen.tolist())
+
+    def of(self, rows: Sequence[int]) -> Subject:
+        """Return the subject with some of its clips."""
+        places = list(rows)
+        return replace(self, inputs=self.inputs[places], labels=self.labels[places])
+
+    def _in_gradients(self, attack: Attack) -> Progress | None:
+        """Return what is told of clips that are done, given what takes gradients that are done."""
+        cost, progress = attack.passes(self.labels.shape[1]).in_gradients, self.progress
+        return None if progress is None else lambda clips: progress(clips * cost)
 
     def predicted(self, inputs: Tensor) -> Floats:
         """Return the predictions for inputs [clips, 1, frames, bands], float64 [clips, targets]."""

@@ -103,12 +103,11 @@ def _training(facts: Methods) -> str:
 def _attack(facts: Methods) -> str:
     attack = facts.attack
     norms = " and ".join(NORMS.get(norm, norm) for norm in attack["norms"].split(","))
-    if "steps" not in attack:
+    if "epsilons" not in attack:
         budget = f"with a budget of epsilon {attack['epsilon']} ({norms}) in standardised units"
         held = "" if facts.budget_held else ", which was not enforced: perturbations exceed it"
         return f"They were attacked by {attack['attack']} ({facts.attack_protocol} protocol) {budget}{held}."
     radius = " (L2 radius: epsilon times the root of the number of cells)" if "L2" in norms else ""
-    outputs = ", then single outputs" if int(attack["restarts"]) > 2 else ""
     missed = ""
     if "search_loss" in attack:
         missed = (
@@ -118,14 +117,30 @@ def _attack(facts: Methods) -> str:
         )
     return (
         f"They were attacked within {norms} balls of epsilon {and_list(attack['epsilons'].split(','))} a "
-        f"cell of the standardised spectrogram{radius} and within the box of valid spectrograms, by APGD "
-        f"(Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error of "
-        f"each clip (L1 and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on "
-        "the mean correlation over all clips jointly. The worst iterate of each clip was kept for raw and "
+        f"cell of the standardised spectrogram{radius} and within the box of valid spectrograms, "
+        f"{_search(attack)}. The worst iterate of each clip was kept for raw and "
         "for clipped MAE, the worst of all clips together for correlation (tier "
         f"{attack['tier']}). Gradients were computed in {attack['precision']}, perturbations, comparisons "
         f"and scores in float32{missed}. Budgets were asserted on the stored adversaries, which were read "
         f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
+    )
+
+
+def _search(attack: Mapping[str, str]) -> str:
+    """Return by what a suite attacked, from its settings."""
+    jointly = "the mean correlation over all clips jointly"
+    if "tolerance" in attack:
+        return (
+            "by projected ascent with momentum (Dong et al. 2018) and steps that shrink along a cosine, from the "
+            f"clean clip in {attack['first_steps']} steps and then from random starts of twice the steps each, "
+            f"{attack['starts']} starts at most, until two agreed within {number(100 * float(attack['tolerance']))} % "
+            f"of the damage: on the L1 error of each clip, and on {jointly}"
+        )
+    outputs = ", then single outputs" if int(attack["restarts"]) > 2 else ""
+    return (
+        f"by APGD (Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error "
+        f"of each clip (L1 and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on "
+        f"{jointly}"
     )
 
 

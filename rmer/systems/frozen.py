@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,8 +16,18 @@ from rmer.systems.arithmetic import Precision
 from rmer.systems.compiled import CompiledModel
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction
+from rmer.systems.reduced import ReducedModel
 
 Loss = Callable[[Prediction], Tensor]
+
+
+@dataclass
+class Spent:
+    """Passes through a network, one a clip; ``reduced`` of the gradients were taken in bfloat16."""
+
+    gradients: int = 0
+    forwards: int = 0
+    reduced: int = 0
 
 
 class FrozenNetwork:
@@ -25,11 +37,10 @@ class FrozenNetwork:
     into the convolution before it, which leaves the function unchanged up to rounding (gradients agree to
     3e-5 of a maximum of 9e-3 in float32) and makes a gradient about 1.6 times cheaper on a CPU.
 
-    ``precision`` bf16 takes gradients, and nothing else, from a copy in bfloat16: its spacing near 1 is
-    .0078, so predictions that are compared or reported stay in the model's own arithmetic. ``exact`` False
-    does without this beside gradients, where it costs a pass of its own: for adversarial training, which
-    reports nothing of its attacks and takes its own steps in bf16 too. ``compile`` takes gradients (and the
-    predictions that come with them in fp32) from a compiled copy, the same up to rounding.
+    ``precision`` bf16 takes gradients, and the predictions that come with them, from a copy whose
+    convolutions run in bfloat16. Its scores tell iterates of a search apart to about 2e-5 and are for that
+    alone: :meth:`predict` stays in the model's own arithmetic, as does all of :attr:`full`. ``compile`` takes
+    gradients (and the predictions that come with them) from a compiled copy, the same up to rounding.
     """
 
     def __init__(
@@ -38,66 +49,88 @@ class FrozenNetwork:
         *,
         fold: bool = True,
         precision: Precision = "fp32",
-        exact: bool = True,
         batch_size: int = 8,
         compile: bool = False,
     ) -> None:
         self.model = _frozen_copy(model, fold)
         self.precision = precision
-        self.exact = exact
         self.batch_size = batch_size
-        self._reduced = _frozen_copy(self.model, False).to(torch.bfloat16) if precision == "bf16" else None
+        self._reduced = ReducedModel(self.model) if precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         prepare_device(self.device)
-        differentiated = self.model if self._reduced is None else self._reduced
+        differentiated = self._reduced or self.model
         self._compiled = CompiledModel(differentiated, self.device) if compile else None
-        self.forwards = 0
-        self.gradients = 0
+        self.spent = Spent()
+
+    @property
+    def gradients(self) -> int:
+        """Gradients so far, one a clip."""
+        return self.spent.gradients
+
+    @property
+    def forwards(self) -> int:
+        """Predictions without a gradient so far, one a clip."""
+        return self.spent.forwards
+
+    @cached_property
+    def full(self) -> FrozenNetwork:
+        """The network with gradients in the model's own arithmetic; what it spends is counted here."""
+        if self._reduced is None:
+            return self
+        full = copy.copy(self)
+        full.precision, full._reduced, full._compiled = "fp32", None, None
+        return full
 
     def predict(self, inputs: Tensor) -> Prediction:
         """Return ``output`` [batch, targets] and ``c_prob`` [batch, concepts] or None, without a graph."""
-        self.forwards += len(inputs)
-        with torch.no_grad():
-            prediction = self.model(inputs)
-        return {"output": prediction["output"], "c_prob": prediction["c_prob"]}
+        return self._predict(self.model, inputs)
 
     def predict_in_batches(self, inputs: Tensor) -> Prediction:
-        """Return :meth:`predict` of any number of clips, ``batch_size`` at a time."""
-        parts = [self.predict(batch) for batch in torch.split(inputs, self.batch_size)]
-        units = [part["c_prob"] for part in parts]
-        return {
-            "output": torch.cat([part["output"] for part in parts]),
-            "c_prob": None if any(unit is None for unit in units) else torch.cat(units),  # type: ignore[arg-type]
-        }
+        """Return :meth:`predict` of any number of clips, in even batches of at most ``batch_size``."""
+        return self._in_batches(self.model, inputs)
+
+    def estimate_in_batches(self, inputs: Tensor) -> Prediction:
+        """Return the predictions that would come with gradients, without these."""
+        return self._in_batches(self._reduced or self.model, inputs)
+
+    def batches(self, *clips: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Cut tensors [clips, ...] alike into batches of at most ``batch_size`` clips, as even as can be."""
+        count = max(1, -(-len(clips[0]) // self.batch_size))
+        return zip(*(torch.tensor_split(values, count) for values in clips), strict=True)
 
     def gradient(self, inputs: Tensor, loss: Loss) -> tuple[Prediction, Tensor]:
         """Return the prediction at ``inputs`` and the gradient of the summed loss there.
 
         ``loss`` maps a prediction to one value a clip [batch]; as clips do not interact in evaluation mode,
-        the gradient of the sum holds each clip's own gradient.
+        the gradient of the sum holds each clip's own gradient. Both are of the copy in bfloat16, if there is
+        one.
         """
-        prediction, gradient = self._differentiate(inputs, loss)
-        return (self.predict(inputs) if self._reduced is not None and self.exact else prediction), gradient
-
-    def gradient_alone(self, inputs: Tensor, loss: Loss) -> Tensor:
-        """Return the gradient without the prediction, which in bf16 would cost a pass of its own."""
-        return self._differentiate(inputs, loss)[1]
-
-    def _differentiate(self, inputs: Tensor, loss: Loss) -> tuple[Prediction, Tensor]:
-        self.gradients += len(inputs)
+        self.spent.gradients += len(inputs)
         inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
-            if self._reduced is None:
-                prediction: Prediction = (self._compiled or self.model)(inputs)
-            else:
-                reduced = (self._compiled or self._reduced)(inputs.to(torch.bfloat16))
-                prediction = _map(reduced, lambda value: value.to(inputs.dtype))
+            if self._reduced is not None:
+                self.spent.reduced += len(inputs)
+            prediction: Prediction = (self._compiled or self._reduced or self.model)(inputs)
             (gradient,) = torch.autograd.grad(loss(prediction).sum(), inputs)
         if self._compiled is not None:  # its buffers are used again
             return _map(prediction, lambda value: value.detach().clone()), gradient.clone()
         return _map(prediction, Tensor.detach), gradient
+
+    def _predict(self, model: nn.Module, inputs: Tensor) -> Prediction:
+        self.spent.forwards += len(inputs)
+        with torch.no_grad():
+            prediction = model(inputs)
+        return {"output": prediction["output"], "c_prob": prediction["c_prob"]}
+
+    def _in_batches(self, model: nn.Module, inputs: Tensor) -> Prediction:
+        parts = [self._predict(model, batch) for (batch,) in self.batches(inputs)]
+        units = [part["c_prob"] for part in parts]
+        return {
+            "output": torch.cat([part["output"] for part in parts]),
+            "c_prob": None if any(unit is None for unit in units) else torch.cat(units),  # type: ignore[arg-type]
+        }
 
 
 def _map(prediction: Prediction, function: Callable[[Tensor], Tensor]) -> Prediction:

@@ -27,8 +27,8 @@ def attack_unbounded(
     precision: Precision = "fp32",
 ) -> Tensor:
     """Return a batch attacked as in published adversarial training: the kept perturbations, often zero."""
-    attack = PublishedAttack(max_iters=settings.iterations)
-    network = FrozenNetwork(model, precision=precision, exact=False)
+    attack = PublishedAttack(max_iters=settings.iterations, exact=False)
+    network = FrozenNetwork(model, precision=precision)
     return attack.on_device(network, inputs, labels, _DECLARED, batch_size=len(inputs))[0]
 
 

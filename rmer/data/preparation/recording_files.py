@@ -46,9 +46,10 @@ class SoundFiles:
     file2spect: File2Spect
     normalisation: Normalisation
 
-    def first(self, clips: int) -> SoundFiles:
-        """Return the first clips alone."""
-        return replace(self, clips=self.clips[:clips], recordings=self.recordings[:clips])
+    def of(self, rows: Sequence[int]) -> SoundFiles:
+        """Return some of the clips alone."""
+        clips = tuple(self.clips[row] for row in rows)
+        return replace(self, clips=clips, recordings=tuple(self.recordings[row] for row in rows))
 
     def rows(self) -> Tensor:
         """Return the clips as rows, float32 [clips, 1, cells] (:mod:`rmer.data.audio.recordings`)."""

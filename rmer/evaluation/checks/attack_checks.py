@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rmer.evaluation.checks.measurements import (
     ERRORS,
+    NO_DAMAGE,
     AttackedScores,
     Measurements,
     NotMeasuredError,
@@ -19,15 +20,16 @@ from rmer.evaluation.checks.measurements import (
 # Share of the damage that a stronger attack may miss of a weaker one's: both are searches, and on a nearly
 # linear model they end within a few per cent of each other.
 ORDER_SLACK = 0.05
-# Damage below this is rounding: predictions are float32.
-NO_DAMAGE = 1e-5
 # Noise may do this share of the attack's damage. A gradient adds up over thousands of cells where noise
 # averages out: on networks of the study noise does .02 at most.
 NOISE_SHARE = 0.1
 # Relative change of the MAE when the number of steps is doubled.
 MORE_STEPS = 0.02
-# Share of the adversarial MAE that gradients in bfloat16 may cost. Networks of the study lose .003 at most.
-REDUCED_SEARCH = 0.02
+# Shares of the adversarial MAE and of the damage that gradients in bfloat16 may cost.
+REDUCED_SEARCH = 0.001
+REDUCED_DAMAGE = 0.01
+# Share of the damage that an adaptive search may miss of the fixed one's.
+ADAPTIVE_DAMAGE = 0.002
 # Between numbers that should be one number: float32 predictions averaged over clips, in another batch size.
 SAME_NUMBER = 1e-4
 # Share of the radius that the largest perturbation must use; what L2 steps lose to the box depends on it.
@@ -102,7 +104,8 @@ def damage_grows_with_epsilon(measurements: Measurements) -> Verdict:
     if len(curve) < 2:
         raise NotMeasuredError("the curve has fewer than two budgets")
     pairs = itertools.pairwise(sorted(curve))
-    return _in_order(measurements, [(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
+    clean = measured(measurements.clean, "the clean score")
+    return _in_order(clean, [(f"{a:g} against {b:g}", curve[a], curve[b]) for a, b in pairs])
 
 
 def l2_at_least_linf(measurements: Measurements) -> Verdict:
@@ -111,7 +114,8 @@ def l2_at_least_linf(measurements: Measurements) -> Verdict:
     budgets = sorted(budget for budget in linf.keys() & l2.keys() if budget > 0)
     if not budgets:
         raise NotMeasuredError("the curves of the two norms share no budget")
-    return _in_order(measurements, [(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
+    clean = measured(measurements.clean, "the clean score")
+    return _in_order(clean, [(f"linf against l2 at {at:g}", linf[at], l2[at]) for at in budgets])
 
 
 def iterated_at_least_single_step(measurements: Measurements) -> Verdict:
@@ -120,7 +124,7 @@ def iterated_at_least_single_step(measurements: Measurements) -> Verdict:
     pairs = [(f"fgsm against {name}", weak, attacked[name]) for name in ITERATED if name in attacked]
     if not pairs:
         raise NotMeasuredError("no iterated attack was run")
-    return _in_order(measurements, pairs)
+    return _in_order(_compared_clean(measurements), pairs)
 
 
 def white_box_at_least_black_box(measurements: Measurements) -> Verdict:
@@ -135,7 +139,7 @@ def white_box_at_least_transfer(measurements: Measurements) -> Verdict:
 
 def attack_beats_noise(measurements: Measurements) -> Verdict:
     """Damage of the worst noise of the same size, as a share of the damage of APGD."""
-    clean, attack = measured(measurements.clean, "the clean score"), _of(measurements, "apgd")
+    clean, attack = _compared_clean(measurements), _of(measurements, "apgd")
     controls = [name for name in CONTROLS if name in measurements.attacked]
     if not controls or measurements.epsilon == 0:
         raise NotMeasuredError("no noise was tried" if not controls else "the budget is 0")
@@ -150,7 +154,7 @@ def attack_beats_noise(measurements: Measurements) -> Verdict:
 
 def more_steps_change_little(measurements: Measurements) -> Verdict:
     """Relative change of the MAE when APGD takes twice the steps."""
-    clean = measured(measurements.clean, "the clean score")
+    clean = _compared_clean(measurements)
     once, twice = _of(measurements, "apgd"), measured(measurements.twice_the_steps, "twice the steps")
     changes = {}
     for metric in ERRORS:
@@ -171,16 +175,37 @@ def reduced_search_as_strong(measurements: Measurements) -> Verdict:
     failing = []
     for epsilon, both in pairs.items():
         for metric in ERRORS:
-            exact, reduced = getattr(both.exact, metric), getattr(both.reduced, metric)
-            share = (exact - reduced) / max(_damage(metric, exact, both.clean), NO_DAMAGE)
+            exact, reduced, share = (
+                getattr(both.exact, metric),
+                getattr(both.reduced, metric),
+                both.damage_loss(metric),
+            )
             losses[
                 f"{metric} at epsilon {epsilon:g} {reduced:.4f}, with float32 gradients {exact:.4f}, "
                 f"{100 * share:.2g} % of the damage"
             ] = both.loss(metric)
-        if not all(both.loss(metric) <= REDUCED_SEARCH for metric in ERRORS):
+        within = [
+            both.loss(metric) <= REDUCED_SEARCH and both.damage_loss(metric) <= REDUCED_DAMAGE
+            for metric in ERRORS
+        ]
+        if not all(within):
             failing.append(f"{epsilon:g}")
-    verdict = _at_most(losses, REDUCED_SEARCH)
+    verdict = replace(_at_most(losses, REDUCED_SEARCH), passed=not failing)
     return replace(verdict, detail=f"fails at {', '.join(failing)}; {verdict.detail}") if failing else verdict
+
+
+def adaptive_search_as_strong(measurements: Measurements) -> Verdict:
+    """Share of the fixed search's damage that an adaptive one misses on a sample of clips, at the worst."""
+    pairs = measured(measurements.fixed, "the fixed search beside the adaptive one")
+    if not pairs:
+        raise NotMeasuredError("the search is a fixed one")
+    losses = {
+        f"{metric} at epsilon {epsilon:g} {getattr(both.reduced, metric):.4f}, by the fixed search "
+        f"{getattr(both.exact, metric):.4f}, {both.clips} clips": both.damage_loss(metric)
+        for epsilon, both in pairs.items()
+        for metric in ERRORS
+    }
+    return _at_most(losses, ADAPTIVE_DAMAGE)
 
 
 def huge_epsilon_breaks_the_model(measurements: Measurements) -> Verdict:
@@ -197,14 +222,16 @@ def huge_epsilon_breaks_the_model(measurements: Measurements) -> Verdict:
 
 def _weaker_than_apgd(measurements: Measurements, weak: str) -> Verdict:
     pair = (f"{weak} against apgd", _of(measurements, weak), _of(measurements, "apgd"))
-    return _in_order(measurements, [pair])
+    return _in_order(_compared_clean(measurements), [pair])
 
 
-def _in_order(
-    measurements: Measurements, pairs: Iterable[tuple[str, AttackedScores, AttackedScores]]
-) -> Verdict:
+def _compared_clean(measurements: Measurements) -> AttackedScores:
+    """Return the clean scores of the clips that controls were made on."""
+    return measured(measurements.compared_clean or measurements.clean, "the clean score")
+
+
+def _in_order(clean: AttackedScores, pairs: Iterable[tuple[str, AttackedScores, AttackedScores]]) -> Verdict:
     """Judge named pairs of attacks: the damage of the first must not be larger than that of the second."""
-    clean = measured(measurements.clean, "the clean score")
     shares = {}
     for name, weak, strong in pairs:
         for metric in (*ERRORS, "corr"):

@@ -17,11 +17,11 @@ from rmer.attacks.search import L1
 from rmer.attacks.sound_budgets import HUGE_DB, epsilon_of
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.square import Square
-from rmer.attacks.suite import Tier, white_box
+from rmer.attacks.suite import Tier, fixed_search, white_box
 from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
 from rmer.evaluation.budgets import Point
-from rmer.evaluation.checks.measurements import AttackedScores, Measurements
+from rmer.evaluation.checks.measurements import AttackedScores, Measurements, PrecisionPair
 from rmer.evaluation.checks.probes import (
     SOUND_STEPS,
     STEPS,
@@ -34,13 +34,16 @@ from rmer.evaluation.checks.probes import (
     rescore,
 )
 from rmer.evaluation.endpoints import Floats
-from rmer.evaluation.gradient_precision import compare_precisions
+from rmer.evaluation.gradient_precision import compare_precisions, compare_with_fixed
 from rmer.evaluation.metrics import clip_errors, regression_scores
 from rmer.evaluation.subject import Subject
 from rmer.systems.frozen import FrozenNetwork
 
 # A budget of a whole standard deviation, within which every model must break.
 HUGE = 1.0
+# Clips of an adaptive tier that controls are made on, and that are searched by the fixed attack too, at the
+# reported and the largest budget.
+CONTROLLED, FIXED, FIXED_BUDGETS = 6, 3, 2
 AT_HUGE = PGD(10, losses=L1, restarts=1)
 
 
@@ -83,12 +86,17 @@ class Background:
     other_norm: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
 
 
-def control_cost(tier: Tier, targets: int, *, transfer: bool, on_sound: bool = False) -> int:
-    """Return the gradients a clip that the controls take, a query counted as a third of one."""
-    attacks = [*controls(tier, None, on_sound=on_sound).values(), AT_HUGE]
+def control_cost(tier: Tier, targets: int, *, clips: int, transfer: bool, on_sound: bool = False) -> int:
+    """Return the gradients that the controls take, a query counted as a third of one."""
+    attacks = list(controls(tier, None, on_sound=on_sound).values())
     if transfer:
         attacks.append(APGD(tier.steps, L1, restarts=1))
-    return sum(attack.passes(targets).in_gradients for attack in attacks)
+    cost = sum(attack.passes(targets).in_gradients for attack in attacks)
+    total = cost * (min(CONTROLLED, clips) if tier.adaptive else clips)
+    total += AT_HUGE.passes(targets).in_gradients * clips
+    if tier.adaptive:
+        total += fixed_search(tier).passes(targets).in_gradients * min(FIXED, clips) * FIXED_BUDGETS
+    return total
 
 
 def gather(
@@ -101,33 +109,46 @@ def gather(
 ) -> Measurements:
     """Run the controls at the reported budget and return what the sanity checks judge.
 
-    ``saved`` holds metric -> adversaries as read back from the artifacts.
+    ``saved`` holds metric -> adversaries as read back from the artifacts. An adaptive tier has its controls
+    made on a random sample of the clips.
     """
     network, inputs, labels = subject.network, subject.inputs, subject.labels
     threat, targets, truth = reported.threat, background.targets, subject.truth
+    rows = subject.sample(CONTROLLED) if tier.adaptive else list(range(len(inputs)))
+    sample = subject.of(rows) if tier.adaptive else subject
 
-    def run(name: str, attack: Attack, within: Threat) -> Floats:
-        return subject.predicted(subject.attacked(attack, within, f"controls/{name}").adversaries)
+    def run(name: str, attack: Attack) -> Floats:
+        within = threat.of(rows)
+        return sample.predicted(sample.attacked(attack, within, f"controls/{name}").adversaries)
 
     on_sound = isinstance(threat, SoundThreat)
     attacks = controls(tier, background.surrogate, on_sound=on_sound)
-    found = {name: run(name, attack, threat) for name, attack in attacks.items()}
+    found = {name: run(name, attack) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
-    huge = run("huge", AT_HUGE, subject.threat_at(_huge(threat)))
+    within = subject.threat_at(_huge(threat))
+    huge = subject.predicted(subject.attacked(AT_HUGE, within, "controls/huge").adversaries)
     clean, few = subject.predicted(inputs), subject.first(2)
-    attacked = {name: _scores(truth, {"mae": of}, targets) for name, of in found.items()}
-    attacked["apgd"] = _scores(truth, reported.predictions, targets, corr="corr")
+    seen = {metric: predictions[rows] for metric, predictions in reported.predictions.items()}
+    attacked = {name: _scores(sample.truth, {"mae": of}, targets) for name, of in found.items()}
+    attacked["apgd"] = _scores(sample.truth, seen, targets, corr="corr")
     cold = {point.epsilon: _cold(truth, point, targets) for point in points}
+    fixed = _beside_fixed(subject, tier, points, reported)
+    reduced = network.precision != "fp32"
     return Measurements(
         norm=threat.norm,
         epsilon=reported.epsilon,
         clean=_scores(truth, {"mae": clean}, targets, corr="mae"),
+        compared_clean=_scores(sample.truth, {"mae": clean[rows]}, targets, corr="mae"),
         constant_mae=background.constant_mae,
         attacked=attacked,
-        twice_the_steps=_united(truth, reported.predictions, twice),
+        twice_the_steps=_united(sample.truth, seen, twice),
         huge_epsilon=_scores(truth, {"mae": huge}, targets),
         cold={**background.other_norm, threat.norm: cold},
-        precisions=compare_precisions(subject, white_box(tier)[0], points),
+        # An adaptive search in bfloat16 is compared with the fixed one in float32 at once.
+        precisions=(fixed if reduced else {})
+        if tier.adaptive
+        else compare_precisions(subject, white_box(tier)[0], points),
+        fixed=fixed,
         gradients=measure_gradients(network, inputs, labels, threat),
         slope_errors=derivative_errors(network, inputs, labels, SOUND_STEPS if on_sound else STEPS),
         repeats=measure_repeats(network, few.inputs),
@@ -154,11 +175,22 @@ def _huge(threat: Threat) -> float:
     return epsilon_of(threat.norm, HUGE_DB[threat.norm]) if isinstance(threat, SoundThreat) else HUGE
 
 
+def _beside_fixed(
+    subject: Subject, tier: Tier, points: Sequence[Point], reported: Point
+) -> dict[float, PrecisionPair]:
+    """Compare an adaptive search with the fixed one: a few clips, the reported and the largest budget."""
+    if not tier.adaptive:
+        return {}
+    rows = subject.sample(FIXED)
+    chosen = {point.epsilon: point for point in (reported, points[-1])}
+    return compare_with_fixed(subject.of(rows), fixed_search(tier), list(chosen.values()), rows)
+
+
 def _planned(points: Sequence[Point], tier: Tier, labels: Tensor) -> int:
     warm = any("warm_won" in result.columns for point in points for result in point.results)
-    a_point = sum(attack.passes(labels.shape[1]).gradients for attack in white_box(tier))
+    a_point = sum(attack.least_passes(labels.shape[1]).gradients for attack in white_box(tier))
     # Every budget but the first has a warm start besides, of each attack.
-    more = 2 * tier.steps * (len(points) - 1) if warm else 0
+    more = 2 * tier.steps * (len(points) - 1) if warm and not tier.adaptive else 0
     return len(labels) * (a_point * len(points) + more)
 
 

@@ -15,6 +15,8 @@ from rmer.evaluation.metrics import clip_errors
 Value = TypeVar("Value")
 # Scores that grow with damage; correlation falls.
 ERRORS = ("mae", "mae_clipped")
+# Damage below this is rounding: predictions are float32.
+NO_DAMAGE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class PrecisionPair:
         found = float(getattr(self.exact, metric))
         return (found - float(getattr(self.reduced, metric))) / found if found != 0 else 0.0
 
+    def damage_loss(self, metric: str) -> float:
+        """Return the share of the float32 search's damage that the other misses; negative: it found more."""
+        found, clean = float(getattr(self.exact, metric)), float(getattr(self.clean, metric))
+        return (found - float(getattr(self.reduced, metric))) / max(found - clean, NO_DAMAGE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
@@ -93,6 +100,8 @@ class Measurements:
     ----------
     norm, epsilon : of the reported threat model
     clean : scores of the clean clips
+    compared_clean : those of the clips that ``attacked`` and ``twice_the_steps`` are of, where these are a
+        sample
     constant_mae : MAE of the predictor that always says the mean of the training labels
     attacked : attack -> scores of this attack alone at the reported budget, not of the worst of several:
         fgsm, pgd, apgd, square, transfer; controls uniform, sign, gaussian
@@ -101,6 +110,7 @@ class Measurements:
     cold : norm -> epsilon -> scores of cold starts; epsilon 0 (clean) may be among them
     precisions : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
         on each clip's error; empty where gradients are float32 anyway
+    fixed : epsilon -> an adaptive search (as ``reduced``) beside the fixed one; empty where none adapts
     gradients, slope_errors, repeats, seeds, inputs, budget : from :mod:`rmer.evaluation.checks.probes`
     gradients_spent, gradients_planned : passes that the reported attack used, and that its settings ask for
     reported : metric -> value that is reported, each of the adversaries that are worst for it
@@ -113,12 +123,14 @@ class Measurements:
     norm: str
     epsilon: float
     clean: AttackedScores | None = None
+    compared_clean: AttackedScores | None = None
     constant_mae: float | None = None
     attacked: Mapping[str, AttackedScores] = field(default_factory=dict)
     twice_the_steps: AttackedScores | None = None
     huge_epsilon: AttackedScores | None = None
     cold: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
     precisions: Mapping[float, PrecisionPair] | None = None
+    fixed: Mapping[float, PrecisionPair] | None = None
     gradients: Gradients | None = None
     slope_errors: Floats | None = None
     repeats: Repeats | None = None

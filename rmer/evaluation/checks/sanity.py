@@ -44,6 +44,7 @@ CHECKS: dict[str, Callable[[Measurements], Verdict]] = {
         attack_checks.attack_beats_noise,
         attack_checks.more_steps_change_little,
         attack_checks.reduced_search_as_strong,
+        attack_checks.adaptive_search_as_strong,
         attack_checks.huge_epsilon_breaks_the_model,
     )
 }

@@ -159,8 +159,9 @@ def _attack(runs: AnalysedRuns) -> dict[str, str]:
     facts |= {"norms": ",".join(runs.groups), "epsilon": first.tags.get(Tag.EPSILON, "")}
     tier = TIERS.get(first.tags.get(Tag.TIER, "")) if runs.is_suite else None
     if tier is not None:
-        facts |= {"tier": first.tags[Tag.TIER], "steps": str(tier.steps), "restarts": str(tier.restarts)}
-        facts["joint_restarts"] = str(tier.joint_restarts)
+        facts["tier"] = first.tags[Tag.TIER]
+        told = ("first_steps", "starts", "tolerance", "steps", "restarts", "joint_restarts")
+        facts |= {name: first.params[f"cfg.{name}"] for name in told if f"cfg.{name}" in first.params}
     worst = largest_loss(runs.precision_checks)
     if worst is not None:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}

@@ -27,8 +27,8 @@ from rmer.report.spectrogram_figure import spectrogram_comparison
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
-from rmer.stages.attack.listening import log_codecs, log_listening
 from rmer.stages.attack.saved_adversaries import save
+from rmer.stages.attack.sound_logging import log_codecs, log_listening
 from rmer.tracking import Artifact, Run, Tag
 
 

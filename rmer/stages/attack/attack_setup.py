@@ -158,8 +158,8 @@ def gradients_of_run(
     gradients = sum(attack.passes(targets).in_gradients for attack in attacks) * budgets * clips
     if tier is None:
         return gradients
-    gradients += control_cost(tier, targets, transfer=transfer, on_sound=params.on_sound) * clips
-    if precision == "fp32":
+    gradients += control_cost(tier, targets, clips=clips, transfer=transfer, on_sound=params.on_sound)
+    if precision == "fp32" or tier.adaptive:
         return gradients
     return gradients + comparison_cost(white_box(tier)[0], targets, clips=clips, budgets=budgets)
 
