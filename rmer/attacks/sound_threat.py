@@ -5,26 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
-from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
-from rmer.data.audio.masking import (
-    BANDS_PER_BARK,
-    BINS,
-    HOP,
-    WINDOW,
-    bark,
-    bin_limits,
-    istft,
-    noise_to_mask,
-    stft,
-)
+from rmer.data.audio.decoders import FULL_SCALE
+from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
 from rmer.data.audio.recordings import HEADER, Header, changeable
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
@@ -148,9 +138,10 @@ class SoundThreat(Threat):
         assert self.limits is not None
         # In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
         limits = self.limits.to(gradient)
-        spectra = stft(gradient[:, 0, HEADER:]) * limits
-        spectra = spectra * limits / _in_bands(spectra)
-        return _as_rows(istft(spectra, gradient.shape[-1] - HEADER))
+        spectra = scaled(stft(gradient[:, 0, HEADER:]), limits)
+        sizes = mean_in_bands(spectra).clamp_min(torch.finfo(gradient.dtype).tiny)
+        gains = limits * sizes.rsqrt()[:, band_of_bin(gradient.device)]
+        return _as_rows(istft(scaled(spectra, gains), gradient.shape[-1] - HEADER))
 
     def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Return ``noise`` where samples may change, at the size of the unit ball; for ``linf`` as it is."""
@@ -217,10 +208,11 @@ class SoundThreat(Threat):
     def _masked(self, inputs: Tensor, delta: Tensor, rounds: int) -> Tensor:
         """Return perturbations with each band of their short-time spectra limited by what is masked."""
         assert self.limits is not None
-        limits = self.radius(inputs) * self.limits.to(inputs)
+        within = (self.radius(inputs) * self.limits.to(inputs)).square().reciprocal()
         for _ in range(rounds):
             spectra = stft(delta[:, 0, HEADER:])
-            spectra = spectra / _in_bands(spectra / limits).clamp_min(1.0)
+            gains = mean_in_bands(spectra, within).clamp_min(1.0).rsqrt()
+            spectra = scaled(spectra, gains[:, band_of_bin(delta.device)])
             delta = _as_rows(istft(spectra, delta.shape[-1] - HEADER))
             delta = torch.where(self.changeable(inputs), delta, 0.0)
         return delta
@@ -248,26 +240,6 @@ class SoundThreat(Threat):
         ratio = noise_to_mask(inputs[:, 0, HEADER:], delta[:, 0, HEADER:]).amax(1)
         epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1, 1)
         return 10 ** (ratio / 20) / epsilon.to(ratio)
-
-
-def _in_bands(spectra: Tensor) -> Tensor:
-    """Return the root mean square of the band that a bin lies in, [clips, bins, frames]; never quite zero.
-
-    Of a spectrum in units of what is masked per bin, that is the square root of its noise-to-mask ratio.
-    """
-    power = spectra.real.square() + spectra.imag.square()
-    bands = band_of_bin(power.device)
-    widths = torch.bincount(bands).to(power)
-    sums = power.new_zeros(len(power), len(widths), power.shape[2]).index_add_(1, bands, power)
-    means = sums / widths.clamp_min(1.0)[:, None]
-    return means.clamp_min(torch.finfo(power.dtype).tiny).sqrt()[:, bands]
-
-
-@cache
-def band_of_bin(device: torch.device) -> Tensor:
-    """Return the band of the masking model that each bin lies in, int64 [bins]."""
-    hertz = torch.arange(BINS, dtype=torch.float64) * SAMPLE_RATE / WINDOW
-    return (bark(hertz) * BANDS_PER_BARK).long().to(device)
 
 
 def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:
