@@ -102,6 +102,11 @@ def scaled_to_full(steps: Tensor, peak: Tensor) -> Tensor:
     return scaled
 
 
+def truncated(scaled: Tensor) -> Tensor:
+    """Return values cut off to 16 bit, of the same type; those beyond wrap around."""
+    return scaled.to(torch.int32).to(torch.int16).to(scaled)
+
+
 def places(frames: Tensor) -> Tensor:
     """Return the first sample of each frame (int64, of any shape), from the first that sounds."""
     return (frames.double() * HOP).long()
@@ -112,7 +117,7 @@ class _Truncated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scaled: Tensor) -> Tensor:
-        return scaled.to(torch.int32).to(torch.int16).to(scaled)
+        return truncated(scaled)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
