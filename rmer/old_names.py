@@ -13,8 +13,8 @@ from typing import Any
 
 # Attacks: values of ``attack`` and ``attacks``, and of the tag ``rmer.attack``.
 ATTACKS = {"single_step": "fgsm", "minimal": "minimum_norm"}
-# What a tier was called when runs were first digested by it; the name is that of another tier now.
-FIRST_TIERS = {"paper_fixed": "paper"}
+# What tiers are digested by: the fixed one was called paper when it was the only one.
+TIERS = {"paper_fixed": "paper", "paper": "paper_adaptive"}
 # Parameters, on the command line and in files, and as ``cfg.*`` of runs.
 PARAMETERS = {"warm": "warm_start"}
 # Parameters that runs logged and that nobody gives.
@@ -62,9 +62,11 @@ def metric_as_read(name: str) -> str:
 
 def as_digested(value: Any) -> Any:
     """Return a configuration, or a value in it, under the names that it was first digested by."""
-    first = FIRST_TIERS | {new: old for old, new in (ATTACKS | PARAMETERS).items()}
+    first = {new: old for old, new in (ATTACKS | PARAMETERS).items()}
     if isinstance(value, Mapping):
         known = {first.get(key, key): as_digested(item) for key, item in value.items()}
+        if "tier" in known:
+            known["tier"] = TIERS.get(known["tier"], known["tier"])
         # The reported budget of an attack run had two names.
         if {"attack_protocol", "epsilon", "epsilons"} <= known.keys():
             known["epsilon_report"] = known["epsilon"]

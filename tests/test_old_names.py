@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from entrypoints.cli import main
+from rmer.old_names import as_digested
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.selection import select_attack_runs
 from rmer.stages.attack.attack import spec_of
@@ -46,7 +47,10 @@ OTHER = cast(Victim, SimpleNamespace(system="A2M2E", digest="v"))
             {"attack": "apgd", "warm_start": True, "epsilons": ".01,.02", "loss": "l1,outputs", "norm": "l2"},
             "c8deb3b7f14c60f7",
         ),
-        ({"attack": "suite", "tier": "paper", "epsilon": 0.05, "warm_start": True}, "5662c8f15da4c71a"),
+        (
+            {"attack": "suite", "tier": "paper_fixed", "epsilon": 0.05, "warm_start": True},
+            "5662c8f15da4c71a",
+        ),
     ],
 )
 def test_an_attack_is_digested_as_it_always_was(given: dict[str, Any], digest: str) -> None:
@@ -54,6 +58,10 @@ def test_an_attack_is_digested_as_it_always_was(given: dict[str, Any], digest: s
     surrogate = OTHER if params.method.takes_surrogate else None
     setup = AttackSetup(VICTIM, params, surrogate, torch.device("cpu"), {}, ())
     assert spec_of(setup).digest == digest
+
+
+def test_the_adaptive_tier_is_another_one_than_the_fixed_one_that_had_its_name() -> None:
+    assert as_digested({"tier": "paper"}) != as_digested({"tier": "paper_fixed"}) == {"tier": "paper"}
 
 
 @pytest.mark.parametrize("by", ["options", "file"])

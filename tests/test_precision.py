@@ -130,7 +130,7 @@ def test_the_price_is_that_of_the_gradients(case: Subject, clips: int) -> None:
     assert sum(done) == price == 3 * min(clips, COMPARED) * (6 + 1)
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", [name for name, tier in TIERS.items() if not tier.adaptive])
 def test_the_comparison_costs_less_than_a_twelfth_of_a_suite(tier: str) -> None:
     params, aim = AttackParams(attack="suite", tier=tier), Aim(EMOTIONS)
     reduced, exact = (
@@ -149,15 +149,35 @@ def searches(exact: float, reduced: float, clean: float = 0.1) -> PrecisionPair:
 
 
 @pytest.mark.parametrize(
-    ("reduced", "passed"), [(0.4, True), (0.393, True), (0.391, False), (0.5, True), (np.nan, False)]
+    ("reduced", "passed"),
+    [(0.4, True), (0.3997, True), (0.3995, False), (0.5, True), (np.nan, False)],
 )
-def test_the_limit_is_two_per_cent_at_every_budget(reduced: float, passed: bool) -> None:
+def test_the_limit_is_a_thousandth_of_the_error_at_every_budget(reduced: float, passed: bool) -> None:
     found = {0.002: searches(0.2, 0.2), 0.05: searches(0.4, reduced)}
     verdict = CHECK(Measurements(norm="linf", epsilon=0.01, precisions=found))
     assert verdict.passed is passed
-    assert verdict.limit == 0.02
+    assert verdict.limit == 0.001
     assert ("fails at 0.05;" in verdict.detail) is not passed
     assert "0.002;" not in verdict.detail
+
+
+@pytest.mark.parametrize(("reduced", "passed"), [(0.109993, True), (0.10991, True), (0.10989, False)])
+def test_a_hundredth_of_a_small_damage_is_a_limit_too(reduced: float, passed: bool) -> None:
+    found = {0.002: searches(0.11, reduced)}
+    assert CHECK(Measurements(norm="linf", epsilon=0.01, precisions=found)).passed is passed
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "passed"), [(0.4, True), (0.3995, True), (0.3993, False), (0.5, True), (np.nan, False)]
+)
+def test_an_adaptive_search_may_miss_a_five_hundredth_of_the_damage(adaptive: float, passed: bool) -> None:
+    check = CHECKS["adaptive_search_as_strong"]
+    found = {0.002: searches(0.2, 0.2), 0.05: searches(0.4, adaptive)}
+    verdict = check(Measurements(norm="linf", epsilon=0.01, fixed=found))
+    assert verdict.passed is passed
+    assert verdict.limit == 0.002
+    with pytest.raises(NotMeasuredError, match="a fixed one"):
+        check(Measurements(norm="linf", epsilon=0.01, fixed={}))
 
 
 def test_the_detail_says_what_share_of_the_damage_is_missed() -> None:
@@ -224,8 +244,8 @@ def test_the_report_has_a_row_a_norm_and_budget() -> None:
 @pytest.mark.parametrize(
     ("losses", "sentence"),
     [
-        ([0.0, 0.03], "missed 3.00 % of the raw MAE (A2E s1, L∞ ε .01): beyond the limit of 2 %."),
-        ([0.0, 0.004], "missed .40 % of the raw MAE (A2E s1, L∞ ε .01): within the limit of 2 %."),
+        ([0.0, 0.03], "missed 3.00 % of the raw MAE (A2E s1, L∞ ε .01): beyond the limit of .1 %."),
+        ([0.0, 0.0004], "missed .04 % of the raw MAE (A2E s1, L∞ ε .01): within the limit of .1 %."),
         ([-0.1, -0.2], "missed nothing of the clipped MAE (A2E s1, L∞ ε .002): within"),
         ([0.0, np.nan], "missed - % of the clipped MAE (A2E s1, L∞ ε .01): beyond the limit"),
     ],

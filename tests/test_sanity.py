@@ -39,7 +39,7 @@ from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem, cli
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD
-from rmer.attacks.threat import Threat, steepest
+from rmer.attacks.threat import Threat
 from rmer.data.dataset import Normalisation
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.checks.measurements import AttackedScores, Measurements, NotMeasuredError
@@ -120,10 +120,6 @@ CHANGES: dict[str, tuple[set[str], Callable[[], dict[str, Any]]]] = {
         {"gradients_spent"},
         lambda: {"attacks": (FGSM(L1), CORRELATION)},
     ),
-    "network_that_bfloat16_cannot_compute": (
-        {"reduced_search_as_strong"},
-        lambda: {"model": nn.Sequential(Shifted(), trained()), "precision": "bf16"},
-    ),
     "model_that_ignores_its_input": (
         {"attack_beats_noise", "share_of_zero_gradients"},
         lambda: {"model": Constant()},
@@ -150,9 +146,9 @@ def test_a_sound_evaluation_passes_every_check(tmp_path: Path) -> None:
     other = Evaluation.sound(tmp_path, threat_at=l2)
     sound = Evaluation.sound(tmp_path, surrogate=trained(1), other_norm={"l2": curve(other)})
     reduced = Evaluation.sound(tmp_path, precision="bf16")
-    one_norm_and_model = {"l2_at_least_linf", "white_box_at_least_transfer"}
+    one_norm_and_model = {"l2_at_least_linf", "white_box_at_least_transfer", "adaptive_search_as_strong"}
     for evaluation, unknown in (
-        (sound, {"reduced_search_as_strong"}),
+        (sound, {"reduced_search_as_strong", "adaptive_search_as_strong"}),
         (other, {"reduced_search_as_strong", *one_norm_and_model}),
         (reduced, one_norm_and_model),
     ):
@@ -255,15 +251,20 @@ def exported_in_training_mode(folder: Path, _: pytest.MonkeyPatch) -> Evaluation
 
 
 @caught_by("iterated_at_least_single_step", "white_box_at_least_black_box")
-def attack_descends(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    monkeypatch.setattr(rmer.attacks.apgd, "steepest", lambda gradient, norm: -steepest(gradient, norm))
-    return Evaluation.sound(folder)
+def attack_descends(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacks=(Misled(TIER.steps, restarts=2, factor=-1.0), CORRELATION))
 
 
 @caught_by("iterated_at_least_single_step", "white_box_at_least_black_box")
-def steps_of_size_zero(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
-    monkeypatch.setattr(rmer.attacks.apgd, "steepest", lambda gradient, norm: 0 * gradient)
-    return Evaluation.sound(folder)
+def steps_of_size_zero(folder: Path, _: pytest.MonkeyPatch) -> Evaluation:
+    return Evaluation.sound(folder, attacks=(Misled(TIER.steps, restarts=2, factor=0.0), CORRELATION))
+
+
+@caught_by("reduced_search_as_strong")
+def gradients_that_bfloat16_cannot_compute_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluation:
+    monkeypatch.setattr(rmer.attacks.apgd, "polish", lambda *_: None)  # no steps in float32 at the end
+    model = nn.Sequential(Shifted(), trained())
+    return Evaluation.sound(folder, model=model, precision="bf16")
 
 
 @pytest.mark.parametrize(("fault", "expected"), FAULTS)
@@ -436,6 +437,26 @@ def reporting(predictions: Callable[[Point], dict[str, Any]]) -> Callable[[list[
 
 
 @dataclass(frozen=True)
+class Backwards(Threat):
+    """Takes another direction for the steepest."""
+
+    factor: ClassVar[float]
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        return self.factor * super().steepest(gradient)
+
+
+@dataclass(frozen=True)
+class Misled(APGD):
+    """APGD whose steps are multiplied by a factor."""
+
+    factor: float = 1.0
+
+    def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
+        misleading = type("Misleading", (Backwards,), {"factor": self.factor})
+        return super().run(network, replace(problem, threat=misleading(**vars(problem.threat))))
+
+
 class Unclamped(Attack):
     """Takes one step over the border; says that it need not hold a budget."""
 
@@ -469,8 +490,15 @@ class Reversed(nn.Module):
 class Shifted(nn.Module):
     """Adds what it takes away: nothing in float32, and in bfloat16 all that is smaller than 1."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.add = nn.Conv2d(1, 1, 1)
+        nn.init.ones_(self.add.weight)
+        nn.init.constant_(self.add.bias, 256.0)
+
     def forward(self, inputs: Tensor) -> Tensor:
-        return inputs + 256 - 256
+        shifted: Tensor = self.add(inputs)
+        return shifted - 256.0
 
 
 class AlwaysDropping(Wrapped):

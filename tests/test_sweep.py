@@ -96,11 +96,20 @@ def test_a_sweep_goes_on_where_it_stopped(linear: Subject, tmp_path: Path) -> No
 def test_tiers_are_those_of_the_protocol() -> None:
     assert TIERS["quick"].norms == ("linf",)
     assert (len(TIERS["quick"].epsilons), TIERS["quick"].steps, TIERS["quick"].restarts) == (3, 20, 2)
-    paper = TIERS["paper"]
+    paper, fixed = TIERS["paper"], TIERS["paper_fixed"]
+    assert replace(paper, adaptive=False) == fixed
     assert paper.norms == ("linf", "l2")
     assert paper.epsilons == (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-    gradients = sum(attack.passes(8).gradients for attack in white_box(paper))
-    assert 450_000 < gradients * len(paper.epsilons) * len(paper.norms) * 36 < 650_000
+    runs = len(paper.epsilons) * len(paper.norms) * 36
+    gradients = sum(attack.passes(8).gradients for attack in white_box(fixed))
+    assert 450_000 < gradients * runs < 650_000
+    least, most = (
+        sum(passes(attack).gradients for attack in white_box(paper))
+        for passes in (lambda attack: attack.least_passes(8), lambda attack: attack.passes(8))
+    )
+    # 8 and 16 steps, and 32 and 64 where starts disagree; one gradient an output where signs are compared.
+    assert (least, most) == (2 * 24 + 8, 2 * 120 + 16)
+    assert 18 * least < gradients
 
 
 def test_losses_are_taken_in_turn_and_name_emotions_or_concepts() -> None:

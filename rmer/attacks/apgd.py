@@ -61,7 +61,7 @@ class APGD(ObjectiveAttack):
         for start in range(self.restarts):
             objective = problem.started(network, self.losses[start % len(self.losses)])
             self._search(network, problem, objective, problem.random_start(), best)
-        polish(problem, problem.started(network, self.losses[0]), best)
+        polish(problem, self.losses[0], best)
         if problem.warm_start is not None:
             cold = dict(best.values)
             objective = problem.started(network, self.losses[0])

@@ -57,4 +57,5 @@ def polish(problem: Problem, objective: Objective, best: Best) -> None:
     full = best.network.full
     if full is not best.network:
         start = best.iterates[objective.metric]
+        objective = problem.started(full, objective)
         ascend(full, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)

@@ -130,17 +130,18 @@ def _search(attack: Mapping[str, str]) -> str:
     """Return by what a suite attacked, from its settings."""
     jointly = "the mean correlation over all clips jointly"
     if "tolerance" in attack:
+        within = number(100 * float(attack["tolerance"]))
         return (
-            "by projected ascent with momentum (Dong et al. 2018) and steps that shrink along a cosine, from the "
-            f"clean clip in {attack['first_steps']} steps and then from random starts of twice the steps each, "
-            f"{attack['starts']} starts at most, until two agreed within {number(100 * float(attack['tolerance']))} % "
-            f"of the damage: on the L1 error of each clip, and on {jointly}"
+            "by projected ascent with momentum (Dong et al. 2018) and steps that shrink along a cosine, from "
+            f"the clean clip in {attack['first_steps']} steps and then from random starts of twice the steps "
+            f"each, {attack['starts']} starts at most, until two agreed within {within} % of the damage: on "
+            f"the L1 error of each clip, and on {jointly}"
         )
     outputs = ", then single outputs" if int(attack["restarts"]) > 2 else ""
     return (
-        f"by APGD (Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the error "
-        f"of each clip (L1 and squared error to the ratings{outputs}), and from {attack['joint_restarts']} on "
-        f"{jointly}"
+        f"by APGD (Croce and Hein 2020) of {attack['steps']} steps: from {attack['restarts']} starts on the "
+        f"error of each clip (L1 and squared error to the ratings{outputs}), and from "
+        f"{attack['joint_restarts']} on {jointly}"
     )
 
 

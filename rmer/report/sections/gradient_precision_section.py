@@ -128,7 +128,7 @@ def _answer(worst: Loss) -> str:
     return (
         f"At worst, the search with bfloat16 gradients missed {loss} of the {METRICS[worst.metric].phrase} "
         f"({worst.run}, {norm} ε {tick(worst.epsilon)}): {'within' if within else 'beyond'} the limit of "
-        f"{100 * REDUCED_SEARCH:g} %."
+        f"{tick(100 * REDUCED_SEARCH)} %."
     )
 
 
