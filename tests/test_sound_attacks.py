@@ -163,6 +163,19 @@ def test_what_masking_allows_grows_with_the_budget_in_proportion() -> None:
     assert torch.allclose(moved[1] / moved[0], torch.tensor(10**0.6), rtol=0.05)
 
 
+@pytest.mark.parametrize("norm", SOUND_NORMS)
+def test_dual_norms_are_how_far_the_steepest_step_goes(norm: str) -> None:
+    rows = sound_files(("ordinary", "to its end")).rows()
+    within = threat(norm, -6.0, rows)
+    slopes = torch.randn(2, 3, rows.shape[-1])
+    slopes[..., :HEADER] = 0
+    directions = torch.randn(5, 3)
+    for place, gradients in enumerate((directions @ slopes).unbind(1)):
+        expected = (gradients * within.steepest(gradients[:, None])[:, 0]).sum(1)
+        found = within.dual_norms(slopes, directions)[:, place]
+        assert torch.allclose(found, expected, rtol=0.02)
+
+
 def test_budgets_of_less_than_a_step_change_nothing() -> None:
     rows = sound_files(("ordinary", "faint")).rows()
     for norm, budget in (("linf", -90.4), ("snr", 140.0), ("masking", -80.0)):

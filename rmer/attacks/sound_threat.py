@@ -10,7 +10,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled
+from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled, summed_norms
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
 from rmer.data.audio.decoders import FULL_SCALE
@@ -148,13 +148,19 @@ class SoundThreat(Threat):
         noise = torch.where(self.changeable(inputs), noise, 0.0)
         return noise if self.norm == "linf" else self.steepest(noise)
 
-    def dual_norms(self, gradients: Tensor) -> Tensor:
-        """Return how far the unit ball moves linear functions with these gradients, [clips, many, cells]."""
+    def dual_norms(self, slopes: Tensor, directions: Tensor) -> Tensor:
+        """Return how far the unit ball moves outputs along ``directions``; see :class:`Threat`.
+
+        For ``masking``, how far :meth:`steepest` does.
+        """
         if self.norm != "masking":
-            norms: Tensor = torch.linalg.vector_norm(gradients, 1 if self.norm == "linf" else 2, dim=-1)
-            return norms
-        each = [gradient[:, None] for gradient in gradients.unbind(1)]
-        return torch.stack([(self.steepest(one) * one).sum((1, 2)) for one in each], 1)
+            return super().dual_norms(slopes, directions)
+        assert self.limits is not None
+        found = []
+        for clip, limits in zip(slopes, self.limits, strict=True):
+            spectra = scaled(stft(clip[:, HEADER:]), limits.to(clip))
+            found.append(summed_norms(spectra, directions))
+        return torch.stack(found)
 
     def changeable(self, inputs: Tensor) -> Tensor:
         """Return which cells an attacker may change (:func:`rmer.data.audio.recordings.changeable`)."""

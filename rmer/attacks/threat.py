@@ -131,10 +131,17 @@ class Threat:
         """Return ``noise`` scaled to the unit ball; that of L-inf, whose values have a size, stays."""
         return noise if self.norm == "linf" else steepest(noise, self.norm)
 
-    def dual_norms(self, gradients: Tensor) -> Tensor:
-        """Return how far the unit ball moves linear functions with these gradients, [..., cells] -> [...]."""
-        norms: Tensor = torch.linalg.vector_norm(gradients, 1 if self.norm == "linf" else 2, dim=-1)
-        return norms
+    def dual_norms(self, slopes: Tensor, directions: Tensor) -> Tensor:
+        """Return how far the unit ball moves outputs along ``directions`` [many, targets], [clips, many].
+
+        ``slopes`` [clips, targets, cells] are the gradients of the outputs.
+        """
+        order = 1 if self.norm == "linf" else 2
+        norms = [
+            torch.linalg.vector_norm(some @ slopes, order, dim=2)
+            for some in torch.split(directions, 16)  # a few at a time, for want of memory
+        ]
+        return torch.cat(norms, 1)
 
     def changeable(self, inputs: Tensor) -> Tensor:
         """Return which cells of ``inputs`` an attacker may change, bool: of spectrograms, all."""
