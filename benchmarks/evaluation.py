@@ -15,7 +15,7 @@ from rmer.attacks.threat import Threat
 from rmer.data.audio.frontend import FRAMES
 from rmer.evaluation.budgets import sweep
 from rmer.evaluation.subject import Subject
-from rmer.systems.arithmetic import resolve_precision
+from rmer.systems.fastest_precision import resolve_precision
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
 

@@ -12,8 +12,9 @@ from benchmarks.measuring import Result, Row, Settings, Target, Times, Way, comp
 from benchmarks.reference import Batch, Published, published_batches
 from rmer.data.audio.frontend import FRAMES
 from rmer.data.standardised import Standardised
-from rmer.systems.arithmetic import Precision, resolve_precision
+from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.fastest_precision import resolve_precision
 from rmer.training.fit import fit
 from rmer.training.protocol import FitConfig, resolve_fit
 

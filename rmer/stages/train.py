@@ -20,7 +20,8 @@ from rmer.parameters import Parameters, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset
-from rmer.systems.arithmetic import Precision, resolve_precision
+from rmer.stages.decided_precision import decided_precision
+from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
 from rmer.systems.network import ARCHITECTURES
@@ -105,7 +106,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
         mend = "Preprocess with midlevel_dir, or train A2E or A2B2E"
         raise UserError(what, where=f"data set of run {dataset_run.run_id}", mend=mend)
     scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
-    precision = resolve_precision(params.precision, device)
+    precision = decided_precision(params.precision, device)
     config = params.resolve_fit(has_concepts=bool(dataset.concepts), precision=precision)
     if system.name == "aA2M2E" and params.train_protocol == "published":
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")

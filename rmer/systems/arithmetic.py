@@ -10,16 +10,19 @@ Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16", "auto")
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
-    """Return the precision called ``name``; ``auto`` is bf16 where the device has instructions for it."""
-    if name == "bf16" or (name == "auto" and has_native_bf16(device)):
-        return "bf16"
-    return "fp32"
-
-
 def has_native_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies bfloat16 matrices faster than float32 ones."""
+    """Return whether a device has instructions that multiply bfloat16 matrices, and may use them."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    # torch.cpu.get_capabilities names what oneDNN, which runs the convolutions, can use.
-    return device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16") is True
+    if device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16") is not True:
+        return False
+    # oneDNN runs the convolutions, and may be held to older instructions (ONEDNN_MAX_CPU_ISA), which the
+    # processor's own list does not show.
+    return torch.backends.mkldnn.is_available() and bool(  # type: ignore[no-untyped-call]
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def has_matrix_units() -> bool:
+    """Return whether the CPU has units for bfloat16 matrices (AMX) besides vector instructions."""
+    return torch.cpu.get_capabilities().get("amx_bf16") is True

@@ -22,7 +22,7 @@ class FitParams(Parameters):
     lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
     batch_size: int = param(8, "clips a step", low=1, high=4096)
     patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
-    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class AttackParams(Parameters):
     source_run_id: str = name_choice("", f"run of the model to craft on ({quoted('source_run_id')})")
     attack_batch_size: int = machine(0, "clips at once; 0: 8 on a CPU, 64 on a GPU", low=0, high=100_000)
     compile: bool = machine(False, "take gradients from a compiled model (torch.compile)")
-    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where native", choices=PRECISIONS)
+    precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
     device: str = machine("auto", "auto, cpu, cuda or cuda:<number>")
     dry_run: bool = machine(False, "say what would be done and what it would cost, and stop")
 

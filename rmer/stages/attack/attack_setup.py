@@ -28,7 +28,8 @@ from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
-from rmer.systems.arithmetic import Precision, resolve_precision
+from rmer.stages.decided_precision import decided_precision
+from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
@@ -52,7 +53,7 @@ class AttackSetup:
     @cached_property
     def precision(self) -> Precision:
         """Arithmetic of gradients."""
-        return resolve_precision(self.params.precision, self.device)
+        return decided_precision(self.params.precision, self.device)
 
     @cached_property
     def other(self) -> FrozenNetwork | None:

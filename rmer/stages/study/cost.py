@@ -17,8 +17,8 @@ from rmer.parameters import listed
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
+from rmer.stages.decided_precision import decided_precision
 from rmer.stages.study.plan import Plan, check_concepts
-from rmer.systems.arithmetic import resolve_precision
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network
@@ -149,7 +149,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
 
 
 def _gradients(params: AttackParams, aim: Aim, *, clips: int, transfer: bool) -> int:
-    precision = resolve_precision(params.precision, resolve_device(params.device))
+    precision = decided_precision(params.precision, resolve_device(params.device))
     return gradients_of_run(params, aim, clips=clips, precision=precision, transfer=transfer)
 
 
@@ -165,7 +165,7 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
 def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
     """Time and count one clip of each kind, at their usual batch size."""
     device = resolve_device(device_name)
-    precision = resolve_precision(precision_name, device)
+    precision = decided_precision(precision_name, device)
     network = build_network("bottleneck").to(device)
     inputs = torch.randn(BATCH, 1, frames, BANDS, device=device)
     frozen = FrozenNetwork(network, precision=precision)

@@ -21,6 +21,7 @@ from rmer.stages.attack.attack_params import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
+from rmer.stages.decided_precision import with_decided_precision
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.train import kept_from
@@ -65,7 +66,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
     spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
-    named, summaries = replace(plan, params=replace(params, study=study)), list[str]()
+    summaries: list[str] = []
+    # The study is named by what was asked for, its jobs are handed what that comes to here.
+    named = replace(plan, params=with_decided_precision(replace(params, study=study)))
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
     outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
     if outcome.skipped:
