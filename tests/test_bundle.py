@@ -219,7 +219,7 @@ def test_commands_are_a_script_that_the_command_line_accepts(made: tuple[Store, 
     assert (trained.system, trained.epochs, trained.precision, trained.study) == ("A2E", 12, "bf16", "paper")
     attacked = AttackParams.from_mapping(found[4][1])
     assert (attacked.attack, attacked.tier or "quick") == ("suite", "quick")
-    assert attacked.budgets == [0.002, 0.01, 0.05]
+    assert attacked.all_epsilons == [0.002, 0.01, 0.05]
     assert (attacked.system, attacked.seed, attacked.train_protocol) == ("A2E", "1", "corrected")
     assert found[-1][1] == {"study": "paper", "bundle": "bundle"}
 

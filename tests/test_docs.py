@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from noise_data import log_dataset, noise_dataset, published_parts
 from published_clone import write_clone
@@ -102,6 +104,22 @@ def test_pictures_are_small() -> None:
     pictures = list((ROOT / "docs" / "images").iterdir())
     assert pictures
     assert not [picture for picture in pictures if picture.stat().st_size > 300_000]
+
+
+def test_sounds_and_their_figures_are_those_that_the_script_makes() -> None:
+    script = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "audible.py")))
+    assert script.table() in script.PAGE.read_text(), "run: python docs/audible.py"
+    made = {name: samples for name, (_, samples) in script.sounds().items()}
+    alone, gain = script.raised()
+    assert f"raised by {gain:.0f} dB" in script.PAGE.read_text()
+    for name, samples in {**made, "masking-6-alone": alone}.items():
+        found, rate = soundfile.read(script.FOLDER / f"{name}.flac", dtype="int16")
+        assert rate == 22050
+        # Processors round differently: by one step of 16 bit, which the gain raises.
+        steps = 2 * 10 ** (gain / 20) if name == "masking-6-alone" else 1
+        assert np.abs(found.astype(int) - samples).max() <= steps, "run: python docs/audible.py"
+    assert {path.stem for path in script.FOLDER.iterdir()} == {*made, "masking-6-alone"}
+    assert sum(path.stat().st_size for path in script.FOLDER.iterdir()) < 300_000
 
 
 @pytest.fixture

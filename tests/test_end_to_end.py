@@ -187,7 +187,7 @@ def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tup
     params = AttackParams(attack="suite", train_run_id=run.tags[Tag.TRAIN_RUN_ID], device="cpu")
     (victim,) = victims_of(store, params)
     attacks = white_box(TIERS["quick"])
-    planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.budgets)
+    planned = sum(attack.passes(len(EMOTIONS)).gradients for attack in attacks) * len(params.all_epsilons)
     assert run.metrics["cost/gradients"] == planned * len(victim.data.test)
     price = gradients_of_run(
         params, Aim(EMOTIONS), clips=len(victim.data.test), precision="fp32", transfer=True

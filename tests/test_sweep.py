@@ -126,8 +126,8 @@ def test_losses_are_taken_in_turn_and_name_emotions_or_concepts() -> None:
 
 
 def test_the_reported_budget_joins_those_of_a_tier() -> None:
-    assert AttackParams(attack="suite").budgets == [0.002, 0.01, 0.05]
-    assert AttackParams(attack="suite", epsilon=0.03).budgets == [0.002, 0.01, 0.03, 0.05]
+    assert AttackParams(attack="suite").all_epsilons == [0.002, 0.01, 0.05]
+    assert AttackParams(attack="suite", epsilon=0.03).all_epsilons == [0.002, 0.01, 0.03, 0.05]
     params = AttackParams(attack="apgd", epsilons="0.05, 0.02", epsilon=0.05)
-    assert (params.budgets, params.reported_epsilon) == ([0.02, 0.05], 0.05)
+    assert (params.all_epsilons, params.reported_epsilon) == ([0.02, 0.05], 0.05)
     assert dataclasses.replace(params, attack="pgd").settings["steps"] == 40

@@ -80,6 +80,11 @@ class Problem:
         """Draw a start inside the budget."""
         return self.threat.random_start(self.inputs, self.uniform())
 
+    def settled(self, part: Crafted) -> Crafted:
+        """Return what was crafted with its adversaries as they are stored."""
+        also = {metric: self.threat.settle(self.inputs, values) for metric, values in part.also.items()}
+        return replace(part, adversaries=self.threat.settle(self.inputs, part.adversaries), also=also)
+
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""
         return objective.started(network, self.inputs, self.labels, self.threat)
@@ -301,7 +306,8 @@ class Attack(AttackMethod):
     def remeasured(self, inputs: Tensor, part: Crafted, threat: Threat, before: AttackResult) -> AttackResult:
         """Check and measure adversaries that were found at the cost of a result and some predictions more."""
         part = replace(part, gradients=before.gradients, forwards=before.forwards, seconds=before.seconds)
-        return self._measure(inputs.cpu(), [part.cpu()], threat)
+        problem = Problem(inputs.cpu(), inputs.new_empty(0), threat.on(torch.device("cpu")), [])
+        return self._measure(problem.inputs, [problem.settled(part.cpu())], problem.threat)
 
     @final
     def on_device(
@@ -343,7 +349,8 @@ class Attack(AttackMethod):
 
     def _craft(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         spent, started = (network.gradients, network.forwards), time.perf_counter()
-        part = self.run(network, problem.on(network)).cpu()
+        problem = problem.on(network)
+        part = problem.settled(self.run(network, problem)).cpu()
         return replace(
             part,
             # What an attack spends on other networks, or has spent before, it states itself.

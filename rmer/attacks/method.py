@@ -58,6 +58,8 @@ class AttackMethod(ABC):
     # Whether adversaries are crafted on another model where there is one, and whether there has to be one.
     takes_surrogate: ClassVar[bool] = False
     needs_surrogate: ClassVar[bool] = False
+    # Whether it can attack the samples of a recording, too; then it knows no shape of clips.
+    on_sound: ClassVar[bool] = True
     # Whether it makes use of the adversaries of a smaller budget.
     starts_warm: ClassVar[bool] = False
 

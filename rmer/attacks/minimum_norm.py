@@ -77,9 +77,9 @@ class MinimumNorm(Attack):
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         goal = self._values(network, problem, problem.inputs) + self.growth
-        adversaries = self.inner.run(network, problem).adversaries
+        adversaries = self._within(network, problem)
         reached = self._values(network, problem, adversaries) >= goal
-        minimum = torch.where(reached, _radii(problem), torch.nan)
+        minimum = torch.where(reached, _epsilons(problem), torch.nan)
         # The one place where a GPU is waited for: what follows is for these clips alone.
         rows = reached.nonzero().flatten()
         if len(rows):
@@ -94,23 +94,26 @@ class MinimumNorm(Attack):
         self, network: FrozenNetwork, problem: Problem, adversaries: Tensor, goal: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return adversaries and radii [clips] of clips whose whole budget is enough."""
-        enough = _radii(problem)
+        enough = _epsilons(problem)
         short = torch.zeros_like(enough)
         for _ in range(self.bisections):
             middle = (short + enough) / 2
             narrowed = replace(problem, threat=replace(problem.threat, epsilon=middle))
-            found = self.inner.run(network, narrowed).adversaries
+            found = self._within(network, narrowed)
             hit = self._values(network, problem, found) >= goal
             adversaries = torch.where(beside(hit, found), found, adversaries)
             enough = torch.where(hit, middle, enough)
             short = torch.where(hit, short, middle)
         return adversaries, enough
 
+    def _within(self, network: FrozenNetwork, problem: Problem) -> Tensor:
+        return problem.threat.settle(problem.inputs, self.inner.run(network, problem).adversaries)
+
     def _values(self, network: FrozenNetwork, problem: Problem, inputs: Tensor) -> Tensor:
         prediction = network.predict_in_batches(inputs)
         return next(iter(self.inner.losses[0].values(prediction, problem.labels).values()))
 
 
-def _radii(problem: Problem) -> Tensor:
-    """Return the radius of each clip's ball, float64 [clips]."""
-    return problem.threat.radius(problem.inputs.double()).view(-1).expand(len(problem.inputs))
+def _epsilons(problem: Problem) -> Tensor:
+    """Return the epsilon of each clip, float64 [clips], beside the inputs."""
+    return problem.threat.epsilons(len(problem.inputs)).to(problem.inputs.device)

@@ -11,7 +11,6 @@ from torch import Tensor
 from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
 from rmer.attacks.search import L1, Best, ObjectiveAttack
-from rmer.attacks.threat import steepest
 from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
@@ -25,7 +24,8 @@ class Noise(ObjectiveAttack):
     """Random noise, projected to the budget and the box.
 
     L-inf: ``uniform`` in the ball; ``sign``, +-epsilon in every cell; ``gaussian`` of standard deviation
-    epsilon, cut off at +-epsilon. L2: noise of that kind, scaled to the full radius (before the box cuts it).
+    epsilon, cut off at +-epsilon. L2 and SNR: noise of that kind, scaled to the full radius (before the box
+    cuts it). Masking: shaped by what is masked, at the limit in every band.
 
     Nothing is compared with the clean clip, as a control reports what noise does, which may be little or
     even help. Of several ``draws`` the worst one of each clip is kept (of each split where the objective
@@ -60,8 +60,6 @@ class Noise(ObjectiveAttack):
         noise = problem.gaussian() if self.noise == "gaussian" else problem.uniform()
         if self.noise == "sign":
             noise = torch.where(noise < 0, -1.0, 1.0).to(noise)
-        threat = problem.threat
-        if threat.norm == "l2":
-            noise = steepest(noise, "l2")
-        drawn = threat.project(problem.inputs, problem.inputs + threat.radius(noise) * noise)
+        threat, inputs = problem.threat, problem.inputs
+        drawn = threat.project(inputs, inputs + threat.radius(inputs) * threat.filled(inputs, noise))
         return drawn, self.losses[0].values(network.predict_in_batches(drawn), problem.labels)

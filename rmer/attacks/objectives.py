@@ -125,10 +125,8 @@ class _RankedObjective(_ClipObjective):
         slopes = torch.stack([gradient.flatten(1) for _, gradient in passes], 1)
         prediction = passes[0][0]
         errors = (prediction["output"] - labels) @ directions.T
-        # Dual norms are how far a unit ball moves outputs. A few directions at a time, for want of memory.
-        order, few = 1 if threat.norm == "linf" else 2, torch.split(directions, 16)
-        dual = torch.cat([torch.linalg.vector_norm(some @ slopes, order, dim=2) for some in few], 1)
-        potentials = errors + threat.radius(inputs).view(-1, 1) * dual
+        reach = threat.radius(inputs).view(-1, 1) * threat.dual_norms(slopes, directions)
+        potentials = errors + reach
         ranked = potentials.argsort(stable=True, dim=1, descending=True)
         return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
 

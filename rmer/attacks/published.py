@@ -48,6 +48,7 @@ class PublishedAttack(Attack):
     exact: bool = True  # whether thresholds are compared with float32 predictions beside reduced gradients
 
     name: ClassVar[str] = "published"
+    on_sound: ClassVar[bool] = False
     protocol: ClassVar[str] = "published"
     epsilon: ClassVar[float] = 0.001
     enforced: ClassVar[bool] = False

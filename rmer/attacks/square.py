@@ -44,6 +44,8 @@ class Square(ObjectiveAttack):
 
     name: ClassVar[str] = "square"
     random: ClassVar[bool] = True
+    # Its squares are neighbouring frames and bands; samples have no such neighbours, and queries are dear.
+    on_sound: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

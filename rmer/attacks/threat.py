@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from rmer.errors import UserError
 
-Norm = Literal["linf", "l2"]
+# What perturbations of spectrograms and those of sounds (:mod:`rmer.attacks.sound_threat`) are measured by.
+Norm = Literal["linf", "l2", "snr", "masking"]
 NORMS = ("linf", "l2")
 
 # Float32 rounding of x + delta, relative to max(1, |x|): the saved array may miss the budget by no more.
@@ -41,9 +42,11 @@ class Threat:
     floor: Tensor | None = None
     ceiling: Tensor | None = None
 
+    norms: ClassVar[tuple[str, ...]] = NORMS
+
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UserError(f"{self.norm!r} is no norm", where="norm", mend="Use linf or l2")
+        if self.norm not in self.norms:
+            raise UserError(f"{self.norm!r} is no norm", where="norm", mend=f"Use {' or '.join(self.norms)}")
         radii = torch.as_tensor(self.epsilon)
         if radii.device.type == "cpu" and not bool(((radii >= 0) & radii.isfinite()).all()):
             raise UserError(f"{self.epsilon} is out of range", where="epsilon", mend="Give a number >= 0")
@@ -70,6 +73,10 @@ class Threat:
             return beside(self.epsilon.double().to(inputs), inputs)
         return inputs.new_full([1] * inputs.dim(), self.epsilon)
 
+    def epsilons(self, clips: int) -> Tensor:
+        """Return the epsilon of each clip, float64 [clips]."""
+        return torch.as_tensor(self.epsilon, dtype=torch.float64).expand(clips)
+
     def of(self, rows: slice | list[int]) -> Threat:
         """Return the threat model of some of the clips."""
         return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
@@ -78,7 +85,7 @@ class Threat:
         """Return the threat model with its tensors on a device."""
         epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
         floor, ceiling = (None if bound is None else bound.to(device) for bound in (self.floor, self.ceiling))
-        return Threat(self.norm, epsilon, floor, ceiling)
+        return replace(self, epsilon=epsilon, floor=floor, ceiling=ceiling)
 
     def pooled(self, threats: Sequence[Threat], clips: int) -> Threat:
         """Return the threat model of ``clips`` clips within several budgets, one budget after another.
@@ -112,9 +119,39 @@ class Threat:
         share = beside(noise.flatten(1)[:, 0].abs(), noise)
         return self.project(inputs, inputs + self.radius(inputs) * share * noise / sizes)
 
+    def settle(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return found adversaries as they are stored; a spectrogram is stored as it is."""
+        return adversaries
+
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction of steepest ascent in the unit ball, shaped like ``gradient``."""
         return steepest(gradient, self.norm)
+
+    def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return ``noise`` scaled to the unit ball; that of L-inf, whose values have a size, stays."""
+        return noise if self.norm == "linf" else steepest(noise, self.norm)
+
+    def dual_norms(self, slopes: Tensor, directions: Tensor) -> Tensor:
+        """Return how far the unit ball moves outputs along ``directions`` [many, targets], [clips, many].
+
+        ``slopes`` [clips, targets, cells] are the gradients of the outputs.
+        """
+        order = 1 if self.norm == "linf" else 2
+        norms = [
+            torch.linalg.vector_norm(some @ slopes, order, dim=2)
+            for some in torch.split(directions, 16)  # a few at a time, for want of memory
+        ]
+        return torch.cat(norms, 1)
+
+    def changeable(self, inputs: Tensor) -> Tensor:
+        """Return which cells of ``inputs`` an attacker may change, bool: of spectrograms, all."""
+        return torch.ones_like(inputs, dtype=torch.bool)
+
+    def used(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return the share of the budget that each adversary uses, [clips]."""
+        delta = adversaries - inputs
+        sizes = linf_norms(delta) if self.norm == "linf" else l2_norms(delta)
+        return sizes / self.radius(inputs).view(-1)
 
     def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
         """Return for each clip [clips] whether its saved float32 adversary leaves the ball or the box."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from rmer.attacks.base import Attack, AttackResult
+from rmer.attacks.sound_budgets import budget_of
 from rmer.attacks.threat import Threat
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import METRICS, aims, regression_scores, under_attack
@@ -126,6 +128,17 @@ def curve_table(
     ]
     table = pd.DataFrame(rows)
     table.insert(2, "epsilon_log10", table["epsilon"] * std)
+    return table
+
+
+def curve_in_db(table: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """Return the table of a curve over budgets of sounds: ``db`` is the budget, ``epsilon`` its ratio.
+
+    The clean clips (``epsilon`` 0) have no budget in dB: NaN.
+    """
+    budgets = [budget_of(norm, epsilon) if epsilon > 0 else math.nan for epsilon in table["epsilon"]]
+    table = table.drop(columns=["radius", "epsilon_log10"])
+    table.insert(1, "db", budgets)
     return table
 
 

@@ -63,6 +63,10 @@ class Subject:
             resume=None if self.resume is None else self.resume / folder,
         )
 
+    def seen(self, inputs: Tensor) -> Tensor:
+        """Return the standardised spectrograms that the model makes of inputs: these themselves."""
+        return inputs
+
     def attacked_at_once(self, attack: Attack, threats: Sequence[Threat], folder: str) -> list[AttackResult]:
         """Run a pooled attack for several budgets; ``folder`` names what is finished."""
         return attack.over_budgets(

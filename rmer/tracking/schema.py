@@ -39,8 +39,11 @@ class Tag:
     ATTACK_SEED = "rmer.attack_seed"
     NORM = "rmer.norm"
     EPSILON = "rmer.epsilon"
+    DOMAIN = "rmer.domain"  # of attacks on sound: waveform
+    BUDGET = "rmer.budget"  # of these, in dB
     SPLIT = "rmer.split"
     BUDGET_HELD = "rmer.budget_held"
+    SOUNDTRACKS_DIR = "rmer.soundtracks_dir"  # of preprocess runs: where their clips lay
     DATASET_RUN_ID = "rmer.dataset_run_id"
     TRAIN_RUN_ID = "rmer.train_run_id"
     MODEL_URI = "rmer.model_uri"
@@ -88,6 +91,10 @@ class Artifact:
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
+    SOUNDS = "adversaries"
+    LISTEN = "listen.html"
+    LISTENING = "listening"
+    CODECS = "tables/codecs.csv"
     ADVERSARY_CLIPS = "adversaries/clips.csv"
     CURVE = "tables/curve.csv"
     CURVE_CLIPS = "tables/curve_clips.csv"

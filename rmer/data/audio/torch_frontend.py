@@ -54,12 +54,16 @@ class Audio2Spect(nn.Module):
         else:
             offset = torch.zeros_like(counts) if start is None else start
             index = (offset[:, None] + torch.arange(frames, device=audio.device)) % counts[:, None]
-        begin = first[:, None] + (index.double() * HOP).long()
-        position = begin[:, :, None] + torch.arange(FRAME_SIZE, device=audio.device)
-        padded = nn.functional.pad(samples, (0, 1))
-        position = position.clamp(max=samples.shape[1]).flatten(1)
-        windows = padded.gather(1, position).reshape(*index.shape, FRAME_SIZE) * self.window
-        spectrum = torch.fft.rfft(windows)[..., : FRAME_SIZE // 2].abs()
+        return self.spectrogram(samples, first[:, None] + places(index))
+
+    def spectrogram(self, samples: Tensor, begin: Tensor) -> Tensor:
+        """Return the log spectrogram [batch, frames, 149] of frames that begin at ``begin`` [batch, frames].
+
+        ``samples`` [batch, samples] are peak-normalised steps, with silence after them; the transform runs
+        in their arithmetic.
+        """
+        begin = begin.clamp(max=samples.shape[1])  # all later ones are silent
+        spectrum: Tensor = _Magnitudes.apply(samples, begin, self.window.to(samples))  # type: ignore[no-untyped-call]
         return torch.log10(1 + spectrum.to(self.filters.dtype) @ self.filters)
 
 
@@ -89,6 +93,67 @@ def normalise(audio: Tensor) -> Tensor:
     peak = magnitudes.amax(dim=1, keepdim=True)
     if bool((peak == 0).any()):
         raise silent_audio()
-    scaled = steps / (peak / full_scale)
-    wrapped = (scaled.trunc() + FULL_SCALE).remainder(2 * FULL_SCALE) - FULL_SCALE
-    return scaled + (wrapped - scaled).detach()
+    return scaled_to_full(steps, peak)
+
+
+def scaled_to_full(steps: Tensor, peak: Tensor) -> Tensor:
+    """Scale 16-bit steps, float64, so that ``peak`` becomes 32767; truncated, gradients straight through."""
+    scaled: Tensor = _Truncated.apply(steps / (peak / (FULL_SCALE - 1)))  # type: ignore[no-untyped-call]
+    return scaled
+
+
+def truncated(scaled: Tensor) -> Tensor:
+    """Return values cut off to 16 bit, of the same type; those beyond wrap around."""
+    return scaled.to(torch.int32).to(torch.int16).to(scaled)
+
+
+def places(frames: Tensor) -> Tensor:
+    """Return the first sample of each frame (int64, of any shape), from the first that sounds."""
+    return (frames.double() * HOP).long()
+
+
+class _Truncated(torch.autograd.Function):
+    """Truncation to 16 bit, where what exceeds them wraps around; gradients pass unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, scaled: Tensor) -> Tensor:
+        return truncated(scaled)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient
+
+
+class _Magnitudes(torch.autograd.Function):
+    """Magnitudes [batch, frames, 1024] of the windowed Fourier transforms of frames of [batch, samples].
+
+    By hand, as autograd transforms all 2048 bins on the way back and takes three times as long; clip by clip,
+    as what one clip needs stays in the caches of a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, samples: Tensor, begin: Tensor, window: Tensor) -> Tensor:
+        padded = nn.functional.pad(samples, (0, FRAME_SIZE))
+        magnitudes = samples.new_empty(*begin.shape, FRAME_SIZE // 2)
+        spectra = []
+        for clip, first, found in zip(padded, begin, magnitudes, strict=True):
+            spectra.append(torch.fft.rfft(clip.unfold(0, FRAME_SIZE, 1)[first].mul_(window))[..., :-1])
+            real, imaginary = torch.view_as_real(spectra[-1]).unbind(-1)
+            torch.addcmul(real.square(), imaginary, imaginary, out=found).sqrt_()
+        ctx.save_for_backward(magnitudes, begin, window, *spectra)
+        ctx.samples = samples.shape[1]
+        return magnitudes
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        magnitudes, begin, window, *spectra = ctx.saved_tensors
+        summed = gradient.new_zeros(len(begin), ctx.samples + FRAME_SIZE)
+        inside = torch.arange(FRAME_SIZE, device=begin.device)
+        for clip, first, found, spectrum, given in zip(
+            summed, begin, magnitudes, spectra, gradient, strict=True
+        ):
+            weights = given / found.clamp_min(torch.finfo(found.dtype).tiny)
+            weights[:, 1:] /= 2  # which stand for their mirror images, too
+            windows = torch.fft.irfft(spectrum * weights, FRAME_SIZE, norm="forward").mul_(window)
+            clip.scatter_add_(0, (first[:, None] + inside).flatten(), windows.flatten())
+        return summed[:, : ctx.samples], None, None

@@ -33,7 +33,7 @@ ADAPTIVE_DAMAGE = 0.002
 # Between numbers that should be one number: float32 predictions averaged over clips, in another batch size.
 SAME_NUMBER = 1e-4
 # Share of the radius that the largest perturbation must use; what L2 steps lose to the box depends on it.
-BUDGET_USED = {"linf": 0.99, "l2": 0.5}
+BUDGET_USED = {"linf": 0.99, "l2": 0.5, "snr": 0.5, "masking": 0.5}
 # Share of cells that may differ between two attacks with one seed: the sign of a gradient near zero follows
 # rounding, which is not fixed on a GPU. With another seed, at least this share must differ.
 SAME_SEED = 0.02

@@ -14,12 +14,17 @@ from rmer.attacks.fgsm import FGSM
 from rmer.attacks.noise import KINDS, Noise
 from rmer.attacks.pgd import PGD
 from rmer.attacks.search import L1
+from rmer.attacks.sound_budgets import HUGE_DB, epsilon_of
+from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.square import Square
 from rmer.attacks.suite import Tier, fixed_search, white_box
+from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.checks.measurements import AttackedScores, Measurements, PrecisionPair
 from rmer.evaluation.checks.probes import (
+    SOUND_STEPS,
+    STEPS,
     derivative_errors,
     measure_budget,
     measure_gradients,
@@ -42,8 +47,11 @@ CONTROLLED, FIXED, FIXED_BUDGETS = 6, 3, 2
 AT_HUGE = PGD(10, losses=L1, restarts=1)
 
 
-def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
-    """Return the attacks at the reported budget that only serve to check the reported ones, by name."""
+def controls(tier: Tier, surrogate: FrozenNetwork | None, *, on_sound: bool = False) -> dict[str, Attack]:
+    """Return the attacks at the reported budget that only serve to check the reported ones, by name.
+
+    Attacks that cannot be made on sound are left out there.
+    """
     found: dict[str, Attack] = {
         "fgsm": FGSM(L1),
         "pgd": PGD(tier.steps, losses=L1, restarts=1),
@@ -53,7 +61,7 @@ def controls(tier: Tier, surrogate: FrozenNetwork | None) -> dict[str, Attack]:
     found |= {kind: Noise(kind, draws=1) for kind in KINDS}
     if surrogate is not None:
         found["transfer"] = Transfer(surrogate, APGD(tier.steps, L1, restarts=1))
-    return found
+    return {name: attack for name, attack in found.items() if attack.on_sound or not on_sound}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +86,9 @@ class Background:
     other_norm: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
 
 
-def control_cost(tier: Tier, targets: int, *, clips: int, transfer: bool) -> int:
+def control_cost(tier: Tier, targets: int, *, clips: int, transfer: bool, on_sound: bool = False) -> int:
     """Return the gradients that the controls take, a query counted as a third of one."""
-    attacks = list(controls(tier, None).values())
+    attacks = list(controls(tier, None, on_sound=on_sound).values())
     if transfer:
         attacks.append(APGD(tier.steps, L1, restarts=1))
     cost = sum(attack.passes(targets).in_gradients for attack in attacks)
@@ -113,10 +121,12 @@ def gather(
         within = threat.of(rows)
         return sample.predicted(sample.attacked(attack, within, f"controls/{name}").adversaries)
 
-    attacks = controls(tier, background.surrogate)
+    on_sound = isinstance(threat, SoundThreat)
+    attacks = controls(tier, background.surrogate, on_sound=on_sound)
     found = {name: run(name, attack) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
-    huge = subject.predicted(subject.attacked(AT_HUGE, subject.threat_at(HUGE), "controls/huge").adversaries)
+    within = subject.threat_at(_huge(threat))
+    huge = subject.predicted(subject.attacked(AT_HUGE, within, "controls/huge").adversaries)
     clean, few = subject.predicted(inputs), subject.first(2)
     seen = {metric: predictions[rows] for metric, predictions in reported.predictions.items()}
     attacked = {name: _scores(sample.truth, {"mae": of}, targets) for name, of in found.items()}
@@ -139,11 +149,13 @@ def gather(
         if tier.adaptive
         else compare_precisions(subject, white_box(tier)[0], points),
         fixed=fixed,
-        gradients=measure_gradients(network, inputs, labels),
-        slope_errors=derivative_errors(network, inputs, labels),
+        gradients=measure_gradients(network, inputs, labels, threat),
+        slope_errors=derivative_errors(network, inputs, labels, SOUND_STEPS if on_sound else STEPS),
         repeats=measure_repeats(network, few.inputs),
-        seeds=measure_seeds(PGD(1, losses=L1, keep="last"), network, few.inputs, few.labels, threat),
-        inputs=measure_inputs(inputs, threat.floor),
+        seeds=measure_seeds(
+            PGD(1, losses=L1, keep="last"), network, few.inputs, few.labels, threat.of(slice(2))
+        ),
+        inputs=measure_inputs(subject.seen(inputs), threat.floor),
         budget=measure_budget(inputs, saved, threat),
         gradients_spent=sum(result.gradients for point in points for result in point.results),
         gradients_planned=_planned(points, tier, labels),
@@ -157,6 +169,10 @@ def gather(
         predictions=clean,
         twins=background.twins,
     )
+
+
+def _huge(threat: Threat) -> float:
+    return epsilon_of(threat.norm, HUGE_DB[threat.norm]) if isinstance(threat, SoundThreat) else HUGE
 
 
 def _beside_fixed(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rmer.attacks.base import Attack
 from rmer.attacks.losses import squared_error
-from rmer.attacks.threat import Threat, l2_norms, linf_norms
+from rmer.attacks.threat import Threat, linf_norms
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.frozen import FrozenNetwork
@@ -19,7 +19,10 @@ from rmer.systems.frozen import FrozenNetwork
 # Below this, a gradient gives no direction: the largest cell of a working network's is above 1e-5.
 TINY_GRADIENT = 1e-10
 # Steps of finite differences, in standardised units: far above float32 rounding, and around the budgets.
-DIFFERENCE_STEPS = (1e-4, 1e-3)
+# Those of sounds are in steps of 16 bit: half of one moves every other sample by a whole one, as halves are
+# rounded to even. Larger ones already bend what is linear: the logarithm of quiet bins.
+STEPS = (1e-4, 1e-3)
+SOUND_STEPS = (0.5, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,31 +66,40 @@ class Budget:
     used: float
 
 
-def measure_gradients(network: FrozenNetwork, inputs: Tensor, labels: Tensor) -> Gradients:
+def measure_gradients(
+    network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat | None = None
+) -> Gradients:
     """Measure the gradients of the squared error that attacks see, at the clean clips.
 
-    ``inputs`` [clips, 1, frames, bands]; ``labels`` [clips, targets] are those that the attack is given.
+    ``inputs`` [clips, 1, ...]; ``labels`` [clips, targets] are those that the attack is given. Cells that
+    ``threat`` does not let change do not count.
     """
     zero, largest = [], []
     for clips, truth in _batches(network, inputs, labels):
         gradient = _gradient(network, clips, truth)
-        zero.append((gradient == 0).flatten(1).double().mean(1))
+        changeable = (
+            torch.ones_like(gradient, dtype=torch.bool) if threat is None else threat.changeable(clips)
+        )
+        dead = ((gradient == 0) & changeable).flatten(1).double().sum(1)
+        zero.append(dead / changeable.flatten(1).double().sum(1))
         largest.append(linf_norms(gradient).double())
     return Gradients(torch.cat(zero).cpu().numpy(), torch.cat(largest).cpu().numpy())
 
 
-def derivative_errors(network: FrozenNetwork, inputs: Tensor, labels: Tensor) -> Floats:
+def derivative_errors(
+    network: FrozenNetwork, inputs: Tensor, labels: Tensor, steps: Sequence[float] = STEPS
+) -> Floats:
     """Compare the slope that gradients promise with central differences of the squared error, [clips].
 
     The slope is taken along the sign of the gradient, where attacks go. The error is the difference divided
-    by the larger of both slopes, at the step of :data:`DIFFERENCE_STEPS` where it is least: 0 where they
+    by the larger of both slopes, at the step of ``steps`` where it is least: 0 where they
     agree, 1 where one of them is zero, 2 where a gradient points down.
     """
     errors = []
     for clips, truth in _batches(network, inputs, labels):
         gradient = _gradient(network, clips, truth)
         promised = gradient.double().abs().flatten(1).sum(1)
-        found = [_slope(network, clips, truth, gradient.sign(), step) for step in DIFFERENCE_STEPS]
+        found = [_slope(network, clips, truth, gradient.sign(), step) for step in steps]
         errors.append(torch.stack([_relative(slope, promised) for slope in found]).amin(0))
     return torch.cat(errors).cpu().numpy()
 
@@ -124,12 +136,10 @@ def measure_budget(inputs: Tensor, saved: Mapping[str, Tensor], threat: Threat) 
     inputs = inputs.cpu()
     outside = torch.zeros(len(inputs), dtype=torch.bool)
     largest = torch.zeros(len(inputs), dtype=torch.float64)
-    size = linf_norms if threat.norm == "linf" else l2_norms
     for adversaries in saved.values():
         outside |= threat.violations(inputs, adversaries)
-        largest = torch.maximum(largest, size(adversaries.double() - inputs.double()))
-    radius = threat.radius(inputs.double()).view(-1)
-    return Budget(int(outside.sum()), float((largest / radius).max()))
+        largest = torch.maximum(largest, threat.used(inputs.double(), adversaries.double()))
+    return Budget(int(outside.sum()), float(largest.max()))
 
 
 def rescore(

@@ -72,6 +72,8 @@ def select_attack_runs(
     a row and seed counts. Both norms of a suite of attacks are no mixture.
     """
     records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
+    if Tag.DOMAIN not in tags:  # budgets of spectrograms and of sounds have nothing in common
+        records = [record for record in records if Tag.DOMAIN not in record.tags]
     if systems:
         records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
     if not records:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from tqdm import tqdm
 
+from rmer.attacks.sound_budgets import budget_of
 from rmer.errors import UserError
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.stages.attack.agreement import read_curve
@@ -17,6 +18,8 @@ from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
+
+NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
@@ -38,7 +41,8 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
-    setup = AttackSetup(victim, params, surrogate, device, other_norm, _twins(store, victim))
+    twins, folder = _twins(store, victim), _sound_folder(store, victim, params)
+    setup = AttackSetup(victim, params, surrogate, device, other_norm, twins, folder)
     spec = spec_of(setup)
 
     def body(run: Run) -> None:
@@ -62,9 +66,17 @@ def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | N
     return found
 
 
+def _sound_folder(store: Store, victim: Victim, params: AttackParams) -> str:
+    """Return the folder of the recordings; empty where spectrograms are attacked."""
+    if not params.on_sound:
+        return ""
+    prepared = store.get(victim.dataset_run_id).tags
+    return params.soundtracks_dir or prepared.get(Tag.SOUNDTRACKS_DIR, "")
+
+
 def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, AttackedScores]]:
     """Return norm -> budget -> scores of the same model's suite under the other norm, if that was run."""
-    if params.suite is None or victim.run is None:
+    if params.suite is None or victim.run is None or params.on_sound:
         return {}
     other = "l2" if params.settings["norm"] == "linf" else "linf"
     tags = {Tag.ATTACK: params.attack, Tag.NORM: other, Tag.SPLIT: params.split}
@@ -88,7 +100,11 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     """Return what the run of an attack is."""
     victim, params, surrogate = setup.victim, setup.params, setup.surrogate
     protocol = params.method.protocol
-    settings = params.settings | {"epsilons": params.budgets}
+    settings = params.settings
+    if params.on_sound:
+        settings |= {"budgets": [budget_of(settings["norm"], at) for at in params.all_epsilons]}
+    else:
+        settings |= {"epsilons": params.all_epsilons}
     settings |= params.method.implied(params.own_settings)
     if surrogate is not None:
         settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
@@ -96,7 +112,8 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     norm = settings.setdefault("norm", "linf")
     tier = settings.get("tier", "")
     size = f"{params.reported_epsilon:g}".removeprefix("0")
-    budget = " ".join(filter(None, ["Linf" if norm == "linf" else "L2", size, tier]))
+    named = f"{norm} {settings['budget']:g} dB" if params.on_sound else f"{NORM_NAMES[norm]} {size}"
+    budget = " ".join(filter(None, [named, tier]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(
@@ -122,6 +139,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
             Tag.ATTACK_PROTOCOL: protocol,
             Tag.NORM: norm,
             Tag.EPSILON: f"{params.reported_epsilon:g}",
+            **({Tag.DOMAIN: params.domain, Tag.BUDGET: f"{settings['budget']:g}"} if params.on_sound else {}),
             Tag.SPLIT: params.split,
             **({Tag.TIER: tier} if tier else {}),
             **({Tag.ATTACK_SEED: str(settings["attack_seed"])} if "attack_seed" in settings else {}),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
-from rmer.evaluation.budgets import Point, curve_clips, curve_step, curve_table, sweep
+from rmer.attacks.sound_budgets import UNITS, budget_of
+from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements
 from rmer.evaluation.checks.sanity import failed, judge
@@ -19,12 +20,15 @@ from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
+from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.report.damage_curve import damage_curve
 from rmer.report.spectrogram_figure import spectrogram_comparison
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
+from rmer.stages.attack.saved_adversaries import save
+from rmer.stages.attack.sound_logging import log_codecs, log_listening
 from rmer.tracking import Artifact, Run, Tag
 
 
@@ -39,7 +43,7 @@ def attack_and_log(run: Run, setup: AttackSetup) -> None:
     with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
         subject = setup.subject(run.work_dir, bar.update)
         warm_start = params.settings.get("warm_start", False)
-        points = sweep(subject, setup.attacks, params.budgets, warm_start=warm_start)
+        points = sweep(subject, setup.attacks, params.all_epsilons, warm_start=warm_start)
         _report(run, setup, subject, points)
 
 
@@ -47,7 +51,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     """Log what the attacks found, and whether the evaluation can be believed."""
     victim, params, part = setup.victim, setup.params, setup.part
     reported = next(point for point in points if point.epsilon == params.reported_epsilon)
-    saved = _save(run, reported)
+    saved = save(run, subject, reported, victim.data.normalisation)
     attack = setup.attacks[0]
     table = clip_table(victim, part, attack, reported, saved, setup.device)
     run.table(table, Artifact.ADVERSARY_CLIPS)
@@ -56,24 +60,30 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     metrics = clip_metrics(victim, table) | _cost(points)
     run.metrics(metrics)
     if len(points) > 1 or params.suite is not None:
-        _log_curve(run, setup, points, subject.predicted(part.inputs))
+        _log_curve(run, setup, points, subject.predicted(subject.inputs))
     if params.suite is not None:
-        found = gather(subject, setup.background(), params.suite, points, reported, saved)
+        found = gather(subject, setup.background(), params.suite, points, reported, saved.inputs)
         # The checks judge the numbers of the run itself.
-        _log_sanity(run, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved}))
+        _log_sanity(
+            run, setup, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved.inputs})
+        )
         log_explanation(run, victim, table)
-    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.values())))
+    if isinstance(subject, SoundSubject):
+        _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
 
 
-def _save(run: Run, point: Point) -> dict[str, torch.Tensor]:
-    """Save the adversaries of each metric and return them as read back: what is scored is what is stored."""
-    saved: dict[str, torch.Tensor] = {}
-    for metric, adversaries in point.adversaries.items():
-        file = run.work_dir / (f"{metric}.npy" if saved else Path(Artifact.ADVERSARIES).name)
-        np.save(file, adversaries[:, 0].numpy().astype(np.float32), allow_pickle=False)
-        run.file(file, str(Path(Artifact.ADVERSARIES).parent))
-        saved[metric] = torch.from_numpy(np.load(file, allow_pickle=False))[:, None]
-    return saved
+def _log_sounds(
+    run: Run, setup: AttackSetup, subject: SoundSubject, table: pd.DataFrame, adversaries: torch.Tensor
+) -> None:
+    """Log what there is to listen to, and of a suite what codecs leave of the attack."""
+    params, settings = setup.params, setup.params.settings
+    if params.listen:
+        title = f"{setup.victim.system} under {params.attack}"
+        budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
+        log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
+    if params.suite is not None:
+        log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
 
 
 def _cost(points: Sequence[Point]) -> dict[str, float]:
@@ -90,23 +100,29 @@ def _log_curve(run: Run, setup: AttackSetup, points: Sequence[Point], clean: np.
     victim, part = setup.victim, setup.part
     emotions, labels = victim.dataset.emotions, part.labels.numpy()
     curve = curve_table(labels, clean, points, emotions, victim.data.normalisation.std)
+    if setup.params.on_sound:
+        curve = curve_in_db(curve, points[0].threat.norm)
     clips = victim.dataset.clips["clip"].iloc[part.rows].tolist()
     run.table(curve, Artifact.CURVE)
     run.table(curve_clips(clips, clean, points, emotions), Artifact.CURVE_CLIPS)
     for row in curve.to_dict("records"):
         values = {f"curve/{metric}": row[metric] for metric in under_attack()}
-        run.metrics(values, step=curve_step(row["epsilon"]))
+        if row["epsilon"] > 0 or not setup.params.on_sound:  # silence has no level in dB
+            run.metrics(values, step=setup.params.step_of(row["epsilon"]))
     epsilons = curve["epsilon"].to_numpy()
     areas = {metric: area_over_log_epsilon(epsilons, curve[metric].to_numpy()) for metric in under_attack()}
     constant = constant_mae(victim.data.train.labels.numpy(), labels)
     summary = {f"auc/{metric}": area for metric, area in areas.items()}
-    summary["breakeven/epsilon"] = break_even_epsilon(epsilons, curve["mae_clipped"].to_numpy(), constant)
+    even = break_even_epsilon(epsilons, curve["mae_clipped"].to_numpy(), constant)
+    summary["breakeven/epsilon"] = even
+    if setup.params.on_sound and even > 0:
+        summary["breakeven/db"] = budget_of(points[0].threat.norm, even)
     # One budget has no area, and a model that no budget breaks no break-even: these metrics are left out.
     run.metrics({name: value for name, value in summary.items() if math.isfinite(value)})
     run.figure(damage_curve(curve, constant), "figures/curve")
 
 
-def _log_sanity(run: Run, measurements: Measurements) -> None:
+def _log_sanity(run: Run, setup: AttackSetup, measurements: Measurements) -> None:
     checks = judge(measurements)
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
@@ -116,7 +132,7 @@ def _log_sanity(run: Run, measurements: Measurements) -> None:
         run.table(table, Artifact.PRECISION)
         for row in table.to_dict("records"):
             losses = {f"precision/{error}_loss": row[f"{error}_loss"] for error in ERRORS}
-            run.metrics(losses, step=curve_step(row["epsilon"]))
+            run.metrics(losses, step=setup.params.step_of(row["epsilon"]))
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:

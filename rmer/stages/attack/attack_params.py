@@ -14,6 +14,16 @@ from typing import Any, TypeVar
 
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import AttackMethod, Setting
+from rmer.attacks.sound_budgets import (
+    LEAST_LINF_DB,
+    REPORTED_DB,
+    SOUND_NORMS,
+    SUITE_DB,
+    UNITS,
+    budget_of,
+    epsilon_of,
+    sound_step,
+)
 from rmer.attacks.suite import TIERS, Suite, Tier
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
@@ -25,16 +35,20 @@ from rmer.systems.arithmetic import PRECISIONS
 P = TypeVar("P", bound=type[Parameters])
 
 SEED = 21
+# What is attacked: standardised spectrograms, or the samples of recordings.
+SPECTROGRAM, WAVEFORM = DOMAINS = ("spectrogram", "waveform")
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
 FIXED = {"mode": ("untargeted",), "target": ("random", None)}
 
 
-def defaults_of(attack: str) -> dict[str, Any]:
+def defaults_of(attack: str, domain: str = SPECTROGRAM) -> dict[str, Any]:
     """Return the parameters that an attack uses, with the values that they have where users give none."""
     method = ATTACKS[attack]
     values: dict[str, Any] = {"epsilon": method.epsilon}
-    if method.protocol == "corrected":
+    if domain == WAVEFORM:
+        values = {"domain": WAVEFORM, "budget": None, "budgets": "", "norm": "masking", "attack_seed": SEED}
+    elif method.protocol == "corrected":
         values |= {"epsilons": "", "norm": "linf", "attack_seed": SEED}
     values |= {name: setting.default for name, setting in method.settings().items()}
     if method.starts_warm:
@@ -112,7 +126,22 @@ class AttackParams(Parameters):
         high=1e6,
     )
     epsilons: str = param("", "several budgets in one run, by commas; default of suite: its tier's")
-    norm: str = param("", "norm of the budget; l2: radius epsilon x root of cells", choices=("", *NORMS))
+    domain: str = param(SPECTROGRAM, "what is attacked: spectrograms, or the sound itself", choices=DOMAINS)
+    budget: float | None = param(
+        None,
+        "budget of domain waveform in dB; of several, the reported one (masking -6, snr 40, linf -60)",
+        low=-200.0,
+        high=200.0,
+    )
+    budgets: str = param("", "several budgets of domain waveform, by commas; default of suite: its own")
+    norm: str = param(
+        "",
+        "norm of the budget; l2: radius epsilon x root of cells. Domain waveform: masking (over what "
+        "the clip masks), snr, linf (dBFS)",
+        choices=("", *dict.fromkeys((*NORMS, *SOUND_NORMS))),
+    )
+    soundtracks_dir: str = place("", "folder of the clips, for domain waveform; default: as at preprocess")
+    listen: int = choice(5, "clips to listen to of domain waveform, the worst first", low=0, high=100_000)
     attack_seed: int | None = param(None, f"seed of all that is random ({SEED})", low=0, high=2**31)
     warm_start: bool | None = param(
         None, f"start also from the adversaries of the next smaller budget ({quoted('warm_start')})"
@@ -127,7 +156,8 @@ class AttackParams(Parameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        used = {attack: defaults_of(attack) for attack in ATTACKS}
+        self._check_domain()
+        used = {attack: defaults_of(attack, self.domain) for attack in ATTACKS}
         for name in dict.fromkeys(name for values in used.values() for name in values):
             if name not in used[self.attack] and getattr(self, name) not in (None, ""):
                 users = " or ".join(attack for attack, values in used.items() if name in values)
@@ -135,7 +165,7 @@ class AttackParams(Parameters):
                 raise UserError(what, where=f"parameter {name}", mend=f"Leave it out, or {mend}")
         own = {name: getattr(self, name) for name in self.method.settings()}
         self.method.check({name: value for name, value in own.items() if value not in (None, "")})
-        _ = self.budgets  # a bad list raises
+        _ = self.all_epsilons  # a bad list raises
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, where: str = "parameters") -> AttackParams:
@@ -144,17 +174,45 @@ class AttackParams(Parameters):
         file = str(given.get("config", ""))
         return super().from_mapping({**_from_file(file), **given} if file else given, where=file or where)
 
+    def _check_domain(self) -> None:
+        """Raise UserError for parameters of the other domain, and for an attack or norm that it has not."""
+        sound = self.domain == WAVEFORM
+        others = ("epsilon", "epsilons") if sound else ("budget", "budgets", "soundtracks_dir")
+        for name in others:
+            if getattr(self, name) not in (None, ""):
+                mend = "Give budget, in dB" if sound else f"Choose domain {WAVEFORM}"
+                what = f"domain {self.domain} does not use it"
+                raise UserError(what, where=f"parameter {name}", mend=mend)
+        norms = SOUND_NORMS if sound else NORMS
+        if self.norm and self.norm not in norms:
+            mend = f"Choose one of: {', '.join(norms)}"
+            raise UserError(
+                f"{self.norm} is no norm of domain {self.domain}", where="parameter norm", mend=mend
+            )
+        if sound and not self.method.on_sound:
+            mend = f"Choose one of: {', '.join(name for name, known in ATTACKS.items() if known.on_sound)}"
+            what = f"the {self.attack} attack works on spectrograms alone"
+            raise UserError(what, where="parameter attack", mend=mend)
+
     @property
     def method(self) -> type[AttackMethod]:
         """What the attack is."""
         return ATTACKS[self.attack]
 
     @property
+    def on_sound(self) -> bool:
+        """Whether the samples of recordings are attacked."""
+        return self.domain == WAVEFORM
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The parameters of this attack, those not given at the attack's default."""
-        defaults = defaults_of(self.attack)
+        defaults = defaults_of(self.attack, self.domain)
         given = {name: getattr(self, name) for name in defaults}
-        return {name: defaults[name] if value in (None, "") else value for name, value in given.items()}
+        found = {name: defaults[name] if value in (None, "") else value for name, value in given.items()}
+        if self.on_sound and found["budget"] is None:
+            found["budget"] = REPORTED_DB[found["norm"]]
+        return found
 
     @property
     def own_settings(self) -> dict[str, Any]:
@@ -168,16 +226,21 @@ class AttackParams(Parameters):
 
     @property
     def reported_epsilon(self) -> float:
-        """The budget whose adversaries are stored and scored."""
-        return float(self.settings["epsilon"])
+        """The budget whose adversaries are stored and scored; of sounds, as a ratio of amplitudes."""
+        settings = self.settings
+        if self.on_sound:
+            return epsilon_of(settings["norm"], settings["budget"])
+        return float(settings["epsilon"])
 
     @property
-    def budgets(self) -> list[float]:
-        """All budgets of the run, ascending.
+    def all_epsilons(self) -> list[float]:
+        """All budgets of the run, ascending; of sounds, as ratios of amplitudes.
 
         Raises UserError where the reported one is not among them, or is 0 and a curve or a least budget is
         wanted, or two of a curve have one step.
         """
+        if self.on_sound:
+            return self._epsilons_of_sound()
         if self.method.needs_budget and self.reported_epsilon == 0:
             what = f"the {self.attack} attack looks for nothing within a budget of 0"
             raise UserError(what, where="parameter epsilon", mend="Give a number above 0")
@@ -192,6 +255,39 @@ class AttackParams(Parameters):
             _check_steps({0.0, *budgets})
         return budgets
 
+    def step_of(self, epsilon: float) -> int:
+        """Return the step of a budget in ``curve/*``: units of .0001, or of sounds tenths of a dB."""
+        return sound_step(epsilon) if self.on_sound else curve_step(epsilon)
+
+    @property
+    def budgets_in_words(self) -> list[str]:
+        """All budgets of the run as they are shown, smallest first: ``.01``, or ``-6 dB``."""
+        if not self.on_sound:
+            return [f"{epsilon:g}".removeprefix("0") for epsilon in self.all_epsilons]
+        norm = self.settings["norm"]
+        return [f"{budget_of(norm, epsilon):.4g} {UNITS[norm]}" for epsilon in self.all_epsilons]
+
+    def _epsilons_of_sound(self) -> list[float]:
+        settings = self.settings
+        norm, reported, text = settings["norm"], settings["budget"], settings["budgets"]
+        usual = {*(SUITE_DB[norm] if self.suite is not None else ()), reported}
+        budgets = _listed_levels(text) if text else sorted(usual)
+        if reported not in budgets:
+            mend = "Add it, or name the one to be reported with budget"
+            what = f"{text} does not hold the reported budget {reported:g} dB"
+            raise UserError(what, where="parameter budgets", mend=mend)
+        if norm == "linf" and budgets[0] < LEAST_LINF_DB:
+            what = f"{budgets[0]:g} dBFS is less than a step of 16 bit, which no sample can change by"
+            mend = f"Give budgets above {LEAST_LINF_DB:.1f}"
+            raise UserError(what, where="parameter budget", mend=mend)
+        epsilons = sorted(epsilon_of(norm, budget) for budget in budgets)
+        for a, b in itertools.pairwise(epsilons):
+            if sound_step(a) == sound_step(b):
+                what = "two budgets share a step of curve/*, which counts tenths of a dB"
+                mend = "Give budgets at least .1 dB apart"
+                raise UserError(what, where="parameter budgets", mend=mend)
+        return epsilons
+
 
 def _listed_budgets(text: str) -> list[float]:
     try:
@@ -202,6 +298,17 @@ def _listed_budgets(text: str) -> list[float]:
         mend = "Give numbers above 0, separated by commas"
         raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
     return budgets
+
+
+def _listed_levels(text: str) -> list[float]:
+    try:
+        levels = sorted({float(part) for part in listed(text)})
+    except ValueError:
+        levels = []
+    if not levels or not all(-200 <= found <= 200 for found in levels):
+        mend = "Give numbers of dB, separated by commas"
+        raise UserError(f"{text!r} is no list of budgets", where="parameter budgets", mend=mend)
+    return levels
 
 
 def _check_steps(budgets: Iterable[float]) -> None:

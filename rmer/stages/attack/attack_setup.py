@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from rmer.attacks.base import Attack, Progress
 from rmer.attacks.method import Aim
+from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
+from rmer.data.dataset import Dataset, Normalisation
+from rmer.data.preparation.recording_files import SoundFiles, find_sound
 from rmer.data.standardised import Part, Standardised
+from rmer.errors import UserError
 from rmer.evaluation.checks.controls import Background, control_cost
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.evaluation.gradient_precision import comparison_cost
 from rmer.evaluation.metrics import constant_mae
+from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
@@ -25,6 +32,7 @@ from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.listening_network import ListeningNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +47,8 @@ class AttackSetup:
     other_norm: Mapping[str, Mapping[float, AttackedScores]]
     # Other systems or seeds that were trained to the same weights (``A2B2E s6``).
     twins: Sequence[str]
+    # Where the recordings lie, of domain waveform.
+    sound_folder: str = ""
 
     @cached_property
     def precision(self) -> Precision:
@@ -60,6 +70,17 @@ class AttackSetup:
         """The clips under attack."""
         return self.victim.data.part(self.params.split)
 
+    @cached_property
+    def sound(self) -> SoundFiles:
+        """The recordings of the clips under attack; raises what :func:`find_sound` does."""
+        if not self.sound_folder:
+            mend = "Give soundtracks_dir, the folder that preprocess was given"
+            what = "the data set was preprocessed before its runs said where the recordings lie"
+            raise UserError(what, where=f"run {self.victim.dataset_run_id}", mend=mend)
+        victim = self.victim
+        recordings = _recordings(victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder)
+        return replace(recordings, normalisation=victim.data.normalisation)
+
     @property
     def batch_size(self) -> int:
         """Clips attacked at once."""
@@ -75,15 +96,25 @@ class AttackSetup:
 
     def subject(self, resume: Path, progress: Progress) -> Subject:
         """Return what attacks are given; ``resume`` is the folder of finished batches."""
-        return Subject(
-            network=self._freeze(self.victim),
-            inputs=self.part.inputs,
-            labels=self.part.labels,
-            threat_at=threat_at(self.params, self.victim.data),
-            seed=self.params.settings.get("attack_seed", 0),
-            batch_size=self.batch_size,
-            progress=progress,
-            resume=resume,
+        common: dict[str, Any] = {
+            "network": self._freeze(self.victim),
+            "labels": self.part.labels,
+            "seed": self.params.settings.get("attack_seed", 0),
+            "batch_size": self.batch_size,
+            "progress": progress,
+            "resume": resume,
+        }
+        if not self.params.on_sound:
+            threats = threat_at(self.params, self.victim.data)
+            return Subject(inputs=self.part.inputs, threat_at=threats, **common)
+        rows = self.sound.rows()
+        around = SoundThreat.around(self.params.settings["norm"], 1.0, rows)
+        return SoundSubject(
+            inputs=rows,
+            threat_at=lambda epsilon: replace(around, epsilon=epsilon),
+            reader=FrozenNetwork(self.victim.model.to(self.device), batch_size=self.batch_size),
+            files=self.sound,
+            **common,
         )
 
     def background(self) -> Background:
@@ -103,9 +134,17 @@ class AttackSetup:
 
     def _freeze(self, model: Victim) -> FrozenNetwork:
         network = model.model.to(self.device)
+        if self.params.on_sound:
+            frames = self.part.inputs.shape[2]
+            network = ListeningNetwork(network, model.data.normalisation, frames).to(self.device)
         return FrozenNetwork(
             network, precision=self.precision, batch_size=self.batch_size, compile=self.params.compile
         )
+
+
+@lru_cache(maxsize=1)  # the many models of a study hear the same clips
+def _recordings(dataset: Dataset, rows: tuple[int, ...], folder: str) -> SoundFiles:
+    return find_sound(dataset, np.array(rows), Path(folder), Normalisation(0.0, 1.0))
 
 
 def gradients_of_run(
@@ -116,13 +155,13 @@ def gradients_of_run(
     ``transfer`` tells whether there is another model for the controls of a suite to craft adversaries on.
     """
     attacks, targets = params.method.attacks(params.own_settings, aim), len(aim.targets)
-    budgets, tier = len(params.budgets), params.suite
+    budgets, tier = len(params.all_epsilons), params.suite
     more = 0 if precision == "fp32" else sum(attack.polishing for attack in attacks)
     each = sum(attack.passes(targets).in_gradients for attack in attacks) + more
     gradients = each * budgets * clips
     if tier is None:
         return gradients
-    gradients += control_cost(tier, targets, clips=clips, transfer=transfer)
+    gradients += control_cost(tier, targets, clips=clips, transfer=transfer, on_sound=params.on_sound)
     if precision == "fp32" or tier.adaptive:
         return gradients
     return gradients + comparison_cost(white_box(tier)[0], targets, clips=clips, budgets=budgets)

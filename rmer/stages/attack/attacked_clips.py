@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ import pandas as pd
 import torch
 
 from rmer.attacks.base import Attack
+from rmer.attacks.sound_budgets import budget_of
+from rmer.attacks.sound_threat import SoundThreat
 from rmer.data.standardised import Part
 from rmer.errors import UserError
 from rmer.evaluation.attacked import attack_metrics, named_columns
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
+from rmer.stages.attack.saved_adversaries import Saved
 from rmer.stages.attack.victims import Victim
 from rmer.systems.prediction import predict
 
@@ -26,15 +30,15 @@ def clip_table(
     part: Part,
     attack: Attack,
     point: Point,
-    adversaries: dict[str, torch.Tensor],
+    saved: Saved,
     device: torch.device,
 ) -> pd.DataFrame:
     """Return the per-clip table of a run (see docs/tracking.md).
 
-    ``point`` is what ``attack`` found at the reported budget; ``adversaries`` holds metric -> the arrays as
-    they were saved [clips, 1, frames, bands], the attack's main metric first; predictions are made here,
-    from these arrays.
+    ``point`` is what ``attack`` found at the reported budget, ``saved`` what is stored of it; predictions are
+    made here, from what was read back.
     """
+    adversaries = saved.spectrograms
     emotions, result = victim.dataset.emotions, point.results[0]
     main, *others = adversaries
     clean, clean_units = predict(victim.model, part.inputs.to(device))
@@ -46,14 +50,15 @@ def clip_table(
     columns: dict[str, Any] = {
         "clip": clips["clip"].to_numpy(),
         "album": clips["album"].to_numpy(),
-        "linf": result.linf.numpy(),
-        "l2": result.l2.numpy(),
-        "snr_db": _signal_to_perturbation(victim, part.inputs, adversaries[main]),
+        **saved.sizes,
     }
     columns |= {name: result.columns[name].numpy() for name in COLUMNS if name in result.columns}
     if "minimum_epsilon" in result.columns:  # a radius; all budgets are named a cell
         cells = point.epsilon / float(point.threat.epsilon)
         columns["minimum_epsilon"] = result.columns["minimum_epsilon"].numpy() * cells
+    if "minimum_epsilon" in columns and isinstance(point.threat, SoundThreat):
+        ratios = columns["minimum_epsilon"].tolist()
+        columns["minimum_db"] = np.array([budget_of(point.threat.norm, ratio) for ratio in ratios])
     last = result.columns.get("last_prediction")
     # The published protocol reports the last iterate; every other one what the saved adversary does.
     as_published = last is not None and not attack.enforced
@@ -89,27 +94,34 @@ def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:
         found = table["minimum_epsilon"]
         metrics |= {"minimum_norm/epsilon_median": float(found.fillna(np.inf).median())}
         metrics |= {"minimum_norm/found": float(found.notna().mean())}
+    if "noise_to_mask_db" in table:
+        metrics |= _sound_metrics(table)
+    else:
+        metrics["perturbation/linf_log10"] = float(table["linf"].mean() * victim.data.normalisation.std)
     return {
         **metrics,
         "constant/mae": constant_mae(victim.data.train.labels.numpy(), labels),
         "perturbation/linf": float(table["linf"].mean()),
         "perturbation/linf_max": float(table["linf"].max()),
-        "perturbation/linf_log10": float(table["linf"].mean() * victim.data.normalisation.std),
         "perturbation/l2": float(table["l2"].mean()),
         "perturbation/l2_max": float(table["l2"].max()),
         "perturbation/snr_db": float(table["snr_db"].mean()),
     }
 
 
+def _sound_metrics(table: pd.DataFrame) -> dict[str, float]:
+    """Return how far perturbations of sounds exceed what is masked; what has no value is left out."""
+    loudest = table["noise_to_mask_db"]
+    found = {
+        "perturbation/noise_to_mask_db": float(loudest.mean()),
+        "perturbation/noise_to_mask_db_max": float(loudest.max()),
+        "perturbation/audible_share": float(table["audible_share"].mean()),
+    }
+    if "minimum_db" in table:
+        found["minimum_norm/db_median"] = float(table["minimum_db"].median())
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
 def _values(table: pd.DataFrame, prefix: str, names: tuple[str, ...]) -> np.ndarray:
     """Return the columns ``<prefix><name>`` as [clips, names]."""
     return table[[f"{prefix}{name}" for name in names]].to_numpy()
-
-
-def _signal_to_perturbation(victim: Victim, inputs: torch.Tensor, adversaries: torch.Tensor) -> np.ndarray:
-    """Power of the raw log spectrogram over the perturbation's, dB [clips]; NaN where the latter is zero."""
-    normalisation = victim.data.normalisation
-    signal = inputs.double() * normalisation.std + normalisation.mean
-    perturbation = (adversaries.double() - inputs.double()) * normalisation.std
-    ratio = signal.square().sum((1, 2, 3)) / perturbation.square().sum((1, 2, 3))
-    return torch.where(ratio.isfinite(), 10 * ratio.log10(), torch.nan).numpy()

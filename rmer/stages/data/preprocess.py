@@ -100,6 +100,7 @@ def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
     if len(surveyed.duplicates):
         run.table(surveyed.duplicates, Artifact.DUPLICATES)
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
+    run.tags({Tag.SOUNDTRACKS_DIR: str(Path(params.soundtracks_dir).absolute())})
     run.metrics(_metrics(surveyed))
     _describe(run, params, dataset, surveyed.warnings)
 

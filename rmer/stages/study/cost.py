@@ -140,7 +140,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
         seconds=total * unit.gradient_seconds,
         bytes=4 * frames * BANDS * models * clips * ARRAYS.get(params.attack, 2),
     )
-    budgets = ", ".join(f"{budget:g}".removeprefix("0") for budget in params.budgets)
+    budgets = ", ".join(params.budgets_in_words)
     return (
         f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
         f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}\n"

@@ -1,0 +1,280 @@
+"""The threat model of sounds: which changes of a recording's samples an attacker may use."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled, summed_norms
+from rmer.attacks.sound_budgets import SOUND_NORMS
+from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
+from rmer.data.audio.decoders import FULL_SCALE
+from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
+from rmer.data.audio.recordings import HEADER, Header, changeable
+
+# Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
+# bands stay up to 15 dB too loud after onsets, and before adversaries are settled.
+ROUNDS = 2
+SETTLING_ROUNDS = 6
+# Rounds of finding the largest perturbation whose rounding to whole steps has the norm that is allowed.
+ROUNDINGS = 3
+# Float32 rounding of norms and spectra, relative.
+RELATIVE = 1e-5
+# Rounds of lowering what is too loud in single frames, before these are left alone for good.
+LOWERINGS = 12
+LOWERED_TO = 0.97
+CAUTION = 1e-3  # for rounding of spectra in float32
+# Frames of the masking model whose windows reach into the one between them: 2048 samples, 512 apart.
+REACH = 2
+
+
+@dataclass(frozen=True)
+class SoundThreat(Threat):
+    """Perturbations of 16-bit samples within a budget, made so that the front end hears the same clip.
+
+    The attacked object is a batch of rows (:mod:`rmer.data.audio.recordings`), [clips, 1, cells] in 16-bit
+    steps. Headers, the samples at the peak, the first and the last that sound, and all that the excerpt does
+    not hear stay as they are, and no sample exceeds the peak, or the front end would divide by another one.
+    A row stands for its samples rounded to whole steps: wherever :meth:`project` puts a row, its rounding is
+    within the budgets ``linf`` and ``snr``. For ``masking`` that is so after :meth:`settle`, which rounds.
+
+    Attributes
+    ----------
+    norm : "linf", the largest change of a sample, of full scale; "snr", root mean square of the change, of
+        that of the clip's samples; "masking", amplitude of the change in each band and frame, of what the
+        masking model allows (:func:`rmer.data.audio.masking.noise_to_mask`)
+    epsilon : the amplitude ratio, or one for each clip [clips]; 20 log10 of it is the level in dB
+    signal : Euclidean norm of each clip's samples [clips], in steps; for ``snr``
+    limits : what each clip masks in each bin, its band's share [clips, bins, frames]; for ``masking``
+    """
+
+    signal: Tensor | None = None
+    limits: Tensor | None = None
+
+    norms: ClassVar[tuple[str, ...]] = SOUND_NORMS
+
+    @classmethod
+    def around(cls, norm: str, epsilon: float | Tensor, rows: Tensor) -> SoundThreat:
+        """Return the threat model of perturbations of clean ``rows`` [clips, 1, cells]."""
+        samples = rows[:, 0, HEADER:]
+        signal = l2_norms(samples.double()) if norm == "snr" else None
+        limits = (
+            torch.cat([bin_limits(clip) for clip in torch.split(samples, 1)]) if norm == "masking" else None
+        )
+        return cls(cast(Norm, norm), epsilon, signal=signal, limits=limits)
+
+    def of(self, rows: slice | list[int]) -> SoundThreat:
+        epsilon = self.epsilon[rows] if isinstance(self.epsilon, Tensor) else self.epsilon
+        signal, limits = (None if each is None else each[rows] for each in (self.signal, self.limits))
+        return replace(self, epsilon=epsilon, signal=signal, limits=limits)
+
+    def on(self, device: torch.device) -> SoundThreat:
+        epsilon = self.epsilon.to(device) if isinstance(self.epsilon, Tensor) else self.epsilon
+        signal, limits = (None if each is None else each.to(device) for each in (self.signal, self.limits))
+        return replace(self, epsilon=epsilon, signal=signal, limits=limits)
+
+    def pooled(self, threats: Sequence[Threat], clips: int) -> SoundThreat:
+        epsilon = torch.cat([one.epsilons(clips) for one in threats])
+        times = len(threats)
+        signal = None if self.signal is None else self.signal.repeat(times)
+        limits = None if self.limits is None else self.limits.repeat(times, 1, 1)
+        return replace(self, epsilon=epsilon, signal=signal, limits=limits)
+
+    def radius(self, inputs: Tensor) -> Tensor:
+        """Return the budget of each clip, [1 or clips, 1, 1]: in steps, or of what is masked.
+
+        That of ``linf`` is a whole number of steps, the last that is within the budget.
+        """
+        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1)
+        if self.norm == "linf":
+            epsilon = (epsilon * FULL_SCALE * (1 + RELATIVE)).floor()
+        elif self.norm == "snr":
+            assert self.signal is not None
+            epsilon = epsilon * self.signal.to(inputs.device)
+        return beside(epsilon.to(inputs.dtype), inputs)
+
+    def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
+        """Return ``candidates`` [clips, 1, cells] moved to sounds within the budget around ``inputs``."""
+        delta = torch.where(self.changeable(inputs), candidates - inputs, 0.0)
+        radius = self.radius(inputs)
+        if self.norm == "linf":
+            delta = torch.maximum(torch.minimum(delta, radius), -radius)
+        if self.norm == "masking":
+            delta = self._masked(inputs, delta, ROUNDS)
+        projected = _within_peak(inputs, inputs + delta)
+        return self._scaled(inputs, projected - inputs) if self.norm == "snr" else projected
+
+    def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Turn ``noise``, uniform in [-1, 1], into a start; for ``snr`` and ``masking`` at a random size."""
+        share = 1.0 if self.norm == "linf" else beside(noise.flatten(1)[:, 0].abs(), noise)
+        return self.project(inputs, inputs + self.radius(inputs) * share * self.filled(inputs, noise))
+
+    def settle(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return the rows rounded to whole steps, within the budget, as a file will hold them.
+
+        For ``masking``, what is too loud after rounding is lowered in its frames, and where rounding itself
+        is too loud (quiet passages, small budgets), these frames are left as they were.
+        """
+        if self.norm != "masking":
+            return adversaries.round()
+        return torch.cat(
+            [
+                self.of([clip])._lowered(inputs[clip : clip + 1], adversaries[clip : clip + 1])
+                for clip in range(len(inputs))
+            ]
+        )
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the direction of steepest ascent in the unit ball, shaped like ``gradient``."""
+        if self.norm == "linf":
+            return gradient.sign()
+        if self.norm == "snr":
+            return gradient / beside(l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+        assert self.limits is not None
+        # In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
+        limits = self.limits.to(gradient)
+        spectra = scaled(stft(gradient[:, 0, HEADER:]), limits)
+        sizes = mean_in_bands(spectra).clamp_min(torch.finfo(gradient.dtype).tiny)
+        gains = limits * sizes.rsqrt()[:, band_of_bin(gradient.device)]
+        return _as_rows(istft(scaled(spectra, gains), gradient.shape[-1] - HEADER))
+
+    def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
+        """Return ``noise`` where samples may change, at the size of the unit ball; for ``linf`` as it is."""
+        noise = torch.where(self.changeable(inputs), noise, 0.0)
+        return noise if self.norm == "linf" else self.steepest(noise)
+
+    def dual_norms(self, slopes: Tensor, directions: Tensor) -> Tensor:
+        """Return how far the unit ball moves outputs along ``directions``; see :class:`Threat`.
+
+        For ``masking``, how far :meth:`steepest` does.
+        """
+        if self.norm != "masking":
+            return super().dual_norms(slopes, directions)
+        assert self.limits is not None
+        found = []
+        for clip, limits in zip(slopes, self.limits, strict=True):
+            spectra = scaled(stft(clip[:, HEADER:]), limits.to(clip))
+            found.append(summed_norms(spectra, directions))
+        return torch.stack(found)
+
+    def changeable(self, inputs: Tensor) -> Tensor:
+        """Return which cells an attacker may change (:func:`rmer.data.audio.recordings.changeable`)."""
+        return changeable(inputs)
+
+    def used(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return the share of the budget that each adversary uses, [clips]; of amplitudes, not in dB."""
+        delta = adversaries - inputs
+        if self.norm == "masking":
+            return self._loudest(inputs, delta).amax(1)
+        sizes = linf_norms(delta) if self.norm == "linf" else _wide_norms(delta)
+        return sizes / self.radius(inputs).view(-1)
+
+    def violations(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
+        """Return for each clip [clips] whether its saved row is no file, another clip, or over the budget.
+
+        What is masked is computed anew from ``inputs``, so that limits of other clips are found out.
+        """
+        x, adversary = inputs.double(), adversaries.double()
+        delta = adversary - x
+        wrong = (adversary != adversary.round()) | ~adversary.isfinite() | ((delta != 0) & ~changeable(x))
+        wrong |= adversary != _within_peak(x, adversary)
+        if self.norm == "masking":
+            outside = self._loudest(x, delta).amax(1) > 1 + RELATIVE
+        else:
+            sizes = linf_norms(delta) if self.norm == "linf" else l2_norms(delta)
+            size = torch.as_tensor(self.epsilon, dtype=torch.float64, device=x.device).view(-1)
+            size = size * (FULL_SCALE if self.norm == "linf" else l2_norms(x[..., HEADER:]))
+            outside = sizes > size * (1 + RELATIVE)
+        return outside | wrong.flatten(1).any(1)
+
+    def _scaled(self, inputs: Tensor, delta: Tensor) -> Tensor:
+        """Return rows whose rounding lies in the L2 ball, as near to its border as ``delta`` reaches.
+
+        What counts is the norm after rounding: where most of a perturbation is less than half a step, it may
+        be larger before.
+        """
+        radius = self.radius(inputs).view(-1).expand(len(inputs))
+        tiny = torch.finfo(delta.dtype).tiny
+        first = (radius / _wide_norms(delta).to(delta).clamp_min(tiny)).clamp(max=1.0)
+        scale, best = first, torch.zeros_like(first)
+        for _ in range(ROUNDINGS):
+            size = _wide_norms((inputs + beside(scale, delta) * delta).round() - inputs).to(delta)
+            best = torch.where((size <= radius) & (scale > best), scale, best)
+            scale = (scale * radius / size.clamp_min(tiny) * (1 - RELATIVE)).clamp(max=1.0)
+        rows = inputs + beside(best, delta) * delta
+        # Cut off, no perturbation is larger than it was.
+        cut = inputs + (beside(first * (1 - RELATIVE), delta) * delta).trunc()
+        return torch.where(beside(best > 0, delta), rows, cut)
+
+    def _masked(self, inputs: Tensor, delta: Tensor, rounds: int) -> Tensor:
+        """Return perturbations with each band of their short-time spectra limited by what is masked."""
+        assert self.limits is not None
+        within = (self.radius(inputs) * self.limits.to(inputs)).square().reciprocal()
+        for _ in range(rounds):
+            spectra = stft(delta[:, 0, HEADER:])
+            gains = mean_in_bands(spectra, within).clamp_min(1.0).rsqrt()
+            spectra = scaled(spectra, gains[:, band_of_bin(delta.device)])
+            delta = _as_rows(istft(spectra, delta.shape[-1] - HEADER))
+            delta = torch.where(self.changeable(inputs), delta, 0.0)
+        return delta
+
+    def _lowered(self, inputs: Tensor, adversary: Tensor) -> Tensor:
+        """Return one row [1, 1, cells] rounded, and lowered in every frame in which it is too loud."""
+        if not bool(self.violations(inputs, adversary).any()):
+            return adversary
+        delta = self._masked(inputs, adversary - inputs, SETTLING_ROUNDS)
+        gain = delta.new_ones(self._loudest(inputs, delta).shape)
+        for lowering in itertools.count():
+            gains = _as_rows(_over_samples(gain, delta.shape[-1] - HEADER))
+            found = _within_peak(inputs, inputs + gains * delta).round()
+            loudest = self._loudest(inputs, found - inputs)
+            if not bool((loudest > 1 - CAUTION).any()):  # in float32, and then for good
+                loudest = self._loudest(inputs.double(), (found - inputs).double()).to(loudest)
+                if not bool((loudest > 1).any()):
+                    return found
+            lowered = gain * LOWERED_TO / loudest.clamp_min(1.0)
+            gain = torch.where(loudest > 1 - CAUTION, lowered if lowering < LOWERINGS else 0.0, gain)
+        raise AssertionError("unreachable")
+
+    def _loudest(self, inputs: Tensor, delta: Tensor) -> Tensor:
+        """Return the largest amplitude of any band in each frame, of what is allowed, [clips, frames]."""
+        ratio = noise_to_mask(inputs[:, 0, HEADER:], delta[:, 0, HEADER:]).amax(1)
+        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1, 1)
+        return 10 ** (ratio / 20) / epsilon.to(ratio)
+
+
+def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:
+    """Return rows with no sample above the peak of its clip that is not so in ``inputs``; headers stay."""
+    peak = inputs[..., Header.PEAK, None]
+    low, high = torch.minimum(-peak, inputs), torch.maximum(peak, inputs)
+    return torch.maximum(torch.minimum(rows, high), low)
+
+
+def _wide_norms(values: Tensor) -> Tensor:
+    """Return the Euclidean norm of each clip [clips], summed in float64: rows are long."""
+    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=torch.float64)
+    return norms
+
+
+def _as_rows(samples: Tensor) -> Tensor:
+    """Return [clips, samples] as rows [clips, 1, cells] with nothing in their headers."""
+    return torch.nn.functional.pad(samples, (HEADER, 0))[:, None]
+
+
+def _over_samples(gains: Tensor, samples: int) -> Tensor:
+    """Return the gain of each sample [clips, samples] from that of each frame [clips, frames].
+
+    No sample within a frame's window has more than that frame's gain; between, it changes linearly.
+    """
+    reach = 2 * REACH + 1
+    least = -torch.nn.functional.max_pool1d(-gains[:, None], reach, stride=1, padding=REACH)
+    spread = torch.nn.functional.interpolate(
+        least, size=(gains.shape[1] - 1) * HOP + 1, mode="linear", align_corners=True
+    )[:, 0]
+    missing = samples - spread.shape[1]
+    return torch.nn.functional.pad(spread, (0, missing), "replicate") if missing > 0 else spread[:, :samples]

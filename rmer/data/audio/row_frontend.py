@@ -1,0 +1,58 @@
+"""The front end of rows of samples: what :mod:`rmer.data.audio.recordings` cuts out of clips, as excerpts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rmer.data.audio.decoders import FULL_SCALE
+from rmer.data.audio.recordings import HEADER, Header
+from rmer.data.audio.torch_frontend import Audio2Spect, places, truncated
+
+
+class Rows2Spect(nn.Module):
+    """Rows [batch, HEADER + samples] to raw log spectrograms of their excerpts, float32 [batch, frames, 149].
+
+    A row counts as the sound of its samples rounded to whole 16-bit steps, as a file would hold them;
+    rounding and truncation let gradients through (straight-through), the header and samples that may not
+    change get none. ``transform`` is the arithmetic of the Fourier transform.
+    """
+
+    def __init__(self, frames: int, transform: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.frames = frames
+        self.transform = transform
+        self.audio2spect = Audio2Spect()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        header, steps = rows[:, :HEADER].detach(), rows[:, HEADER:]
+        start, count = (header[:, at, None].long() for at in (Header.START, Header.COUNT))
+        samples: Tensor = _Heard.apply(steps, header, self.transform)  # type: ignore[no-untyped-call]
+        frame = (start + torch.arange(self.frames, device=rows.device)) % count
+        # The samples of a row begin with the excerpt, those of a clip that it repeats with the clip itself.
+        return self.audio2spect.spectrogram(samples, places(frame) - places(start))
+
+
+class _Heard(torch.autograd.Function):
+    """Steps of a row [batch, samples] as the front end hears them: rounded, scaled by the peak, truncated.
+
+    Gradients pass rounding and truncation, to samples that may change. One function, as each pass over the
+    samples of a batch takes its time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, steps: Tensor, header: Tensor, transform: torch.dtype) -> Tensor:
+        # In float64, or some quotients would be truncated to another step than in the file's front end.
+        scale = header[:, Header.PEAK, None].double() / (FULL_SCALE - 1)
+        ctx.save_for_backward(header, scale)
+        return truncated(steps.round().double().div_(scale)).to(transform)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        header, scale = ctx.saved_tensors
+        place = torch.arange(gradient.shape[1], device=gradient.device)
+        inside = (place >= header[:, Header.LOW, None]) & (place < header[:, Header.HIGH, None])
+        passed = gradient.to(header.dtype) / scale.to(header.dtype)
+        return passed.masked_fill_(~inside, 0.0), None, None

@@ -1,0 +1,1 @@
+"""Adversaries as sounds: how audible they are, and what is left of them after codecs."""

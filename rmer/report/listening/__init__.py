@@ -1,0 +1,1 @@
+"""The page on which adversaries are listened to, and the sounds themselves."""

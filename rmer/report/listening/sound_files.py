@@ -1,0 +1,54 @@
+"""A clip, its adversary and their difference as sounds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE, quantise
+from rmer.evaluation.hearing.audibility import require_equal_lengths
+
+Samples = npt.NDArray[np.int16]
+
+DIFFERENCE_PEAK = -3.0  # dB of full scale
+
+
+def raised_difference(clean: Samples, adversary: Samples) -> tuple[Samples, float]:
+    """Return adversary minus clean, its peak raised to -3 dB of full scale, and by how many dB it was raised.
+
+    Both are int16 [samples]. A difference of zeros stays one, raised by 0 dB. Raises UserError when the
+    lengths differ.
+    """
+    require_equal_lengths(clean, adversary)
+    difference = adversary.astype(np.float64) - clean
+    peak = np.abs(difference).max()
+    if not peak:
+        return np.zeros(len(clean), np.int16), 0.0
+    gain = 10 ** (DIFFERENCE_PEAK / 20) * FULL_SCALE / peak
+    return quantise(difference * gain / FULL_SCALE), 20 * float(np.log10(gain))
+
+
+def write_sounds(folder: Path, clean: Samples, adversary: Samples) -> dict[str, Path]:
+    """Write ``clean.wav``, ``adversary.wav`` and ``difference.wav`` and return their paths by name.
+
+    All are mono, 16 bit, 22 050 Hz; the difference is that of :func:`raised_difference`. ``folder`` is made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sounds = {"clean": clean, "adversary": adversary, "difference": raised_difference(clean, adversary)[0]}
+    paths = {}
+    for name, samples in sounds.items():
+        paths[name] = folder / f"{name}.wav"
+        soundfile.write(paths[name], samples, SAMPLE_RATE, "PCM_16")
+    return paths
+
+
+def audio_uri(samples: Samples) -> str:
+    """Return int16 [samples] as a data URI that browsers play: FLAC, which loses nothing."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, SAMPLE_RATE, "PCM_16", format="FLAC")
+    return f"data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"
