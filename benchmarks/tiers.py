@@ -95,7 +95,7 @@ def _notes(units: Units, sampled: int) -> list[str]:
         f"({reduced}) and fp32 predictions ({forward}) count by their measured time over it.",
         f"Of the fixed tier, the attack on the error searches {sampled} of the clips, drawn at random, and "
         "its cost is extrapolated to all of them; the attack on the correlation is not run, since it takes "
-        "the same steps for every clip. Damage is what attacks add to the errors of the drawn clips, in every "
+        "the same steps for every clip. Damage is what attacks add to the errors of the drawn clips in each "
         "tier; a loss is a share of the fixed tier's damage.",
     ]
 
