@@ -197,6 +197,10 @@ def _rows(name: str, found: Mapping[str, Evaluated], units: Units) -> list[Row]:
     ]
     of_fixed = 100 * rows[1].value / rows[2].value
     rows.append(Row(name, "paper of paper_fixed", of_fixed, "%", targets=(Target("value", MOST_OF_FIXED),)))
+    if found["paper_fixed"].spent.reduced:
+        fixed = found["paper_fixed"].spent
+        in_fp32 = 100 * rows[1].value / units.equivalents(Spent(fixed.gradients, fixed.forwards))
+        rows.append(Row(name, "paper of paper_fixed in fp32", in_fp32, "%"))
     losses = [row["loss"] for row in damage_rows("", found)]
     worst = max(float(str(loss)) for loss in losses)
     rows.append(
