@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,12 +19,13 @@ from benchmarks.damage import search_strength, time_to_damage
 from benchmarks.evaluation import peak_memory
 from benchmarks.gradients import attack_gradients
 from benchmarks.growth import cost_growth
-from benchmarks.machine import facts
+from benchmarks.machine import ISAS, facts, held_to
 from benchmarks.measuring import Result, Settings
 from benchmarks.preprocess import preprocessing
 from benchmarks.scheduler import scheduling
 from benchmarks.stores import logging_overhead, logs_and_analysis
 from benchmarks.table import around_results, as_json, as_markdown, as_metrics, write_page
+from benchmarks.tiers import tiers
 from benchmarks.training import adversarial_epoch, corrected_adversarial_epoch, training_epoch
 from rmer.errors import UserError
 from rmer.systems.devices import resolve_device
@@ -36,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "corrected": corrected_adversarial_epoch,
     "strength": search_strength,
     "damage": time_to_damage,
+    "tiers": tiers,
     "preprocess": preprocessing,
     "analysis": logs_and_analysis,
     "logging": logging_overhead,
@@ -66,6 +69,12 @@ QUICK_REPEATS, QUICK_SECONDS = 3, 10.0
 @click.option(
     "--device", default="cpu", show_default=True, help="of gradients and training: cpu, cuda, cuda:<number>"
 )
+@click.option(
+    "--isa",
+    default="",
+    type=click.Choice(["", *ISAS]),
+    help="hold the CPU to older instructions  [default: its own]",
+)
 @click.option("--threads", default=0, help="threads of torch  [default: one a core]")
 @click.option("--store", default="", help="tracking store of --model  [default: MLFLOW_TRACKING_URI]")
 @click.option(
@@ -84,6 +93,7 @@ def main(
     repeats: int,
     seconds: float,
     device: str,
+    isa: str,
     threads: int,
     store: str,
     model: str,
@@ -91,13 +101,17 @@ def main(
     log: bool,
 ) -> None:
     """Measure the project against the published code and against plain matrix products."""
+    if isa and held_to() != isa:
+        # Libraries read it when they load: a new process.
+        command = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env=os.environ | ISAS[isa], check=False).returncode)
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     if quick:
         repeats, seconds = min(repeats, QUICK_REPEATS), min(seconds, QUICK_SECONDS)
     clone = None if reference is None else reference.resolve()
     try:
         if output is not None:
-            _require_page(output)
+            _require_page(output, isa)
         settings = Settings(repeats, seconds, clone, quick, store, model, resolve_device(device))
         about = facts(settings.device)
         results = run(settings, only or tuple(BENCHMARKS))
@@ -110,7 +124,7 @@ def main(
     shown["published"] = reference is not None
     content = as_json(results, about, shown)
     if output is not None:
-        write(output, results, markdown, content)
+        write(output, results, markdown, content, isa)
     if log:
         log_run(results, about, markdown, content)
 
@@ -126,13 +140,20 @@ def run(settings: Settings, names: tuple[str, ...]) -> dict[str, Result]:
     return results
 
 
-def write(folder: Path, results: Mapping[str, Result], markdown: str, content: dict[str, object]) -> None:
-    """Write the results into a folder's page, beside it as JSON, and the figures into its ``images``."""
-    (folder / "images").mkdir(exist_ok=True)
-    for name, figure in _figures(results):
-        figure.savefig(folder / "images" / f"{name}.png", dpi=150)
-    (folder / "benchmarks.json").write_text(json.dumps(content, indent=1) + "\n")
-    write_page(folder / PAGE, markdown)
+def write(
+    folder: Path, results: Mapping[str, Result], markdown: str, content: dict[str, object], isa: str = ""
+) -> None:
+    """Write the results into a folder's page, beside it as JSON, and the figures into its ``images``.
+
+    A CPU that was held to older instructions has a section and a file of its own, and no figures.
+    """
+    if not isa:
+        (folder / "images").mkdir(exist_ok=True)
+        for name, figure in _figures(results):
+            figure.savefig(folder / "images" / f"{name}.png", dpi=150)
+    file = f"benchmarks-{isa.lower()}.json" if isa else "benchmarks.json"
+    (folder / file).write_text(json.dumps(content, indent=1) + "\n")
+    write_page(folder / PAGE, markdown, isa)
 
 
 def log_run(
@@ -153,10 +174,10 @@ def log_run(
     click.echo(f"logged: run {outcome.run_id}", err=True)
 
 
-def _require_page(folder: Path) -> None:
+def _require_page(folder: Path, isa: str) -> None:
     """Raise UserError where results would have no place: now, and not when they are there."""
     try:
-        around_results(folder / PAGE)
+        around_results(folder / PAGE, isa)
     except (OSError, ValueError) as error:
         mend = "Name docs, or a folder with such a page"
         raise UserError(f"no page for the results ({error})", where=f"output {folder}", mend=mend) from error

@@ -19,6 +19,20 @@ PACKAGES = ("torch", "numpy", "mlflow")
 # What decides how fast matrices are multiplied.
 FLAGS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16")
 
+# Older instructions that a CPU can be held to, to stand for a smaller machine: what oneDNN (convolutions),
+# MKL (products) and torch read when they load.
+LIMIT = "ONEDNN_MAX_CPU_ISA"
+ISAS = {
+    "AVX2": {LIMIT: "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "AVX512_CORE": {LIMIT: "AVX512_CORE"},
+    "AVX512_CORE_BF16": {LIMIT: "AVX512_CORE_BF16"},
+}
+
+
+def held_to() -> str:
+    """Return the older instructions that this process is held to, or nothing."""
+    return os.environ.get(LIMIT, "")
+
 
 def facts(device: torch.device) -> dict[str, str]:
     """Return the machine with a GPU that is used, versions, code, date, and how busy the machine was."""
@@ -32,6 +46,7 @@ def facts(device: torch.device) -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "threads": str(torch.get_num_threads()),
         "flags": ", ".join(flag for flag in FLAGS if capabilities.get(flag)),
+        **({"held to": held_to()} if held_to() else {}),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f}",
         "system": platform.platform(terse=True),

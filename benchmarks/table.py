@@ -64,18 +64,25 @@ def as_metrics(results: Mapping[str, Result]) -> dict[str, float]:
     return metrics
 
 
-def around_results(page: Path) -> tuple[str, str]:
+def around_results(page: Path, isa: str = "") -> tuple[str, str]:
     """Return what stands before and after the markers of a page. Raises ValueError where it has none."""
-    text = page.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{page}: needs one {BEGIN} and one {END}")
-    return text.split(BEGIN)[0], text.split(END)[1]
+    text, (begin, end) = page.read_text(), markers(isa)
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{page}: needs one {begin} and one {end}")
+    return text.split(begin)[0], text.split(end)[1]
 
 
-def write_page(page: Path, markdown: str) -> None:
+def markers(isa: str = "") -> tuple[str, str]:
+    """Return what stands around the results of a page: those of a CPU with its own, or older instructions."""
+    begin, end = (marker.replace("results", f"results {isa}") if isa else marker for marker in (BEGIN, END))
+    return begin, end
+
+
+def write_page(page: Path, markdown: str, isa: str = "") -> None:
     """Replace what stands between the markers of a page. Raises ValueError where it has none."""
-    head, tail = around_results(page)
-    page.write_text(f"{head}{BEGIN}\n\n{markdown}\n{END}{tail}")
+    head, tail = around_results(page, isa)
+    begin, end = markers(isa)
+    page.write_text(f"{head}{begin}\n\n{markdown}\n{end}{tail}")
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -18,8 +18,9 @@ from benchmarks.gradients import products
 from benchmarks.growth import fill
 from benchmarks.measuring import Result, Row, Target, compare, interleave
 from benchmarks.processes import in_new_process
-from benchmarks.table import BEGIN, END, as_json, as_markdown, write_page
-from rmer.systems.frozen import FrozenNetwork
+from benchmarks.table import BEGIN, END, as_json, as_markdown, markers, write_page
+from benchmarks.tiers import Units, lost
+from rmer.systems.frozen import FrozenNetwork, Spent
 from rmer.systems.network import build_network
 from rmer.tracking import RunSpec, Stage, Store, Tag, connect
 
@@ -91,6 +92,27 @@ def test_a_page_keeps_its_text_and_gets_the_results_anew(tmp_path: Path) -> None
     page.write_text("no place for results")
     with pytest.raises(ValueError, match="needs one"):
         write_page(page, "new")
+
+
+def test_results_of_older_instructions_have_a_place_of_their_own(tmp_path: Path) -> None:
+    page, (begin, end) = tmp_path / "page.md", markers("AVX2")
+    page.write_text(f"{begin}\n{end}\n{BEGIN}\nold\n{END}\n")
+    write_page(page, "| small |\n", "AVX2")
+    assert page.read_text() == f"{begin}\n\n| small |\n\n{end}\n{BEGIN}\nold\n{END}\n"
+    assert PAGE.read_text().count(begin) == PAGE.read_text().count(end) == 1
+
+
+def test_passes_count_by_their_time_over_that_of_a_float32_gradient() -> None:
+    units = Units(gradient=0.4, reduced=0.1, forward=0.2)
+    # 3 gradients in float32, 8 in bfloat16 worth a quarter each, 4 predictions worth a half each
+    assert units.equivalents(Spent(gradients=11, forwards=4, reduced=8)) == pytest.approx(3 + 2 + 2)
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "fixed", "loss"), [(0.99, 1.0, 1.0), (1.1, 1.0, -10.0), (0.0, 0.0, 0.0)]
+)
+def test_a_loss_is_a_share_of_the_fixed_damage(adaptive: float, fixed: float, loss: float) -> None:
+    assert lost(adaptive, fixed) == pytest.approx(loss)
 
 
 def test_table_and_json_say_the_same() -> None:
