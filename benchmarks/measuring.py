@@ -125,7 +125,8 @@ def timed(way: Way) -> float:
     with silence():
         started = time.perf_counter()
         own = way()
-        if torch.cuda.is_initialized():  # what was asked for may not be done yet
+        # What was asked for may not be done yet.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
         return own if isinstance(own, float) else time.perf_counter() - started
 
