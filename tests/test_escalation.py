@@ -42,8 +42,9 @@ def test_a_linear_model_ends_at_its_optimum_with_two_starts(norm: str, precision
         assert errors.tolist() == pytest.approx([100.0 + radius * slope] * 6, rel=1e-6)
         assert bool(result.columns["agreed"].all())
         assert result.columns["starts"].tolist() == [2] * 6
-        # One of the output for its signs, and those of the steps: short starts are in float32, unpolished.
-        assert result.columns["gradients"].tolist() == [1 + 8 + 16] * 6
+        # One of the output for its signs, once for all budgets, and those of the steps: short starts are in
+        # float32, unpolished.
+        assert result.columns["gradients"].tolist() == [(radius == BUDGETS[0]) + 8 + 16] * 6
 
 
 def damage(network: FrozenNetwork, inputs: torch.Tensor, labels: torch.Tensor, found: torch.Tensor) -> float:
@@ -83,9 +84,7 @@ def test_starts_go_on_where_they_disagree_and_there_alone() -> None:
     strict = Escalation(tolerance=0.0).over_budgets(network, inputs[:8], labels[:8], threats)
     assert not strict[1].columns["agreed"].all()
     undecided = ~strict[1].columns["agreed"]
-    assert strict[1].columns["gradients"][undecided].tolist() == [(8 + 8) + 16 + (8 + 32) + 64] * int(
-        undecided.sum()
-    )
+    assert strict[1].columns["gradients"][undecided].tolist() == [8 + 16 + 32 + 64] * int(undecided.sum())
     assert strict[1].columns["starts"][undecided].tolist() == [4] * int(undecided.sum())
 
 
@@ -103,7 +102,8 @@ def test_a_pool_finds_what_each_budget_alone_finds_in_batches_of_any_size() -> N
             for found in (together, alone)
         ]
         assert errors[0].tolist() == pytest.approx(errors[1].tolist(), abs=1e-9)
-        assert together.gradients == alone.gradients
+        prepared = 0 if threat is threats[0] else len(inputs) * labels.shape[1]
+        assert together.gradients == alone.gradients - prepared
     model.float()
 
 

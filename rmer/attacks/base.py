@@ -54,6 +54,8 @@ class Problem:
     warm_start : adversaries of a smaller budget to start from, shaped like inputs, or None
     remember, progress : keep finished parts and tell of them (with the number of clips that they are worth),
         for pooled attacks
+    clips : place of the clip of each row [batch], where several rows are of one clip (in several budgets);
+        the first rows are one of each
     """
 
     inputs: Tensor
@@ -63,6 +65,7 @@ class Problem:
     warm_start: Tensor | None = None
     remember: Remember = forget
     progress: Progress = _untold
+    clips: Tensor | None = None
 
     def uniform(self) -> Tensor:
         """Draw numbers uniform in [-1, 1), shaped like the inputs."""
@@ -95,7 +98,8 @@ class Problem:
         warm = None if self.warm_start is None else self.warm_start[clips]
         generators = [self.generators[place] for place in places]
         inputs, labels, threat = self.inputs[clips], self.labels[clips], self.threat.of(places)
-        return Problem(inputs, labels, threat, generators, warm, self.remember, self.progress)
+        same = None if self.clips is None else self.clips[clips.to(self.clips.device)]
+        return Problem(inputs, labels, threat, generators, warm, self.remember, self.progress, same)
 
     def on(self, network: FrozenNetwork) -> Problem:
         """Return the problem on the device and in the arithmetic of a network."""
@@ -283,6 +287,7 @@ class Attack(AttackMethod):
             [clip_generator(seed, index) for _ in threats for index in range(clips)],
             remember=remember,
             progress=progress or _untold,
+            clips=torch.arange(clips).repeat(times),
         )
         with fixed_shapes(network.device):
             whole = remember("pool", partial(self._craft, network, problem))

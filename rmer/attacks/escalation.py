@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmer.attacks.ascent import POLISHING, ascend, polish
 from rmer.attacks.base import AttackResult, Crafted, Passes, Problem
-from rmer.attacks.objectives import MOST_SIGNED, Objective, SignsObjective
+from rmer.attacks.objectives import MOST_SIGNED, Objective, RankedObjective, Ranking, SignsObjective
 from rmer.attacks.search import L1, Best, ObjectiveAttack, Values, losses_in_turn
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
@@ -63,28 +63,29 @@ class Escalation(ObjectiveAttack):
 
     def passes(self, targets: int) -> Passes:
         """Return the cost of a clip whose starts never agree."""
-        return self._passes(self.starts, targets)
+        gradients, forwards = self._passes(self.starts)
+        losses = {self._objective(start, targets) for start in range(self.starts)}
+        return Passes(gradients + sum(loss.preparation(targets) for loss in losses), forwards)
 
     @property
     def polishing(self) -> int:
         return POLISHING * sum(self._steps(start) > SHORT for start in range(self.starts))
 
     def least_passes(self, targets: int) -> Passes:
-        """Return the cost of a clip whose first two starts agree."""
-        return self._passes(2, targets)
+        """Return the cost of a clip whose first two starts agree, and that is prepared for another budget."""
+        return self._passes(2)
 
-    def _passes(self, starts: int, targets: int) -> Passes:
-        gradients = sum(
-            self._steps(start) + self._objective(start, targets).preparation(targets)
-            for start in range(starts)
-        )
-        steps = sum(self._steps(start) for start in range(starts))
-        return Passes(gradients, 1 + starts + (steps if self.joint else 0))
+    def _passes(self, starts: int) -> Passes:
+        steps = sum(map(self._steps, range(starts)))
+        return Passes(steps, 1 + starts + (steps if self.joint else 0))
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         best = Best.of_clean(network, problem, self.losses[0])
         clean, clips = dict(best.values), len(problem.inputs)
         bill = _Bill(clips)
+        if problem.clips is None:
+            problem = replace(problem, clips=torch.arange(clips))
+        rankings = self._rankings(network, problem, bill)
         active = torch.arange(clips, device=problem.inputs.device)
         total = sum(map(self._steps, range(self.starts)))
         for start in range(self.starts):
@@ -95,7 +96,7 @@ class Escalation(ObjectiveAttack):
                 # Random numbers are drawn whether or not the start was made before.
                 where = some.inputs if start == 0 else some.random_start()
                 name = f"start-{start}-{number}-{len(rows)}"
-                made = partial(self._made, network, some, start, where)
+                made = partial(self._made, network, some, start, where, rankings)
                 part = bill.paid(rows, network, lambda: problem.remember(name, made))  # noqa: B023
                 best.take_over(rows, part, self.metric)
                 for metric in found:
@@ -167,13 +168,46 @@ class Escalation(ObjectiveAttack):
     def _batches(self, network: FrozenNetwork, rows: Tensor) -> list[Tensor]:
         return [rows] if self.joint else [batch for (batch,) in network.batches(rows)]
 
-    def _made(self, network: FrozenNetwork, some: Problem, start: int, where: Tensor) -> Crafted:
+    def _rankings(
+        self, network: FrozenNetwork, problem: Problem, bill: _Bill
+    ) -> dict[RankedObjective, Ranking]:
+        """Prepare the losses that rank directions, once for all budgets of a clip."""
+        assert problem.clips is not None
+        targets, found = problem.labels.shape[1], {}
+        distinct = torch.arange(int(problem.clips.max()) + 1, device=problem.inputs.device)
+        for loss in {self._objective(start, targets): None for start in range(self.starts)}:
+            if not isinstance(loss, RankedObjective):
+                continue
+            parts = []
+            for number, rows in enumerate(self._batches(network, distinct)):
+                name = f"ranking-{loss.name}-{loss.rank}-{number}-{len(rows)}"
+                made = partial(_ranked, network, problem.of(rows), loss)
+                parts.append(bill.paid(rows, network, partial(problem.remember, name, made), starts=0))
+            errors, reach = (
+                torch.cat([part.columns[name].to(problem.inputs) for part in parts])
+                for name in ("errors", "reach")
+            )
+            found[loss] = Ranking(loss.directions(targets).to(problem.inputs), errors, reach)
+        return found
+
+    def _made(
+        self,
+        network: FrozenNetwork,
+        some: Problem,
+        start: int,
+        where: Tensor,
+        rankings: Mapping[RankedObjective, Ranking],
+    ) -> Crafted:
         """Make one start for some clips; columns hold what it found by each metric."""
         steps = self._steps(start)
         used = network.full if steps <= SHORT else network
         spent, begun = (network.gradients, network.forwards), time.perf_counter()
         best = Best(used, some, where, {})
-        objective = some.started(used, self._objective(start, some.labels.shape[1]))
+        objective = self._objective(start, some.labels.shape[1])
+        if isinstance(objective, RankedObjective):
+            assert some.clips is not None
+            ranking = rankings[objective].of(some.clips.to(where.device))
+            objective = objective.chosen(ranking, some.threat.radius(some.inputs).view(-1))
         ascend(used, some, objective, where, best, steps=steps)
         polish(some, objective, best)
         best.columns = dict(best.values)
@@ -192,6 +226,18 @@ class Escalation(ObjectiveAttack):
         return torch.stack(agreed).all(0)
 
 
+def _ranked(network: FrozenNetwork, some: Problem, loss: RankedObjective) -> Crafted:
+    """Return a ranking for some clips as columns ``errors`` and ``reach``, and its cost."""
+    spent, begun = network.gradients, time.perf_counter()
+    ranking = loss.ranking(network.full, some.inputs, some.labels, some.threat)
+    return Crafted(
+        some.inputs[:0],
+        columns={"errors": ranking.errors, "reach": ranking.reach},
+        gradients=network.gradients - spent,
+        seconds=time.perf_counter() - begun,
+    )
+
+
 def _scaled(inputs: Tensor, adversaries: Tensor, threat: Threat, other: Threat) -> Tensor:
     """Return adversaries of another budget with perturbations scaled to this one, within it."""
     ratio = threat.radius(inputs) / other.radius(inputs)
@@ -205,13 +251,15 @@ class _Bill:
         self.gradients, self.forwards, self.starts = torch.zeros(3, clips, dtype=torch.int64)
         self.remembered = (0, 0, 0.0)
 
-    def paid(self, rows: Tensor, network: FrozenNetwork, start: Callable[[], Crafted]) -> Crafted:
+    def paid(
+        self, rows: Tensor, network: FrozenNetwork, start: Callable[[], Crafted], starts: int = 1
+    ) -> Crafted:
         """Make a start for some clips, or take it from before, and note what it cost."""
         spent, begun = (network.gradients, network.forwards), time.perf_counter()
         part, rows = start(), rows.cpu()
         self.gradients[rows] += part.gradients // len(rows)
         self.forwards[rows] += part.forwards // len(rows)
-        self.starts[rows] += 1
+        self.starts[rows] += starts
         gradients, forwards, seconds = self.remembered
         self.remembered = (
             gradients + part.gradients - (network.gradients - spent[0]),

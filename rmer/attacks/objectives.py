@@ -100,7 +100,23 @@ class ErrorObjective(_ClipObjective):
         return LOSSES[self.kind](prediction["output"], labels)
 
 
-class _RankedObjective(_ClipObjective):
+class Ranking(NamedTuple):
+    """What a linear model promises of directions [many, targets] in the space of a model's outputs.
+
+    ``errors`` are those of the clean clips along them, ``reach`` what a budget of radius 1 adds, both
+    [clips, many].
+    """
+
+    directions: Tensor
+    errors: Tensor
+    reach: Tensor
+
+    def of(self, clips: Tensor) -> Ranking:
+        """Return the ranking of some of the clips, given by their places."""
+        return Ranking(self.directions, self.errors[clips], self.reach[clips])
+
+
+class RankedObjective(_ClipObjective):
     """Raise the error of each clip along one direction in the space of its outputs: the one of ``rank``.
 
     Directions are ranked per clip by the error that a linear model predicts for them: the error now, plus
@@ -117,6 +133,16 @@ class _RankedObjective(_ClipObjective):
         return targets
 
     def started(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Objective:
+        return self.chosen(self.ranking(network, inputs, labels, threat), threat.radius(inputs).view(-1))
+
+    def chosen(self, ranking: Ranking, radii: Tensor) -> Objective:
+        """Return the objective of this rank within budgets of ``radii`` [1 or clips]."""
+        potentials = ranking.errors + radii.view(-1, 1) * ranking.reach
+        ranked = potentials.argsort(stable=True, dim=1, descending=True)
+        return _DirectedObjective(ranking.directions[ranked[:, self.rank % len(ranking.directions)]])
+
+    def ranking(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Ranking:
+        """Return what directions promise, whatever the size of the budget."""
         directions = self.directions(labels.shape[1]).to(inputs)
         passes = [
             network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
@@ -125,17 +151,14 @@ class _RankedObjective(_ClipObjective):
         slopes = torch.stack([gradient.flatten(1) for _, gradient in passes], 1)
         prediction = passes[0][0]
         errors = (prediction["output"] - labels) @ directions.T
-        reach = threat.radius(inputs).view(-1, 1) * threat.dual_norms(slopes, directions)
-        potentials = errors + reach
-        ranked = potentials.argsort(stable=True, dim=1, descending=True)
-        return _DirectedObjective(directions[ranked[:, self.rank % len(directions)]])
+        return Ranking(directions, errors, threat.dual_norms(slopes, directions))
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         raise AssertionError("directions are chosen at the start of an attack")
 
 
 @dataclass(frozen=True)
-class OutputObjective(_RankedObjective):
+class OutputObjective(RankedObjective):
     """Raise the error of each clip along one output, up or down."""
 
     rank: int = 0
@@ -147,7 +170,7 @@ class OutputObjective(_RankedObjective):
 
 
 @dataclass(frozen=True)
-class SignsObjective(_RankedObjective):
+class SignsObjective(RankedObjective):
     """Raise the error of each clip with a chosen sign of the error of every output.
 
     The absolute error is the largest of its signed sums, one for each choice of signs, and gradient ascent
