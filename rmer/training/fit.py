@@ -98,8 +98,10 @@ class _Training:
             order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(config.seed))
             self.train = replace(self.train, concepts=self.train.concepts[order.to(device)])
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
-        self.network = build_network(config.arch, data.train.labels.shape[1], concepts).to(device)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr)
+        network = build_network(config.arch, data.train.labels.shape[1], concepts)
+        # Convolutions are faster when channels come last, and Adam when it is one pass over its state.
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
         self.threat: Threat | None = None
         if config.adversarial is not None and config.train_protocol == "corrected":
             self.threat = bounded_threat(data, config.adversarial, device)
@@ -173,8 +175,7 @@ class _Training:
         self.network.train()
         self.optimiser.zero_grad()
         reduced = self.config.precision == "bf16"
-        if reduced:  # convolutions in bf16 are a third faster when channels come last
-            inputs = inputs.to(memory_format=torch.channels_last)
+        inputs = inputs.to(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
             predictions = self.network(inputs)
         loss = loss_of({name: None if v is None else v.float() for name, v in predictions.items()})  # type: ignore[arg-type]
@@ -266,7 +267,8 @@ class _Share:
 
 
 def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in state.items()}
+    """Return a state that stays as it is, in the order in which files hold it."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
 def _scores(labels: Tensor, predictions: Array) -> Mapping[str, float]:
