@@ -27,7 +27,7 @@ OF_TIME = re.compile(r"seconds|preprocess/computed")
 # Logged only where something was computed rather than taken from a cache.
 NOT_ALWAYS = "preprocess/clips_per_second"
 OF_PROCESS = re.compile(
-    r"rmer\.(host|pid|process_started|heartbeat|git\..*|job|config|opening|digests\..*)|"
+    r"rmer\.(host|pid|process_started|heartbeat|git\..*|job|config|opening|soundtracks_dir|digests\..*)|"
     r"mlflow\.(user|source\..*|note\.content|loggedArtifacts)"
 )
 # Parameters that are digests of run ids.

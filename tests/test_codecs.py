@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sounds import Samples, music
+from synthetic_sounds import Samples, music
 
 from rmer.data.audio.decoders import FULL_SCALE
 from rmer.data.audio.filterbank import HOP

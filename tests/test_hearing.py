@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from sounds import disturbed, masked_noise, music
+from synthetic_sounds import disturbed, masked_noise, music
 
 from rmer.errors import UserError
 from rmer.evaluation.hearing import perceived_quality as module

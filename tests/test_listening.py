@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Browser, Page, sync_playwright
 from servers import MlflowServer, copy_fresh_sqlite
-from sounds import disturbed, masked_noise, music
+from synthetic_sounds import disturbed, masked_noise, music
 
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
 from rmer.data.audio.masking import band_frequencies

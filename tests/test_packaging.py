@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from itertools import chain
@@ -52,7 +53,8 @@ def test_installed_versions_are_those_of_a_constraints_file() -> None:
     """Tests prove something about the lock (or the lower bounds) only if they run on it."""
     installed = {
         canonicalize_name(found.metadata["Name"]): Version(found.version).public
-        for found in importlib.metadata.distributions()
+        # Of this environment alone: setuptools adds copies of its own to the path of who imports it.
+        for found in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
     }
     differences = []
     for file in ("constraints.txt", "constraints-lowest.txt"):
