@@ -22,7 +22,7 @@ from rmer.tracking import Stage, config_digest, connect
 DECLARED = '    decay: float = param(0.0, "weight decay of Adam", low=0.0, high=1.0)\n'
 ADDED = {
     "rmer/training/protocol.py": ("    precision: str = param(", f"{DECLARED}    precision: str = param("),
-    "rmer/training/fit.py": (", lr=config.lr)", ", lr=config.lr, weight_decay=config.decay)"),
+    "rmer/training/fit.py": (", lr=config.lr,", ", lr=config.lr, weight_decay=config.decay,"),
 }
 
 

@@ -101,7 +101,8 @@ class _Training:
         network = build_network(config.arch, data.train.labels.shape[1], concepts)
         # Convolutions are faster when channels come last, and Adam when it is one pass over its state.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=True)
+        fused = device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=fused)
         self.threat: Threat | None = None
         if config.adversarial is not None and config.train_protocol == "corrected":
             self.threat = bounded_threat(data, config.adversarial, device)
