@@ -200,6 +200,17 @@ def test_a_model_that_mixes_arithmetics_by_itself_runs_in_bf16_throughout() -> N
     assert frozen.spent.gradients == 4
 
 
+def test_want_of_memory_is_no_reason_to_compute_everything_in_bf16() -> None:
+    class Full(Mixed):
+        def forward(self, inputs: Tensor) -> Prediction:
+            raise torch.OutOfMemoryError
+
+    frozen = FrozenNetwork(Full(), precision="bf16")
+    with pytest.raises(torch.OutOfMemoryError):
+        frozen.gradient(torch.randn(1, 1, 8, 9), lambda found: found["output"].sum(1))
+    assert not frozen._reduced._whole  # type: ignore[union-attr]
+
+
 def test_batches_are_as_even_as_can_be() -> None:
     frozen = FrozenNetwork(build_network("plain"), batch_size=8)
     sizes = [len(batch) for (batch,) in frozen.batches(torch.zeros(36, 1))]

@@ -36,8 +36,8 @@ class ReducedModel(nn.Module):
         """Return the prediction for ``inputs`` [batch, ...] in the model's own dtype."""
         try:
             prediction = self._model(inputs.to(torch.bfloat16) if self._whole else inputs)
-        except RuntimeError:
-            if self._whole:
+        except RuntimeError as error:
+            if self._whole or isinstance(error, torch.OutOfMemoryError):
                 raise
             self._whole, self._model = True, _throughout(self._given[0])
             return self.forward(inputs)
