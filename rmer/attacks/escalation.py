@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rmer.attacks.ascent import POLISHING, ascend, polish
 from rmer.attacks.base import AttackResult, Crafted, Passes, Problem
+from rmer.attacks.losses import NO_DAMAGE
 from rmer.attacks.objectives import MOST_SIGNED, Objective, RankedObjective, Ranking, SignsObjective
 from rmer.attacks.search import L1, Best, ObjectiveAttack, Values, losses_in_turn
 from rmer.attacks.threat import Threat
@@ -23,8 +24,6 @@ from rmer.systems.frozen import FrozenNetwork
 # Starts of up to so many steps take their gradients in float32 where others are in bfloat16: they decide
 # small budgets, where those miss 1.2 % of the damage, and cost little.
 SHORT = 16
-# Damage below this is rounding.
-NO_DAMAGE = 1e-5
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# An error that grew by less did so by rounding: predictions are float32.
+NO_DAMAGE = 1e-5
+
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error of each clip over its targets [batch]."""

@@ -7,11 +7,11 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.report.readable import grouped
+from rmer.report.templates import template
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +84,8 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the report as an HTML document; every text is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rmer.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["grouped"] = grouped
     drawings = {name: _data_uri(drawn.figure) for name, drawn in report.figures.items()}
-    return environment.get_template("report.html.j2").render(report=report, drawings=drawings)
+    return template("report.html.j2", grouped=grouped).render(report=report, drawings=drawings)
 
 
 def _data_uri(figure: Figure) -> str:

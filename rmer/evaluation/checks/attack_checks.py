@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from rmer.attacks.losses import NO_DAMAGE
 from rmer.evaluation.checks.measurements import (
     ERRORS,
-    NO_DAMAGE,
     AttackedScores,
     Measurements,
     NotMeasuredError,

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy.typing as npt
 
+from rmer.attacks.losses import NO_DAMAGE
 from rmer.evaluation.checks.probes import Budget, Gradients, Inputs, Repeats, Seeds
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.metrics import clip_errors
@@ -15,8 +16,6 @@ from rmer.evaluation.metrics import clip_errors
 Value = TypeVar("Value")
 # Scores that grow with damage; correlation falls.
 ERRORS = ("mae", "mae_clipped")
-# Damage below this is rounding: predictions are float32.
-NO_DAMAGE = 1e-5
 
 
 @dataclass(frozen=True)

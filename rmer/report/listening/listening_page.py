@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from rmer.evaluation.hearing.audibility import audibility
 from rmer.evaluation.hearing.perceived_quality import PerceivedQuality
 from rmer.report.listening.listening_figures import levels_by_frequency, spectrograms
 from rmer.report.listening.sound_files import audio_uri, raised_difference
+from rmer.report.templates import template
 
 Samples = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.floating[Any]]
@@ -51,14 +51,7 @@ def listening_page(
     """
     if not clips:
         raise UserError("there is no clip to listen to", where="listening", mend="Choose at least one clip")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rmer.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("listen.html.j2").render(
+    return template("listen.html.j2").render(
         title=title,
         budget=budget,
         notes=notes,
