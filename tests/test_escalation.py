@@ -12,10 +12,12 @@ from networks import linear_regressor
 from regressors import CELLS, spectrograms, trained
 
 from rmer.attacks.apgd import APGD
+from rmer.attacks.ascent import POLISHING
+from rmer.attacks.base import Problem
 from rmer.attacks.escalation import Escalation
 from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
-from rmer.attacks.search import L1
+from rmer.attacks.search import L1, Best
 from rmer.attacks.threat import NORMS, Threat, l2_norms
 from rmer.errors import UserError
 from rmer.evaluation.budgets import sweep
@@ -70,6 +72,25 @@ def test_as_strong_as_five_starts_of_a_hundred_steps_at_a_fraction_of_the_cost(
         assert reached > 0.998 * damage(exact, inputs, labels, reference.adversaries)
         assert 4 * result.gradients < reference.gradients
         assert not result.violations.any()
+
+
+def test_a_search_in_bf16_decides_in_float32_and_ends_there() -> None:
+    model, inputs, labels = trained(0)
+    inputs, labels, threat = inputs[:6], labels[:6], Threat("linf", 0.05)
+    network = FrozenNetwork(model, precision="bf16")
+    APGD(12, L1, restarts=1)(network, inputs, labels, threat)
+    assert (network.spent.reduced, network.spent.gradients) == (6 * 12, 6 * (12 + POLISHING))
+    # The strongest iterate of a search, passed on the way, is found again whatever came after it.
+    strong = APGD(12, L1, restarts=1)(FrozenNetwork(model), inputs, labels, threat).adversaries
+    problem = Problem(inputs, labels, threat, [])
+    best = Best.of_clean(network, problem, L1[0])
+    for passed in (inputs, strong, inputs):
+        estimate = network.estimate_in_batches(passed)
+        best.note(network, passed, L1[0].values(estimate, labels))
+    best.settle(L1[0], inputs)
+    assert torch.equal(best.iterates["mae"], strong)
+    exact = absolute_error(network.predict(strong)["output"], labels)
+    assert best.values["mae"].tolist() == pytest.approx(exact.tolist(), abs=1e-6)
 
 
 def test_starts_go_on_where_they_disagree_and_there_alone() -> None:
