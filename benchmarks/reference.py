@@ -19,6 +19,7 @@ from rmer.errors import UserError
 
 # Its module of attacks imports librosa, for the SNR alone.
 SNR_PACKAGE = "librosa"
+HAS_SNR = importlib.util.find_spec(SNR_PACKAGE) is not None
 HPARAMS = {
     "mode": "untargeted",
     "target": "random",
@@ -47,9 +48,8 @@ class Published:
                 mend="Clone https://github.com/CPJKU/robustness_mer_bottleneck and name its folder",
             )
         self.root, self.device = root, torch.device(device)
-        self.has_snr = importlib.util.find_spec(SNR_PACKAGE) is not None
         self.snr_seconds = 0.0
-        if not self.has_snr:
+        if not HAS_SNR:
             sys.modules.setdefault(SNR_PACKAGE, types.ModuleType(SNR_PACKAGE))
         self._compute_snr = self._module("adversary.attacker").mel_spec_snr
 
@@ -110,7 +110,7 @@ class Published:
         functions.compute_statistical_test()
 
     def _timed_snr(self, clip: Any, delta: Any) -> float:
-        if not self.has_snr:
+        if not HAS_SNR:
             return float("nan")
         started = time.perf_counter()
         snr = float(self._compute_snr(clip, delta))

@@ -32,16 +32,18 @@ Damage = Mapping[float, AttackedScores]  # budget -> what attacks add to the err
 
 @dataclass(frozen=True)
 class Units:
-    """Seconds that one clip takes: a gradient in float32, one in bfloat16, and a prediction in float32."""
+    """Seconds that one clip takes: a gradient in float32, in bfloat16 and between; a prediction in float32."""
 
     gradient: float
     reduced: float
+    finer: float
     forward: float
 
     def equivalents(self, spent: Spent) -> float:
         """Return how many gradients in float32 take the time of what was spent."""
-        others = spent.reduced * self.reduced + spent.forwards * self.forward
-        return spent.gradients - spent.reduced + others / self.gradient
+        cheaper = spent.reduced * self.reduced + spent.finer * self.finer
+        others = cheaper + spent.forwards * self.forward
+        return spent.gradients - spent.reduced - spent.finer + others / self.gradient
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,12 @@ def tiers(settings: Settings) -> Result:
 
 
 def _notes(units: Units, sampled: int) -> list[str]:
-    reduced, forward = (f"{part / units.gradient:.2f}" for part in (units.reduced, units.forward))
+    reduced, finer, forward = (
+        f"{part / units.gradient:.2f}" for part in (units.reduced, units.finer, units.forward)
+    )
     return [
         "An fp32-equivalent is the time of one fp32 gradient: gradients in the arithmetic of the search "
-        f"({reduced}) and fp32 predictions ({forward}) count by their measured time over it.",
+        f"({reduced}), those with only later convolutions in it ({finer}) and fp32 predictions ({forward}) count by their measured time over it.",
         f"Of the fixed tier, the attack on the error searches {sampled} of the clips, drawn at random, and "
         "its cost is extrapolated to all of them; the attack on the correlation is not run, since it takes "
         "the same steps for every clip. Damage is what attacks add to the errors of the drawn clips in each "
@@ -107,6 +111,7 @@ def measure_units(victim: Victim, precision: Precision, device: torch.device, se
     ways = {
         "gradient": lambda: exact.gradient(inputs, _loss),
         "reduced": lambda: used.gradient(inputs, _loss),
+        "finer": lambda: used.finer.gradient(inputs, _loss),
         "forward": lambda: exact.predict(inputs),
     }
     times = interleave(ways, repeats=settings.repeats, seconds=settings.seconds)
@@ -137,11 +142,12 @@ def evaluate_sample(
     times, passes = clips / len(chosen), joint.passes(attacked.labels.shape[1])
     runs = clips * len(budgets)
     reduced = passes.gradients if network.precision == "bf16" else 0
-    of_joint = Spent(passes.gradients * runs, passes.forwards * runs, reduced * runs)
+    of_joint = Spent(passes.gradients * runs, passes.forwards * runs, reduced * runs, 0)
     spent = Spent(
         round(network.spent.gradients * times) + of_joint.gradients,
         round(network.spent.forwards * times) + of_joint.forwards,
         round(network.spent.reduced * times) + of_joint.reduced,
+        round(network.spent.finer * times) + of_joint.finer,
     )
     total = seconds * times + units.equivalents(of_joint) * units.gradient
     return Evaluated(spent, total, damage(few, points, range(len(chosen))))
@@ -165,6 +171,7 @@ def cost_row(norm: str, tier: str, one: Evaluated, units: Units) -> dict[str, ob
         "tier": tier,
         "gradients": one.spent.gradients,
         "of them bf16": one.spent.reduced,
+        "of them finer": one.spent.finer,
         "predictions": one.spent.forwards,
         "fp32-equivalents": round(units.equivalents(one.spent)),
         "seconds": one.seconds,

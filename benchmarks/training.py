@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.data import SMALL, noise
 from benchmarks.measuring import Result, Row, Settings, Target, Times, Way, compare, interleave
-from benchmarks.reference import Batch, Published, published_batches
+from benchmarks.reference import HAS_SNR, Batch, Published, published_batches
 from rmer.data.audio.frontend import FRAMES
 from rmer.data.standardised import Standardised
 from rmer.systems.arithmetic import Precision
@@ -59,7 +59,7 @@ def adversarial_epoch(settings: Settings) -> Result:
         ways[precision] = _epoch(data, _attacked_config(precision, iterations), settings.device)
     repeats, seconds = (settings.repeats + 1) // 2, 2 * settings.seconds  # a round takes half a minute
     times: Times = interleave(ways, repeats=repeats, seconds=seconds, warm_up=False)
-    if code is not None and code.has_snr:
+    if code is not None and HAS_SNR:
         without = [whole - part for whole, part in zip(times[PUBLISHED], snr, strict=True)]
         times = {PUBLISHED: times[PUBLISHED], WITHOUT_SNR: without, **times}
     name = f"adversarial epoch, {iterations} iterations, {FRAMES} frames"
@@ -159,7 +159,7 @@ def _validation(data: Standardised) -> list[Batch]:
 def _snr_notes(code: Published | None, iterations: int) -> list[str]:
     if code is None:
         return []
-    if not code.has_snr:
+    if not HAS_SNR:
         return [
             "librosa is not installed: the published code runs without the SNR that it computes for every "
             "clip and drops, so it is faster here than it is."

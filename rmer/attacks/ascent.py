@@ -40,9 +40,10 @@ def ascend(
     first: float = FIRST_STEP,
 ) -> None:
     """Follow one objective from ``start`` [batch, ...], noting every iterate in ``best``."""
-    threat, iterate, average = problem.threat, start, None
+    threat, iterate, average, outputs = problem.threat, start, None, None
     for number in range(steps):
-        prediction, _, gradient = objective.ascend(network, iterate, problem.labels)
+        prediction, _, gradient = objective.ascend(network, iterate, problem.labels, outputs)
+        outputs = prediction["output"]
         best.note(network, iterate, objective.values(prediction, problem.labels))
         gradient = gradient / beside(gradient.abs().flatten(1).mean(1).clamp_min(1e-30), gradient)
         average = gradient if average is None else MOMENTUM * average + (1 - MOMENTUM) * gradient
@@ -53,9 +54,9 @@ def ascend(
 
 
 def polish(problem: Problem, objective: Objective, best: Best) -> None:
-    """Take a few steps in float32 from the best iterates of a search in bfloat16, by the main metric."""
-    full = best.network.full
-    if full is not best.network:
+    """Take a few finer steps from the best iterates of a search in bfloat16, by the main metric."""
+    finer = best.network.finer
+    if finer is not best.network:
         start = best.iterates[objective.metric]
-        objective = problem.started(full, objective)
-        ascend(full, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)
+        objective = problem.started(finer, objective)
+        ascend(finer, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)

@@ -61,7 +61,7 @@ class Escalation(ObjectiveAttack):
             raise UserError("needs two starts to compare, of a step at least", where=self.name, mend=mend)
 
     def passes(self, targets: int) -> Passes:
-        """Return the cost of a clip whose starts never agree."""
+        """Return the cost of a clip whose starts never agree; a joint loss begins each with a prediction."""
         gradients, forwards = self._passes(self.starts)
         losses = {self._objective(start, targets) for start in range(self.starts)}
         return Passes(gradients + sum(loss.preparation(targets) for loss in losses), forwards)
@@ -76,7 +76,7 @@ class Escalation(ObjectiveAttack):
 
     def _passes(self, starts: int) -> Passes:
         steps = sum(map(self._steps, range(starts)))
-        return Passes(steps, 1 + starts + (steps if self.joint else 0))
+        return Passes(steps, 1 + starts * (2 if self.joint else 1))
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
         best = Best.of_clean(network, problem, self.losses[0])
@@ -199,7 +199,7 @@ class Escalation(ObjectiveAttack):
     ) -> Crafted:
         """Make one start for some clips; columns hold what it found by each metric."""
         steps = self._steps(start)
-        used = network.full if steps <= SHORT else network
+        used = network.finer if steps <= SHORT else network
         spent, begun = (network.gradients, network.forwards), time.perf_counter()
         best = Best(used, some, where, {})
         objective = self._objective(start, some.labels.shape[1])
@@ -228,7 +228,7 @@ class Escalation(ObjectiveAttack):
 def _ranked(network: FrozenNetwork, some: Problem, loss: RankedObjective) -> Crafted:
     """Return a ranking for some clips as columns ``errors`` and ``reach``, and its cost."""
     spent, begun = network.gradients, time.perf_counter()
-    ranking = loss.ranking(network.full, some.inputs, some.labels, some.threat)
+    ranking = loss.ranking(network.finer, some.inputs, some.labels, some.threat)
     return Crafted(
         some.inputs[:0],
         columns={"errors": ranking.errors, "reach": ranking.reach},

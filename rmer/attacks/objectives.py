@@ -16,7 +16,7 @@ from rmer.attacks.losses import LOSSES, absolute_error, correlation_over_clips
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import RATING_SCALE
 from rmer.errors import UserError
-from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.frozen import FrozenNetwork, joined
 from rmer.systems.network import Prediction
 
 
@@ -54,8 +54,14 @@ class Objective(ABC):
         return 0
 
     @abstractmethod
-    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
-        """Return prediction, loss and gradient at ``iterates`` [batch, 1, frames, bands]."""
+    def ascend(
+        self, network: FrozenNetwork, iterates: Tensor, labels: Tensor, before: Tensor | None = None
+    ) -> Ascent:
+        """Return prediction, loss and gradient at ``iterates`` [batch, 1, frames, bands].
+
+        ``before`` are the outputs [batch, targets] at iterates a step away, for losses of all clips together
+        to weigh the clips by, so that they need no prediction of their own.
+        """
 
     @abstractmethod
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -73,7 +79,9 @@ class _ClipObjective(Objective):
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         """Return the loss to be raised, [batch]."""
 
-    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
+    def ascend(
+        self, network: FrozenNetwork, iterates: Tensor, labels: Tensor, before: Tensor | None = None
+    ) -> Ascent:
         prediction, gradient = network.gradient(iterates, lambda found: self.loss(found, labels))
         return Ascent(prediction, self.loss(prediction, labels), gradient)
 
@@ -237,17 +245,22 @@ class CorrelationObjective(Objective):
     joint: ClassVar[bool] = True
     name = metric = "corr"
 
-    def ascend(self, network: FrozenNetwork, iterates: Tensor, labels: Tensor) -> Ascent:
-        prediction = network.estimate_in_batches(iterates)
-        outputs = prediction["output"].detach().requires_grad_(True)
+    def ascend(
+        self, network: FrozenNetwork, iterates: Tensor, labels: Tensor, before: Tensor | None = None
+    ) -> Ascent:
+        known = network.estimate_in_batches(iterates)["output"] if before is None else before
+        outputs = known.detach().requires_grad_(True)
         with torch.enable_grad():
-            loss = -correlation_over_clips(outputs, labels)
-        (weights,) = torch.autograd.grad(loss, outputs)
-        gradients = [
-            network.gradient(batch, lambda found, w=weight: (found["output"] * w).sum(1))[1]  # type: ignore[misc]
+            (weights,) = torch.autograd.grad(-correlation_over_clips(outputs, labels), outputs)
+        passes = [
+            network.gradient(batch, lambda found, w=weight: (found["output"] * w).sum(1))  # type: ignore[misc]
             for batch, weight in network.batches(iterates, weights)
         ]
-        return Ascent(prediction, loss.detach().expand(len(iterates)), torch.cat(gradients))
+        prediction = joined([part for part, _ in passes])
+        loss = -correlation_over_clips(prediction["output"], labels)
+        return Ascent(
+            prediction, loss.expand(len(iterates)), torch.cat([gradient for _, gradient in passes])
+        )
 
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         return {"corr": -correlation_over_clips(prediction["output"], labels).expand(len(labels))}

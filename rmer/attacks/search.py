@@ -43,7 +43,8 @@ def losses_in_turn(default: tuple[Objective, ...]) -> Any:
 
 Values = dict[str, Tensor]  # metric -> value of each clip [batch], to be raised
 
-# Iterates of a search a metric that are predicted again, where it knows them in bfloat16 alone.
+# Iterates of a search a metric that are predicted again, where it knows them in bfloat16 alone; one where
+# only later convolutions are.
 CANDIDATES = 2
 
 
@@ -119,17 +120,18 @@ class Best:
         if network.precision == "fp32":
             self.update(iterates, values)
             return
+        most = 1 if network is self.network.finer else CANDIDATES
         for metric, found in values.items():
-            self._hold(self._candidates.setdefault(metric, []), iterates, found)
+            self._hold(self._candidates.setdefault(metric, []), iterates, found, most)
 
-    def _hold(self, kept: list[tuple[Tensor, Tensor]], iterates: Tensor, found: Tensor) -> None:
+    def _hold(self, kept: list[tuple[Tensor, Tensor]], iterates: Tensor, found: Tensor, most: int) -> None:
         """Keep the iterates of the largest values of each clip, in order."""
         for place, (others, known) in enumerate(kept):
             better = found > known
             wide = beside(better, iterates)
             kept[place] = (torch.where(wide, iterates, others), torch.where(better, found, known))
             iterates, found = torch.where(wide, others, iterates), torch.where(better, known, found)
-        if len(kept) < CANDIDATES:
+        if len(kept) < most:
             kept.append((iterates, found))
 
     def settle(self, objective: Objective, last: Tensor) -> None:

@@ -22,38 +22,44 @@ class ReducedModel(nn.Module):
     near 1 is .0078: with pooling and linear layers in float32, the scores of a search's iterates are told
     apart twelve times as well. A model that mixes both kinds by itself (a weight that it uses outside of a
     layer, say), or has no convolution to be found, such as an exported program, runs in bfloat16 throughout.
+
+    Without ``earlier`` the first half of the convolutions stays as it is, or a model that mixes, all of it.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, earlier: bool = True) -> None:
         super().__init__()
+        self.earlier = earlier
         parameter = next(model.parameters(), None)
         self._own = torch.float32 if parameter is None else parameter.dtype
-        self._whole = not any(isinstance(module, _CONVOLUTIONS) for module in model.modules())
+        self.whole = not any(isinstance(module, _CONVOLUTIONS) for module in model.modules())
         self._given = [model]  # in a list: not a part of this module
-        self._model = _throughout(model) if self._whole else _with_reduced_convolutions(model, self._own)
+        self._model = _throughout(model) if self.whole else _with_reduced_convolutions(model, self._own, earlier)
 
     def forward(self, inputs: Tensor) -> Prediction:
         """Return the prediction for ``inputs`` [batch, ...] in the model's own dtype."""
         try:
-            prediction = self._model(inputs.to(torch.bfloat16) if self._whole else inputs)
+            prediction = self._model(inputs.to(torch.bfloat16) if self.whole else inputs)
         except RuntimeError as error:
-            if self._whole or isinstance(error, torch.OutOfMemoryError):
+            if self.whole or self._model is self._given[0] or isinstance(error, torch.OutOfMemoryError):
                 raise
-            self._whole, self._model = True, _throughout(self._given[0])
+            self.whole = self.earlier
+            self._model = _throughout(self._given[0]) if self.earlier else self._given[0]
             return self.forward(inputs)
         units = prediction["c_prob"]
         output = prediction["output"].to(self._own)
         return {"output": output, "c_prob": None if units is None else units.to(self._own)}
 
 
-def _with_reduced_convolutions(model: nn.Module, own: torch.dtype) -> nn.Module:
-    reduced = copy.deepcopy(model)
-    for module in reduced.modules():
-        if isinstance(module, _CONVOLUTIONS):
+def _with_reduced_convolutions(model: nn.Module, own: torch.dtype, earlier: bool) -> nn.Module:
+    copied = copy.deepcopy(model)
+    convolutions = [module for module in copied.modules() if isinstance(module, _CONVOLUTIONS)]
+    reduced = convolutions[0 if earlier else len(convolutions) // 2 :]
+    for module in copied.modules():
+        if any(module is one for one in reduced):
             module.to(torch.bfloat16).register_forward_pre_hook(_in(torch.bfloat16))
         elif isinstance(module, _POOLS) or next(module.parameters(recurse=False), None) is not None:
             module.register_forward_pre_hook(_in(own))
-    return reduced
+    return copied
 
 
 def _throughout(model: nn.Module) -> nn.Module:
