@@ -23,6 +23,9 @@ class FitParams(Parameters):
     batch_size: int = param(8, "clips a step", low=1, high=4096)
     patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
+    width: float = param(
+        1.0, "channels of the network as a share of the published ones", low=1 / 64, high=8.0
+    )
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class FitConfig(FitParams):
     def values(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
         values = asdict(self)
+        if self.width == 1.0:  # runs from before there was a width are the same ones
+            del values["width"]
         values["adversarial"] = self.adversarial is not None
         if self.adversarial is not None:
             settings = {name: value for name, value in asdict(self.adversarial).items() if value is not None}

@@ -26,7 +26,6 @@ from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import mean_and_std, number
 from rmer.systems.catalogue import known_system
-from rmer.systems.network import FEATURES
 
 LIMITS = (
     "These are statements about models, exact because the layer from concepts to emotions is linear. A "
@@ -42,7 +41,7 @@ def reason_without(system: str) -> str:
     if known is None:
         return "no units that are known to stand for rated concepts"
     if not known.has_bottleneck:
-        return f"no bottleneck, the emotions follow from {FEATURES} features directly"
+        return "no bottleneck, the emotions follow from the features of the convolutions directly"
     if known.permuted_concepts:
         return "units trained on the ratings of other clips, so that the concepts' names would mislead"
     if not known.supervises_concepts:

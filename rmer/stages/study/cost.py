@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rmer.attacks.method import Aim
@@ -26,9 +27,8 @@ from rmer.tracking import Store
 from rmer.training.protocol import FitConfig
 
 BATCH = 8
-# One network's weights. A train run stores them six times over: the best ones as checkpoint and as exported
-# model; the last and the best ones and Adam's two moments in the state to go on from.
-WEIGHT_BYTES = 4 * 3_940_000
+# A train run stores a network's weights six times over: the best ones as checkpoint and as exported model; the
+# last and the best ones and Adam's two moments in the state to go on from.
 COPIES_PER_TRAIN_RUN = 6
 # Arrays of adversaries in an attack run: one for each metric that it aims at.
 ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
@@ -108,7 +108,9 @@ def estimate(plan: Plan, clips: int) -> Estimate:
             transfer = plan.source_of(system) is not None
             gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
             attack += len(plan.seeds) * gradients
-    unit = _time_one(frames, plan.params.device, plan.params.precision)
+    network = build_network("bottleneck", width=plan.params.width)
+    unit = _time_one(network, frames, plan.params.device, plan.params.precision)
+    weights = sum(value.nbytes for value in network.state_dict().values())
     models, attacks = len(plan.models), len(plan.models) * len(plan.attack_variants)
     arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.attack_variants.values())
     return Estimate(
@@ -117,7 +119,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
         attack_gradients=attack,
         flops=training * unit.step_flops + attack * unit.gradient_flops,
         seconds=training * unit.step_seconds + attack * unit.gradient_seconds,
-        bytes=models * COPIES_PER_TRAIN_RUN * WEIGHT_BYTES
+        bytes=models * COPIES_PER_TRAIN_RUN * weights
         + 4 * frames * BANDS * (clips + models * arrays * parts["test"]),
     )
 
@@ -131,7 +133,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     aims = (Aim(victim.dataset.emotions, victim.concepts) for victim in chain([first], victims))
     gradients = [_gradients(params, aim, clips=clips, transfer=True) for aim in aims]
     models = len(gradients)
-    unit, total = _time_one(frames, params.device, params.precision), sum(gradients)
+    unit, total = _time_one(first.model, frames, params.device, params.precision), sum(gradients)
     found = Estimate(
         runs=models,
         training_gradients=0,
@@ -162,11 +164,11 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     return epochs * clips * iterations
 
 
-def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
+def _time_one(network: nn.Module, frames: int, device_name: str, precision_name: str) -> Unit:
     """Time and count one clip of each kind, at their usual batch size."""
     device = resolve_device(device_name)
     precision = decided_precision(precision_name, device)
-    network = build_network("bottleneck").to(device)
+    network = network.to(device)
     inputs = torch.randn(BATCH, 1, frames, BANDS, device=device)
     frozen = FrozenNetwork(network, precision=precision)
 
