@@ -27,8 +27,8 @@ from rmer.tracking import Store
 from rmer.training.protocol import FitConfig
 
 BATCH = 8
-# A train run stores a network's weights six times over: the best ones as checkpoint and as exported model; the
-# last and the best ones and Adam's two moments in the state to go on from.
+# A train run stores a network's weights six times over: the best ones as checkpoint and as exported model;
+# the last and the best ones and Adam's two moments in the state to go on from.
 COPIES_PER_TRAIN_RUN = 6
 # Arrays of adversaries in an attack run: one for each metric that it aims at.
 ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
