@@ -230,8 +230,10 @@ def test_train_runs_hold_scores_predictions_curves_and_checkpoints(study: tuple[
     test = table[table["split"] == "test"]
     error = np.abs(test["pred_tension"] - test["label_tension"]).mean()
     assert run.metrics["test/tension/mae"] == pytest.approx(error)
-    for path in ("figures/learning_curve.svg", "checkpoints/last.pt", "checkpoints/config.json"):
+    for path in ("figures/learning_curve.svg", "checkpoints/config.json"):
         assert store.download(run.run_id, path).stat().st_size > 0
+    kept = {path.name for path in store.download(run.run_id, "checkpoints").iterdir()}
+    assert kept == {"best.safetensors", "config.json"}
     (adversarial,) = store.find(Stage.TRAIN, {Tag.SYSTEM: "aA2E"})
     assert [step for step, _ in store.metric_history(adversarial.run_id, "train/adversarial_loss")] == [5]
 

@@ -129,13 +129,34 @@ def test_frozen_network_is_in_evaluation_mode_and_gives_weights_no_gradient() ->
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("arch", ["plain", "bottleneck"])
-def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, suffix: str) -> None:
-    network = build_network(arch, targets=3)
+@pytest.mark.parametrize("width", [1.0, 0.25])
+def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, width: float, suffix: str) -> None:
+    network = build_network(arch, targets=3, width=width)
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), path)
     loaded = load_checkpoint(path)
     assert not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+def test_width_scales_channels_and_the_published_network_has_width_1() -> None:
+    published, narrow = (
+        [
+            module.out_channels
+            for module in build_network("plain", width=width).modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+        for width in (1.0, 0.125)
+    )
+    assert published == [64, 64, 128, 128, 256, 256, 384, 512, 256]
+    assert narrow == [channels // 8 for channels in published]
+
+
+def test_an_architecture_without_a_width_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES._loaded, "levels", lambda targets, concepts: PlainNetwork(targets))  # type: ignore[misc]
+    assert build_network("levels", 3)(torch.zeros(1, 1, 32, 149))["output"].shape == (1, 3)
+    with pytest.raises(UserError, match="the levels architecture has no width"):
+        build_network("levels", 3, width=0.5)
 
 
 def test_checkpoints_that_hold_code_are_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.metrics import regression_scores
-from rmer.parameters import Parameters, machine, name_choice, param
+from rmer.parameters import Parameters, choice, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset
@@ -67,6 +67,7 @@ class TrainingParams(AdversarialParams, FitParams, ProtocolParams):
     """How any model is trained, by itself or in a study."""
 
     device: str = machine("auto", "auto, cpu, cuda or cuda:<number>")
+    keep_state: bool = choice(False, "keep last.pt: weights and optimiser after the last epoch")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,9 @@ def train(store: Store, params: TrainParams) -> Outcome:
         },
         study=params.study or None,
     )
-    return store.perform(spec, lambda run: _body(run, dataset_run, dataset, data, config, device))
+    return store.perform(
+        spec, lambda run: _body(run, dataset_run, dataset, data, config, device, params.keep_state)
+    )
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
@@ -165,6 +168,7 @@ def _body(
     data: Standardised,
     config: FitConfig,
     device: torch.device,
+    keep_state: bool,
 ) -> None:
     run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
@@ -177,6 +181,9 @@ def _body(
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
     _log_model(run, fitted, dataset, data, config)
+    if keep_state:  # twice the size of all else that the run keeps
+        fitted.state.save(run.work_dir / "last.pt")
+        run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
     epoch, history = fitted.best_epoch, fitted.history
@@ -214,9 +221,7 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     folder.mkdir(exist_ok=True)
     best = {name: value.contiguous() for name, value in fitted.network.state_dict().items()}
     save_file(best, folder / "best.safetensors", metadata={"format": "pt"})
-    fitted.state.save(folder / "last.pt")
-    for name in ("best.safetensors", "last.pt"):
-        run.file(folder / name, Artifact.CHECKPOINTS)
+    run.file(folder / "best.safetensors", Artifact.CHECKPOINTS)
     run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
     description = {
         "config": config.values(),

@@ -27,9 +27,9 @@ from rmer.tracking import Store
 from rmer.training.protocol import FitConfig
 
 BATCH = 8
-# A train run stores a network's weights six times over: the best ones as checkpoint and as exported model;
-# the last and the best ones and Adam's two moments in the state to go on from.
-COPIES_PER_TRAIN_RUN = 6
+# A train run stores a network's best weights as checkpoint and as exported model; if asked for, also the last
+# and the best ones and Adam's two moments.
+COPIES_PER_TRAIN_RUN, COPIES_IN_STATE = 2, 4
 # Arrays of adversaries in an attack run: one for each metric that it aims at.
 ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
 
@@ -110,6 +110,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
             attack += len(plan.seeds) * gradients
     network = build_network("bottleneck", width=plan.params.width)
     unit = _time_one(network, frames, plan.params.device, plan.params.precision)
+    copies = COPIES_PER_TRAIN_RUN + COPIES_IN_STATE * plan.params.keep_state
     weights = sum(value.nbytes for value in network.state_dict().values())
     models, attacks = len(plan.models), len(plan.models) * len(plan.attack_variants)
     arrays = sum(ARRAYS.get(chosen["attack"], 2) for chosen in plan.attack_variants.values())
@@ -119,8 +120,7 @@ def estimate(plan: Plan, clips: int) -> Estimate:
         attack_gradients=attack,
         flops=training * unit.step_flops + attack * unit.gradient_flops,
         seconds=training * unit.step_seconds + attack * unit.gradient_seconds,
-        bytes=models * COPIES_PER_TRAIN_RUN * weights
-        + 4 * frames * BANDS * (clips + models * arrays * parts["test"]),
+        bytes=models * copies * weights + 4 * frames * BANDS * (clips + models * arrays * parts["test"]),
     )
 
 
