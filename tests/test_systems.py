@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,26 +80,36 @@ def test_no_variation_has_the_name_of_another_system(monkeypatch: pytest.MonkeyP
 def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
     interpretable = [name for name, system in CATALOGUE.items() if system.interpretable]
     black_boxes = [name for name, system in CATALOGUE.items() if system.black_box]
-    assert interpretable == ["A2M2E", "aA2M2E"]
+    assert interpretable == ["A2M2E", "aA2M2E", "sA2M2E", "iA2M2E"]
     assert black_boxes == ["A2E", "A2B2E", "aA2E", "aA2B2E"]
     assert {name: system.parent for name, system in CATALOGUE.items() if system.adversarial} == {
         "aA2E": "A2E", "aA2B2E": "A2B2E", "aA2M2E": "A2M2E",
     }  # fmt: skip
-    for name in ("aA2Mine", "aaA2E", "a", ""):
+    for name in ("aA2Mine", "aaA2E", "asA2M2E", "a", ""):
         assert known_system(name) is None
     for name in ("A2E w.3", "A2E w5", "A2E of theirs"):
         assert known_system(name) == A2E
 
 
 def test_groups_resolve_to_the_published_scripts() -> None:
-    assert [system.name for system in resolve("blackbox, interpretable,A2E")] == ["A2E", "A2B2E", "A2M2E"]
-    assert {system.name for system in resolve("published")} == set(CATALOGUE) - {"aA2M2E", "placebo"}
+    names = [system.name for system in resolve("blackbox, interpretable,A2E")]
+    assert names == ["A2E", "A2B2E", "A2M2E", "sA2M2E", "iA2M2E"]
+    added = {"aA2M2E", "sA2M2E", "iA2M2E", "placebo"}
+    assert {system.name for system in resolve("published")} == set(CATALOGUE) - added
 
 
 @pytest.mark.parametrize(("arch", "weight"), [("bottleneck", 1.5), ("deep", 1.0)])
 def test_bad_systems_are_user_errors(arch: str, weight: float) -> None:
     with pytest.raises(UserError):
         System("X", arch, weight)
+
+
+@pytest.mark.parametrize("varied", [{"task_loss_weight": 0.5}, {"adversarial": True}])
+def test_no_emotion_has_a_part_in_concepts_whose_last_layer_is_fitted_afterwards(
+    varied: dict[str, Any],
+) -> None:
+    with pytest.raises(UserError, match="fitted after the concepts"):
+        CATALOGUE["sA2M2E"].varied(**varied)
 
 
 def test_folding_leaves_the_function_unchanged() -> None:

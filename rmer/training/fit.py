@@ -28,6 +28,7 @@ from rmer.systems.prediction import Array, predict
 from rmer.systems.weights import require_finite
 from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
 from rmer.training.checkpoint import TrainingState
+from rmer.training.last_layer import refit_last_layer
 from rmer.training.protocol import FitConfig
 from rmer.training.randomness import seeded, shuffled_batches
 from rmer.training.stopping import EarlyStopping
@@ -119,7 +120,10 @@ class _Training:
             if self.stopping.exhausted:
                 break
             started = time.perf_counter()
-            metrics = self._train_epoch(epoch) | self._validate(epoch)
+            metrics = self._train_epoch(epoch)
+            if self.config.last_layer != "joint":
+                refit_last_layer(self.network, self.train, self.config.last_layer)
+            metrics |= self._validate(epoch)
             value = self._stopping_value(metrics)
             if self.stopping.improved(value, epoch):
                 self.best = _copied(self.network.state_dict())
@@ -218,6 +222,8 @@ class _Training:
         )
 
     def _stopping_value(self, metrics: EpochMetrics) -> float:
+        if self.config.last_layer != "joint":
+            return metrics["val/concept/corr"]
         value = metrics["val/emotion/corr"]
         if self.config.stop_on_concepts:
             value += metrics["val/concept/corr"]

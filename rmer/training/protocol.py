@@ -9,9 +9,11 @@ from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.systems.arithmetic import PRECISIONS, Precision
-from rmer.systems.catalogue import System
+from rmer.systems.catalogue import LastLayer, System
 
 TrainProtocol = Literal["published", "corrected"]
+# Values that go without saying: runs from before there was a choice are the same ones.
+_FIRST = {"width": 1.0, "last_layer": "joint"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class FitConfig(FitParams):
     emotion_weight, concept_weight : weights of the two mean squared errors
     stop_on_concepts : whether validation correlation of concepts adds to the stopping criterion
     drop_last : whether an incomplete last batch is left out, in training and in validation (published)
+    last_layer : what the layer from concepts to emotions is fitted on
     """
 
     train_protocol: TrainProtocol
@@ -84,6 +87,7 @@ class FitConfig(FitParams):
     precision: Precision = "fp32"
     adversarial: AdversarialTraining | None = None
     permuted_concepts: bool = False
+    last_layer: LastLayer = "joint"
 
     @property
     def names_concepts(self) -> bool:
@@ -111,8 +115,9 @@ class FitConfig(FitParams):
     def values(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
         values = asdict(self)
-        if self.width == 1.0:  # runs from before there was a width are the same ones
-            del values["width"]
+        for name, value in _FIRST.items():
+            if values[name] == value:
+                del values[name]
         values["adversarial"] = self.adversarial is not None
         if self.adversarial is not None:
             settings = {name: value for name, value in asdict(self.adversarial).items() if value is not None}
@@ -155,4 +160,5 @@ def resolve_fit(
         drop_last=published,
         adversarial=adversarial,
         permuted_concepts=system.permuted_concepts,
+        last_layer=system.last_layer,
     )
