@@ -123,7 +123,7 @@ def test_a_search_without_gradients_finds_most_of_what_a_linear_model_can_lose()
     model, inputs = regressor(), torch.randn(4, 1, FRAMES, 149)
     labels = model(inputs)["output"]
     ridge = model.predict.__closure__[0].cell_contents.ridge  # type: ignore[attr-defined]
-    # A budget moves each level by epsilon at most, and the error by that times the largest signed sum of weights.
+    # A budget moves each level by epsilon at most, the error by that times the largest signed sum of weights.
     signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0])] * 8)
     best = 0.1 * float((signs @ torch.from_numpy(ridge.coef_).float()).abs().sum(1).max()) / 8
     threat = Threat("linf", 0.1)
