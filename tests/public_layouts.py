@@ -44,9 +44,7 @@ def write_deam(folder: Path, songs: Sequence[int] = (2, 3, 4, 5, 7, 8, 10, 12, 1
             lines.append(f"{song}," + ",".join(values if song > 2 else [*values[:16], "", "", "", ""]))
         write_lines(averaged / f"dynamic (per second annotations)/{name}.csv", lines)
     metadata = folder / "metadata"
-    of_2013 = [
-        "song_id,file_name,Artist,Song title,start of the segment (min.sec),end of the segment (min.sec),Genre"
-    ]
+    of_2013 = ["song_id,file_name,Artist,Song title,start of the segment (min.sec),end of the segment,Genre"]
     of_2013 += [
         f'{song},{song}.mp3,"The Artist, {k // 2}	",Title,0.1,0.55,Rock'
         for k, song in enumerate(songs[:-2])
@@ -106,7 +104,7 @@ def write_emopia(folder: Path) -> Path:
 
 
 def write_jamendo(folder: Path) -> Path:
-    """The repository's data/ beside the audio, a track of which is there in its smaller form, one not at all."""
+    """The repository's data/ beside the audio; one track is there in its smaller form, one not at all."""
     head = "TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"
     tags = ("happy", "sad", "dark")
     rows = []
@@ -143,7 +141,7 @@ def write_soundtracks2(folder: Path, clips: int = 12) -> Path:
     names = "Number,Valence,Energy,Tension,Anger,Fear,Happy,Sad,Tender,Beauty,Liking,TARGET,Soundtrack,Link"
     rng = np.random.default_rng(3)
     rows = [
-        f"{number:03d},{','.join(f'{x:.2f}' for x in rng.uniform(1, 8.9, 10))},FEAR_HIGH,Album {number // 3},{number}"
+        f"{number:03d},{','.join(f'{x:.2f}' for x in rng.uniform(1, 8.9, 10))},FEAR,A{number // 3},{number}"
         for number in (*range(1, clips), 95)
     ]
     write_lines(folder / "mean_ratings_set2.csv", [names, *rows], end="\r\n")

@@ -16,7 +16,8 @@ recall (as scikit-learn has it).
 Where a score has no value
 --------------------------
 ``auc`` and ``pr_auc`` are NaN for a target that all clips have or none has, and such targets are left out
-of the averages; all of F1, AUC and average precision are NaN where a prediction is.
+of the averages; ``f1`` is NaN for one that no clip has and none is predicted to have. All are NaN where a
+prediction is.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def classification_scores(
     both: Truths = np.asarray(has.any(axis=0) & ~has.all(axis=0))
     mean = {
         "accuracy": accuracy if finite.all() else float("nan"),
-        "macro_f1": float(columns["f1"].mean()),
+        "macro_f1": _mean(columns["f1"], np.asarray((has | said).any(axis=0))),
         "auc": _mean(columns["auc"], both),
         "pr_auc": _mean(columns["pr_auc"], both),
     }
@@ -97,7 +98,7 @@ def _largest(values: Floats) -> Truths:
 def _f1(has: Truths, said: Truths) -> Floats:
     right = (has & said).sum(axis=0)
     counted = has.sum(axis=0) + said.sum(axis=0)
-    values: Floats = 2 * right / np.maximum(counted, 1)
+    values: Floats = np.divide(2.0 * right, counted, out=np.full(len(right), np.nan), where=counted > 0)
     return values
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, gcd
 from pathlib import Path
@@ -147,7 +148,7 @@ def _swr_phases(up: int, down: int) -> FloatArray:
 
 def _decode_soundfile(path: Path) -> Signal:
     try:
-        with complaints_on_stderr() as complaints, soundfile.SoundFile(path) as file:
+        with complaints_on_stderr() as complaints, _opened(path) as file:
             rate = _plausible(file.samplerate, path)
             promised = _promised(path, file)
             signal = file.read(dtype="float32", always_2d=True)
@@ -160,6 +161,22 @@ def _decode_soundfile(path: Path) -> Signal:
     channels = signal.shape[1]
     mono = signal @ np.full(channels, 1 / channels, np.float32)
     return Signal(resample(mono, rate), promised, tuple(complaints))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file by its descriptor.
+
+    By its name, libsndfile takes ``._001.mp3``, which archives made on a Mac hold, for the resource fork of
+    ``001.mp3``, and reads that instead.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        mend = "Let it be read"
+        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from error
+    with stream, soundfile.SoundFile(stream.fileno(), closefd=False) as file:
+        yield file
 
 
 def _decode_madmom(path: Path) -> Signal:
@@ -221,7 +238,7 @@ def _check_amplitude(signal: FloatArray, path: Path) -> None:
 def _promised_to_libsndfile(path: Path) -> float:
     """Return the seconds that a container states, NaN where it is none of libsndfile's; checks the rate."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with _opened(path) as file:
             _plausible(file.samplerate, path)
             return _promised(path, file)
     except soundfile.SoundFileError:

@@ -1,9 +1,9 @@
 """What targets are called: any heading can be one, and metrics, tags and columns are named by a stated rule.
 
 The rule: letters and digits of any script, ``_``, ``-``, ``.`` and single blanks stay (as composed Unicode,
-NFC); every run of other characters becomes one ``_``, and those at either end go. A name that begins with
-no letter, or has a meaning in a data set, gets ``target_`` before it. Headings that would be called alike
-get ``_`` and 4 hex digits of their digest behind.
+NFC); every run of other characters, with the blanks around it, becomes one ``_``, and those at either end
+go. A name that begins with no letter, or has a meaning in a data set, gets ``target_`` before it. Headings
+that would be called alike get ``_`` and 4 hex digits of their digest behind.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _WHERE, _MEND = "targets", "Name columns of the ratings file, such as valence,en
 def metric_name(heading: str) -> str:
     """Return what a heading's target is called, by the rule above: ``Arousal(mean)`` -> ``Arousal_mean``."""
     text = unicodedata.normalize("NFC", heading)
-    text = re.sub(r"[^\w .-]+", "_", re.sub(r"\s+", " ", text)).strip(" _.-")
+    text = re.sub(r"\s*[^\w\s.-][^\w.-]*", "_", text)
+    text = re.sub(r"\s+", " ", text).strip(" _.-")
     return text if text[:1].isalpha() and text not in RESERVED else f"target_{text}".rstrip("_")
 
 

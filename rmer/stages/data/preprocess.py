@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 # Parameters that every run logs. Later ones are logged where they are given, so that digests stay.
 FIRST = ("scale_max", "decoder", "frames", "frontend", "split_seed")
 KINDS = {
-    "classes": "Each clip is of one class; targets are 1 for it and 0 for the others: systems regress on these.",
+    "classes": "Each clip is of one class; targets are 1 for it, else 0: systems regress on these.",
     "tags": "A target is 1 where a clip has the tag and 0 where not: systems regress on these.",
 }
 NOTED = 20  # warnings in a run's description; all are in its artifact
@@ -78,7 +79,7 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     config = {
         **{name: given[name] for name in kept},
         "clips": len(clips),
-        "targets": list(collected.emotions),
+        "targets": [_asked(name, collected.titles) for name in collected.emotions],
         "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),
         "concepts": bool(collected.concepts),
         "albums": _digest(clips[["album", "track"]].to_numpy().tolist()) if collected.has_albums else "",
@@ -95,6 +96,12 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     if len(duplicates):  # they change the album split, of data sets that have any
         config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
     return config
+
+
+def _asked(name: str, titles: Mapping[str, str]) -> str:
+    """Return a target as the parameter names it, so that the logged one gives the same again."""
+    text = f"{name}={titles[name]}" if name in titles else name
+    return f'"{text}"' if "," in text else text
 
 
 def _digest(values: object) -> str:
