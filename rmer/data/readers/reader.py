@@ -82,7 +82,7 @@ class DatasetReader(Parameters, ABC):
             mend = f"Did you mean {near[0]}? " if near else ""
             mend += f"Give some of {some(found, 60)}"
             raise UserError(f"there is no {', '.join(unknown)}", where="parameter targets", mend=mend)
-        return asked or metric_names(found)
+        return asked if asked and found else metric_names(found)
 
 
 def _relative(path: Path | None, folder: Path) -> str:

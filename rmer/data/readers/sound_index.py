@@ -32,8 +32,11 @@ class SoundIndex:
         or its number (``7`` for ``007.mp3``). Several files that it could be are named in the problem.
         """
         key = _key(cell)
-        found = self.paths.get(key) or self.paths.get(_without_ending(key))
-        found = found or self._ending_with(key) or self.stems.get(_without_ending(key.rpartition("/")[2]))
+        found = (
+            self.paths.get(key)
+            or self._ending_with(key)
+            or self.stems.get(_without_ending(key.rpartition("/")[2]))
+        )
         number = whole_number(cell)
         if not found and number is not None:
             found = self.numbers.get(str(number))
@@ -91,11 +94,7 @@ def index_sounds(folder: Path, below: Iterable[str] = ("",)) -> SoundIndex:
 def _enter(index: SoundIndex, path: Path) -> None:
     relative = _key(path.relative_to(index.folder).as_posix())
     stem = _without_ending(relative.rpartition("/")[2])
-    for places, name in (
-        (index.paths, relative),
-        (index.paths, _without_ending(relative)),
-        (index.stems, stem),
-    ):
+    for places, name in ((index.paths, relative), (index.stems, stem)):
         entered = places.setdefault(name, [])
         if path not in entered:
             entered.append(path)

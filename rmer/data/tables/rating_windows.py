@@ -25,7 +25,7 @@ def windows(times: Floats, ratings: Floats, seconds: float, most: int = 0) -> li
 
     ``times`` [ratings] are seconds into the recording, in any order; ``ratings`` [ratings, targets]. Times
     at which a target is not rated (NaN) do not count. A window holds the ratings from its start to less than
-    its end, and counts where its last rating lies less than two usual steps before its end. ``most`` of them
+    its end, and counts where its last rating lies at most two usual steps before its end. ``most`` of them
     are returned (0: all). Raises ValueError for windows that last no time.
     """
     if seconds <= 0:
@@ -40,6 +40,6 @@ def windows(times: Floats, ratings: Floats, seconds: float, most: int = 0) -> li
     for number in range(math.floor((times[-1] - times[0]) / seconds) + 1):
         start = float(times[0]) + number * seconds
         inside = (times >= start - STEP) & (times < start + seconds - STEP)
-        if inside.any() and times[inside][-1] + 2 * step > start + seconds + STEP:
+        if inside.any() and times[inside][-1] + 2 * step >= start + seconds - STEP:
             found.append(Window(start, ratings[inside].mean(axis=0)))
     return found[:most] if most else found
