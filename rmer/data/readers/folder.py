@@ -142,14 +142,16 @@ class Folder(OverTime, DatasetReader):
         return targets, labels, "ratings"
 
     def _targets(self, table: TextTable, rows: Sequence[Row], columns: dict[str, str]) -> tuple[str, ...]:
-        """Return the columns to predict: those asked for, else all others that hold numbers alone."""
+        """Return the columns to predict: those asked for, else all others that hold numbers."""
         asked = tuple(asked_for(self.targets))
         if asked:
             # In the file's own spelling, where it is another one.
             require_columns(table, *asked)
             return asked if not table.problems else ()
         rest = [name for name in table.columns if name not in columns.values()]
-        found = tuple(name for name in rest if all(_is_number(cells[name]) for _, cells in rows))
+        # A cell that is no number among many is a fault to be told of, not another kind of column.
+        most = len(rows) / 2
+        found = tuple(name for name in rest if sum(_is_number(cells[name]) for _, cells in rows) > most)
         if not found:
             has = some(rest, 20) or "no other column"
             table.problems.append(f"{table.path.name} has no column of numbers (it has: {has}): give targets")
