@@ -28,6 +28,7 @@ from rmer.errors import UserError
 SAMPLE_RATE = 22050
 FULL_SCALE = 32768  # int16 steps per unit of the float signal
 LOWEST_RATE, HIGHEST_RATE = 4000, 384_000  # Hz of a file: below telephones, above studios
+_FORKS = ".AppleDouble"  # the other place of resource forks
 LOUDEST = 100.0  # 40 dB over full scale: no recording, but numbers taken for samples
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -165,17 +166,18 @@ def _decode_soundfile(path: Path) -> Signal:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a file by its descriptor.
+    """Open a file by its name, or by its descriptor where a resource fork lies beside it.
 
-    By its name, libsndfile takes ``._001.mp3``, which archives made on a Mac hold, for the resource fork of
-    ``001.mp3``, and reads that instead.
+    libsndfile would take ``._001.mp3``, which archives made on a Mac hold, for the better half of ``001.mp3``,
+    and fail; without a name it cannot find it, nor guess a format by the ending.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        mend = "Let it be read"
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=mend) from error
-    with stream, soundfile.SoundFile(stream.fileno(), closefd=False) as file:
+    if not any(
+        fork.exists() for fork in (path.with_name(f"._{path.name}"), path.parent / _FORKS / path.name)
+    ):
+        with soundfile.SoundFile(path) as file:
+            yield file
+        return
+    with path.open("rb") as stream, soundfile.SoundFile(stream.fileno(), closefd=False) as file:
         yield file
 
 
