@@ -168,12 +168,11 @@ def _decode_soundfile(path: Path) -> Signal:
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     """Open a file by its name, or by its descriptor where a resource fork lies beside it.
 
-    libsndfile would take ``._001.mp3``, which archives made on a Mac hold, for the better half of ``001.mp3``,
-    and fail; without a name it cannot find it, nor guess a format by the ending.
+    libsndfile would take ``._001.mp3``, which archives made on a Mac hold, for the better half of
+    ``001.mp3``, and fail; without a name it cannot find it, nor guess a format by the ending.
     """
-    if not any(
-        fork.exists() for fork in (path.with_name(f"._{path.name}"), path.parent / _FORKS / path.name)
-    ):
+    forks = (path.with_name(f"._{path.name}"), path.parent / _FORKS / path.name)
+    if not any(fork.exists() for fork in forks):
         with soundfile.SoundFile(path) as file:
             yield file
         return
