@@ -12,6 +12,7 @@ from rmer.report.readable import and_list, number
 SPLITS = {
     "published": "clips were split one by one, so that parts share albums",
     "album": "albums were kept together in one part of the split",
+    "official": "parts are those of the split that comes with the data set",
 }
 NORMS = {"linf": "L-inf", "l2": "L2"}
 _SCORES = (

@@ -15,11 +15,12 @@ from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
+from rmer.evaluation.classification import classification_scores
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, choice, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
-from rmer.stages.data.dataset_runs import find_dataset
+from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_tag
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
@@ -57,8 +58,8 @@ class ProtocolParams(Parameters):
     train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
     split_scheme: str = param(
         "auto",
-        "split: published, album, or auto (album where corrected and known)",
-        choices=("auto", "published", "album"),
+        "split: published, album, official, or auto (where corrected and known: official, else album)",
+        choices=("auto", "published", "album", "official"),
     )
 
 
@@ -131,20 +132,34 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.TRAIN_PROTOCOL: params.train_protocol,
             Tag.SPLIT_SCHEME: scheme,
             Tag.DATASET: dataset.digest,
+            **name_tag(dataset),
             Tag.DATASET_RUN_ID: dataset_run.run_id,
         },
         study=params.study or None,
     )
-    return store.perform(
-        spec, lambda run: _body(run, dataset_run, dataset, data, config, device, params.keep_state)
-    )
+    job = _Job(params, dataset_run, dataset, data, scheme, config, device)
+    return store.perform(spec, lambda run: _body(run, job))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one training is made of."""
+
+    params: TrainParams
+    dataset_run: RunRecord
+    dataset: Dataset
+    data: Standardised
+    scheme: str
+    config: FitConfig
+    device: torch.device
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
-    """Resolve ``auto``: the corrected protocol splits by album where the data set knows albums."""
+    """Resolve ``auto``: under the corrected protocol the official split, where known, else that by album."""
     if wanted != "auto":
         return wanted
-    return "album" if protocol == "corrected" and "split_album" in dataset.clips else "published"
+    known = [name for name in ("official", "album") if f"split_{name}" in dataset.clips]
+    return known[0] if protocol == "corrected" and known else "published"
 
 
 def kept_from(config: FitConfig) -> dict[str, int]:
@@ -161,16 +176,9 @@ def normalisation_values(data: Standardised) -> dict[str, float]:
     return {"mean": data.normalisation.mean, "std": data.normalisation.std}
 
 
-def _body(
-    run: Run,
-    dataset_run: RunRecord,
-    dataset: Dataset,
-    data: Standardised,
-    config: FitConfig,
-    device: torch.device,
-    keep_state: bool,
-) -> None:
-    run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
+def _body(run: Run, job: _Job) -> None:
+    dataset, data, config, device = job.dataset, job.data, job.config, job.device
+    log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
     with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
 
@@ -181,7 +189,7 @@ def _body(
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
     _log_model(run, fitted, dataset, data, config)
-    if keep_state:  # twice the size of all else that the run keeps
+    if job.params.keep_state:  # twice the size of all else that the run keeps
         fitted.state.save(run.work_dir / "last.pt")
         run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
@@ -203,6 +211,9 @@ def _log_predictions(
         emotions, units = predict(fitted.network, part.inputs)
         labels = part.labels.numpy()
         metrics |= regression_scores(labels, emotions, dataset.emotions).named(part_name, "emotion")
+        if dataset.labels != "ratings":
+            scores = classification_scores(labels, emotions, dataset.emotions, dataset.labels)
+            metrics |= scores.named(part_name, "emotion")
         columns = named_columns("label_", dataset.emotions, labels)
         columns |= named_columns("pred_", dataset.emotions, emotions)
         if names and units is not None and part.concepts is not None:

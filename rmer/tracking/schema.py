@@ -31,6 +31,7 @@ class Tag:
     SYSTEM = "rmer.system"
     SEED = "rmer.seed"
     DATASET = "rmer.dataset"
+    DATASET_NAME = "rmer.dataset_name"
     WEIGHTS = "rmer.weights"
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"

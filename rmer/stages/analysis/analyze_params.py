@@ -28,7 +28,7 @@ class AnalyzeParams(Parameters):
     epsilon: float | None = choice(None, "reported budget a cell, standardised units", low=0.0, high=1e6)
     attack_seed: str = name_choice("", "seed of the attack's random starts")
     dataset: str = name_choice("", "digest of the data set (tag rmer.dataset)")
-    split_scheme: str = choice("", "published or album split", choices=("", "published", "album"))
+    split_scheme: str = choice("", "published or album split", choices=("", "published", "album", "official"))
     split: str = choice("", "attacked part of the data", choices=("", "test", "validation"))
     where: str = choice("", "settings of attack and training, by commas (steps=40,training.epochs=199)")
     systems: str = choice("", "systems, separated by commas")

@@ -29,15 +29,14 @@ from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
+from rmer.stages.data.dataset_runs import log_dataset_input
 from rmer.tracking import Artifact, Run, Tag
 
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    run.dataset_input(
-        "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
-    )
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
     with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:

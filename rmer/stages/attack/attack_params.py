@@ -116,7 +116,9 @@ class AttackParams(Parameters):
     model_uri: str = model_choice("", "attack this MLflow model or checkpoint file", kind="path")
     dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
-    split_scheme: str = choice("", "split of the model of model_uri", choices=("", "published", "album"))
+    split_scheme: str = choice(
+        "", "split of the model of model_uri", choices=("", "published", "album", "official")
+    )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
     config: str = place("", "YAML file of attack parameters (the published keys are known)")
     epsilon: float | None = param(

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from rmer.data.dataset import Dataset
 from rmer.errors import UserError
-from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
+from rmer.tracking import Artifact, Run, RunRecord, Stage, Store, Tag
 
 
 def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunRecord, Dataset]:
@@ -29,6 +29,20 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
         mend = "Restore its artifact dataset, or delete the run and preprocess again"
         raise UserError(what, where=f"run {record.run_id} ({record.name})", mend=mend)
     return record, dataset
+
+
+def name_tag(dataset: Dataset) -> dict[str, str]:
+    """Return the tag that says what a data set is called; none for one of before that did not say it."""
+    return {Tag.DATASET_NAME: dataset.name} if dataset.name else {}
+
+
+def log_dataset_input(
+    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training"
+) -> None:
+    """Log the data set that a run works on, by its own name, with its clips and those of each part."""
+    source = {"run_id": dataset_run_id}
+    name, profile = dataset.name or "soundtracks", {"split": scheme, **dataset.sizes(scheme)}
+    run.dataset_input(name, dataset.digest, source=source, profile=profile, context=context)
 
 
 # The many runs of a study share one data set: reading and checking it once is enough.

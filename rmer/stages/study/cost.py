@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rmer.attacks.method import Aim
 from rmer.data.audio.filterbank import BANDS
 from rmer.data.splits import published_split
-from rmer.parameters import listed
+from rmer.data.tables.target_names import asked_for
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
@@ -78,25 +78,26 @@ def describe(plan: Plan) -> str:
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
             + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
-            f"- {estimate(plan, _clips(plan))}",
+            f"- {estimate(plan, *_data(plan))}",
             "Nothing was run. Leave out dry_run to do it.",
         ]
     )
 
 
-def _clips(plan: Plan) -> int:
+def _data(plan: Plan) -> tuple[int, tuple[str, ...]]:
+    """Return the number of clips, and the targets."""
     params = plan.params
     if not params.soundtracks_dir:
-        return params.clips or 0
+        return params.clips or 0, tuple(asked_for(params.targets))
     collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
     check_concepts(plan, collected)
-    return len(collected.clips)
+    return len(collected.clips), collected.emotions
 
 
-def estimate(plan: Plan, clips: int) -> Estimate:
-    """Count what a plan needs for a data set of ``clips`` clips, and time one batch of each kind here."""
+def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
+    """Count what a plan needs for so many ``clips`` and ``targets``, and time one batch of each kind here."""
     parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames, aim = plan.params.frames or 0, Aim(tuple(listed(plan.params.targets)))
+    frames, aim = plan.params.frames or 0, Aim(targets)
     training = attack = 0
     for system, seed in plan.models:
         config = plan.train_params(system, seed, "").resolve_fit()

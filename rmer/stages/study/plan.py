@@ -10,7 +10,9 @@ from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.suite import TIERS
 from rmer.data.dataset import EMOTIONS
 from rmer.data.readers.collection import Collected
+from rmer.data.readers.known_readers import DEFAULT_READER
 from rmer.data.tables.ratings import check_targets
+from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
@@ -119,7 +121,9 @@ class Plan:
 
     def preprocess_params(self, folder: str) -> PreprocessParams:
         """Return the parameters of stage preprocess for the data in ``folder``."""
-        return PreprocessParams(**{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder})
+        return PreprocessParams(
+            **{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder, "data_dir": ""}
+        )
 
     def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
         """Return the parameters of stage train for one model."""
@@ -166,10 +170,15 @@ def _check_stages(plan: Plan) -> None:
     params = plan.params
     if not params.soundtracks_dir:
         plan.demo_params("")
-        if unknown := [target for target in listed(params.targets) if target not in EMOTIONS]:
+        if params.dataset != DEFAULT_READER:
+            mend = "Give the folder of the data set"
+            raise UserError("is not given", where="parameter data_dir", mend=mend)
+        if unknown := [target for target in asked_for(params.targets) if target not in EMOTIONS]:
             mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
             raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
-    check_targets(listed(params.targets))
+    if params.dataset == DEFAULT_READER:
+        check_targets(list(asked_for(params.targets)))
+    plan.preprocess_params(params.soundtracks_dir).reader()
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
         plan.train_params(system, plan.seeds[0], "")
