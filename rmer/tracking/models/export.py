@@ -111,6 +111,13 @@ def naming_run(folder: Path) -> str:
     return str(_description(folder).get("run_id") or "")
 
 
+def metadata_of(folder: Path) -> dict[str, Any]:
+    """Return what a model folder of rmer says of its model (targets, concepts, ...); empty of others."""
+    found = _description(folder).get("metadata")
+    known = isinstance(found, dict) and {"targets", "concepts", "normalisation", "frontend"} <= set(found)
+    return dict(found) if known else {}  # type: ignore[arg-type]
+
+
 def _description(folder: Path) -> dict[str, Any]:
     """Return what the MLmodel file of a folder says; raises :class:`UserError` for anything but a mapping."""
     file = folder / "MLmodel"
