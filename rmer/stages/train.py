@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,7 +20,7 @@ from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
-from rmer.stages.data.dataset_runs import find_dataset
+from rmer.stages.data.dataset_runs import find_dataset, scale_of
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
@@ -29,6 +30,8 @@ from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
+
+DATASET_NAME = "soundtracks"
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
         },
         study=params.study or None,
     )
-    return store.perform(spec, lambda run: _body(run, dataset_run, dataset, data, config, device))
+    return store.perform(spec, lambda run: _body(run, spec, dataset_run, dataset, data, config, device))
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
@@ -160,13 +163,14 @@ def normalisation_values(data: Standardised) -> dict[str, float]:
 
 def _body(
     run: Run,
+    spec: RunSpec,
     dataset_run: RunRecord,
     dataset: Dataset,
     data: Standardised,
     config: FitConfig,
     device: torch.device,
 ) -> None:
-    run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
+    run.dataset_input(DATASET_NAME, dataset.digest, source={"run_id": dataset_run.run_id})
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
     with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
 
@@ -176,9 +180,18 @@ def _body(
             run.metrics(metrics, step=epoch)
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
-    _log_model(run, fitted, dataset, data, config)
+    described = {
+        "config": config.values(),
+        "targets": list(dataset.emotions),
+        "concepts": list(dataset.concepts) if config.names_concepts else [],
+        "normalisation": normalisation_values(data),
+        "frontend": dataset.frontend,
+        "scale_max": scale_of(dataset_run),
+    }
+    _log_model(run, spec, fitted, data, described)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
-    run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
+    scores = _log_predictions(run, fitted, dataset, data, names)
+    run.metrics(scores, model=model_name(spec.name), dataset=(DATASET_NAME, dataset.digest))
     epoch, history = fitted.best_epoch, fitted.history
     cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
     run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
@@ -209,7 +222,14 @@ def _log_predictions(
     return metrics
 
 
-def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, config: FitConfig) -> None:
+def model_name(run_name: str) -> str:
+    """Return the name of a run's model: the run's, without signs that MLflow refuses (``A2M2E w_3 s6``)."""
+    return re.sub(r"[/:.%\"']", "_", run_name)
+
+
+def _log_model(
+    run: Run, spec: RunSpec, fitted: Fitted, data: Standardised, described: dict[str, object]
+) -> None:
     folder = run.work_dir / "final"
     folder.mkdir(exist_ok=True)
     best = {name: value.contiguous() for name, value in fitted.network.state_dict().items()}
@@ -218,15 +238,16 @@ def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, c
     for name in ("best.safetensors", "last.pt"):
         run.file(folder / name, Artifact.CHECKPOINTS)
     run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
-    description = {
-        "config": config.values(),
-        "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.names_concepts else [],
-        "normalisation": normalisation_values(data),
-        "frontend": dataset.frontend,
-    }
-    run.json(description, f"{Artifact.CHECKPOINTS}/config.json")
+    run.json(described, f"{Artifact.CHECKPOINTS}/config.json")
     example = data.validation.inputs[:2].numpy()
     outputs, units = predict(fitted.network, torch.from_numpy(example))
     named = {"output": outputs} if units is None else {"output": outputs, "c_prob": units}
-    run.model(fitted.network, example, named, step=fitted.best_epoch, metadata=description)
+    run.model(
+        fitted.network,
+        example,
+        named,
+        name=model_name(spec.name),
+        step=fitted.best_epoch,
+        params=spec.config,
+        metadata=described,
+    )

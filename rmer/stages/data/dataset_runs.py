@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rmer.data.dataset import Dataset
+from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
@@ -29,6 +30,11 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
         mend = "Restore its artifact dataset, or delete the run and preprocess again"
         raise UserError(what, where=f"run {record.run_id} ({record.name})", mend=mend)
     return record, dataset
+
+
+def scale_of(record: RunRecord) -> float:
+    """Return the rating that a label of 1 stands for, which a preprocess run logged."""
+    return float(record.params.get("cfg.scale_max", SCALE_MAX))
 
 
 # The many runs of a study share one data set: reading and checking it once is enough.

@@ -19,6 +19,7 @@ from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import CHECKPOINT_SUFFIXES, digest_of, victim_of_run, victim_of_uri
+from rmer.stages.data.dataset_runs import scale_of
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.systems.devices import resolve_device
 from rmer.systems.network import load_checkpoint
@@ -215,7 +216,7 @@ def _scale_of(store: Store, run: RunRecord) -> float:
         record = store.get(run.tags.get(Tag.DATASET_RUN_ID, run.run_id))
     except UserError:
         return SCALE_MAX
-    return float(record.params.get("cfg.scale_max", SCALE_MAX))
+    return scale_of(record)
 
 
 def _usual(store: Store, run: RunRecord, described: Mapping[str, Any]) -> Floats | None:
