@@ -56,7 +56,7 @@ def test_a_model_that_does_not_give_way_is_said_to_take_all_that_was_tried() -> 
     assert not found.found
     assert np.isnan(found.budget)
     assert found.in_words == "over 0.1"
-    with pytest.raises(UserError, match="no domain 'loud'. Use waveform or spectrogram"):
+    with pytest.raises(UserError, match=r"no domain 'loud'. Use waveform or spectrogram"):
         fragility(hears, one, hears(one), domain="loud")
 
 

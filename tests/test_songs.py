@@ -81,7 +81,7 @@ def test_what_libsndfile_cannot_read_goes_to_ffmpeg(tmp_path: Path) -> None:
 def test_what_is_no_song_is_refused_with_a_mend(tmp_path: Path) -> None:
     for name, content in (("text.mp3", b"no audio"), ("empty.wav", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="is no audio that can be decoded. Replace the file"):
+        with pytest.raises(UserError, match=r"is no audio that can be decoded. Replace the file"):
             read_song(tmp_path / name)
     soundfile.write(tmp_path / "short.wav", song(0.4), SAMPLE_RATE)
     with pytest.raises(UserError, match=r"lasts 0.4 s: at least 1 s are needed"):

@@ -127,13 +127,13 @@ def fragility(
         raise UserError(f"no domain {domain!r}", where="fragility", mend=f"Use {' or '.join(DOMAINS)}")
     start = heard.starts[heard.typical]
     mean = MeanNetwork([model.network for model in hearer.models]).eval()
+    sounds: tuple[Samples, Samples] | tuple[None, None] = (None, None)
     if domain == WAVEFORM:
         result, after, before, sounds = _on_sound(
             hearer, song, start, mean, move, frontend=frontend, seed=seed, precision=precision
         )
     else:
         result, after, before = _on_spectrogram(hearer, song, start, mean, move, seed, precision)
-        sounds = (None, None)
     budget = float(result.columns["minimum_epsilon"][0])
     most = MOST[domain]
     moved = after - before

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -120,14 +121,13 @@ class SongEmotions:
 
     def window_table(self) -> pd.DataFrame:
         """Return one row a window: song, second, and mean and spread of each emotion and each concept."""
-        frame = pd.DataFrame({"song": self.song, "second": self.seconds})
         spread = self.curve_spread
-        columns = {}
+        columns: dict[str, Any] = {"song": self.song, "second": self.seconds}
         for place, name in enumerate(self.emotions):
             columns |= {name: self.curve[:, place], f"{name}_spread": spread[:, place]}
         concepts = self.concept_curve
         columns |= {f"concept_{name}": concepts[:, place] for place, name in enumerate(self.concepts)}
-        return pd.concat([frame, pd.DataFrame(columns)], axis=1)
+        return pd.DataFrame(columns)
 
     def effect_table(self) -> pd.DataFrame:
         """Return one row for each emotion and concept: ``effect`` in rating points, beside ``baseline``.

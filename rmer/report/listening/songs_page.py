@@ -54,6 +54,8 @@ def songs_page(songs: Sequence[ShownSong], system: str, problems: Sequence[str] 
         usual=found.usual,
         songs=shown,
         problems=problems,
+        outside=any(bool(((song.found.mean < 0) | (song.found.mean > found.scale)).any()) for song in songs),
+        top=f"{found.scale:g}",
         width=WIDTH,
         height=HEIGHT,
         spread=len(found.models) > 1,

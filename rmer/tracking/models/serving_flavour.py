@@ -20,7 +20,7 @@ import torch
 from mlflow import pyfunc
 from mlflow.models import Model, ModelSignature
 from mlflow.models.utils import _save_example
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import Array
 
 import rmer
@@ -53,7 +53,7 @@ def add_serving(folder: Path, described: Mapping[str, Any]) -> None:
     (folder / "code").mkdir(exist_ok=True)
     shutil.copyfile(serving_loader.__file__, folder / "code" / f"{LOADER}.py")
     (folder / SOURCE).write_bytes(_source())
-    pyfunc.add_to_model(  # type: ignore[no-untyped-call]
+    pyfunc.add_to_model(
         model,
         loader_module=LOADER,
         data="data",
@@ -65,7 +65,7 @@ def add_serving(folder: Path, described: Mapping[str, Any]) -> None:
 
 
 def _signature(described: Mapping[str, Any]) -> ModelSignature:
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "audio", required=False),
         ColSpec(DataType.string, "path", required=False),
         ColSpec(Array(Array(DataType.double)), "spectrogram", required=False),

@@ -36,7 +36,7 @@ class Served:
         try:
             return self._model.predict(rows)
         except self._refusal as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from error  # type: ignore[no-untyped-call]
+            raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
 def _load_pyfunc(data_path: str) -> Served:
