@@ -214,7 +214,7 @@ def test_a_bad_request_is_refused(name: str, logged: Logged) -> None:
 @pytest.mark.parametrize("path", ["../model/MLmodel", "/etc/passwd", "gone.wav", "", "."])
 def test_no_file_outside_the_folder_is_read(path: str, logged: Logged, tmp_path: Path) -> None:
     model = ServedModel(load_network(logged.folder), DESCRIBED, tmp_path)
-    with pytest.raises(UserError, match="there is no file .* in RMER_AUDIO_FOLDER"):
+    with pytest.raises(UserError, match=r"there is no file .* in RMER_AUDIO_FOLDER"):
         model.predict(pd.DataFrame({"path": [path]}))
 
 
