@@ -102,7 +102,7 @@ def test_a_clean_environment_needs_nothing_of_rmer_but_what_the_model_brings(
 ) -> None:
     # In a folder without rmer, with no package but those required, what they need, and Python's own.
     code = f"""
-import importlib.metadata, json, re, sys
+import importlib.machinery, importlib.metadata, json, re, sys
 allowed = set()
 def add(name):
     name = re.sub(r"[-_.]+", "-", name).lower()
@@ -122,6 +122,11 @@ owners = importlib.metadata.packages_distributions()
 class Only:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
+        if top == "rmer":
+            zips = [place for place in sys.path if place.endswith("rmer.zip")]
+            if not zips:
+                raise ModuleNotFoundError(f"not installed: {{name}}", name=name)
+            return importlib.machinery.PathFinder.find_spec(name, zips if path is None else path)
         owned = [re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(top, [])]
         if owned and not allowed & set(owned):
             raise ModuleNotFoundError(f"not required: {{name}}", name=name)
@@ -186,8 +191,8 @@ BAD: dict[str, tuple[dict[str, list[Any]], str]] = {
     ),
     "a path": (
         {"path": ["/etc/passwd"]},
-        "row 0: no file may be read here. Send audio, or set RMER_AUDIO_FOLDER to the folder whose files may be "
-        "read",
+        "row 0: no file may be read here. Send audio, or set RMER_AUDIO_FOLDER to the folder whose files may "
+        "be read",
     ),
     "too many rows": ({"audio": ["" for _ in range(MOST_ROWS + 1)]}, "input: has 65 rows. Give 1 to 64"),
     "bands": (

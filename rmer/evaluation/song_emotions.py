@@ -55,8 +55,9 @@ class SongEmotions:
     seconds : of the song in the middle of each window [windows]
     predicted : [seeds, windows, emotions], in 0-1
     conceived : [seeds, windows, concepts], in 0-1
-    effects : [emotions, concepts] what each concept adds to each emotion, mean over seeds and windows
-    baseline : [emotions] the prediction with all concepts at their usual values; NaN without concepts
+    effects : [emotions, concepts] what each concept adds to each emotion, mean over seeds and windows; NaN
+        where no linear layer makes emotions of concepts
+    baseline : [emotions] the prediction with all concepts at their usual values; NaN where effects are
     scale : rating points of 1, so that ``predicted * scale`` is on the scale of the ratings
     usual : whether effects are told against the training clips, rather than against concepts of 0
     """
@@ -73,6 +74,11 @@ class SongEmotions:
     baseline: Floats
     scale: float
     usual: bool
+
+    @property
+    def explained(self) -> bool:
+        """Whether it is known how the concepts make the emotions."""
+        return bool(self.concepts) and not bool(np.isnan(self.baseline).any())
 
     @property
     def mean(self) -> Floats:
@@ -170,15 +176,17 @@ class Audio2Emotions:
         for model in self.models:
             found = model.frozen.predict_in_batches(inputs.to(model.frozen.device, model.frozen.dtype))
             outputs.append(found["output"].double().cpu().numpy())
-            if model.layer is None or found["c_prob"] is None:
+            if found["c_prob"] is None or not self.concepts:
                 continue
-            conceived = found["c_prob"].double().cpu().numpy()
-            usual = np.zeros(len(self.concepts)) if model.usual is None else model.usual
-            units.append(conceived)
-            effects.append(model.layer.effects(conceived.mean(axis=0) - usual))
-            baselines.append(model.layer.predict(usual))
-        explained = len(units) == len(self.models)
-        concepts = self.concepts if explained else ()
+            units.append(found["c_prob"].double().cpu().numpy())
+            if model.layer is not None:
+                usual = np.zeros(len(self.concepts)) if model.usual is None else model.usual
+                effects.append(model.layer.effects(units[-1].mean(axis=0) - usual))
+                baselines.append(model.layer.predict(usual))
+        conceived = len(units) == len(outputs)
+        explained = len(effects) == len(outputs)
+        concepts = self.concepts if conceived else ()
+        form = (len(self.emotions), len(concepts))
         return SongEmotions(
             song=song.name,
             emotions=self.emotions,
@@ -187,8 +195,8 @@ class Audio2Emotions:
             starts=tuple(starts),
             seconds=np.array([song.middle(start, self.frames) for start in starts]),
             predicted=np.stack(outputs),
-            conceived=np.stack(units) if explained else np.zeros((len(outputs), len(starts), 0)),
-            effects=np.mean(effects, axis=0) if explained else np.zeros((len(self.emotions), 0)),
+            conceived=np.stack(units) if conceived else np.zeros((len(outputs), len(starts), 0)),
+            effects=np.mean(effects, axis=0) if explained else np.full(form, np.nan),
             baseline=np.mean(baselines, axis=0) if explained else np.full(len(self.emotions), np.nan),
             scale=self.scale,
             usual=explained and all(model.usual is not None for model in self.models),

@@ -93,8 +93,8 @@ def _shown(place: int, shown: ShownSong, overall: tuple[float, float], *, playab
         "emotions": emotions,
         "concepts": of_concepts,
         "cells": [(_points(value), _share(value, *overall)) for value in found.mean],
-        "effects": _effects(found) if found.concepts else None,
-        "reading": _reading(found) if found.concepts else "",
+        "effects": _effects(found) if found.explained else None,
+        "reading": _reading(found) if found.explained else "",
         "fragility": _fragility(shown.fragility, found) if shown.fragility else None,
         "fragile": shown.fragility.in_words if shown.fragility else "",
     }

@@ -84,7 +84,7 @@ def _plain_song(heard: HeardSong) -> dict[str, Any]:
         "window_seconds": [round(float(second), 2) for second in found.seconds],
         "emotions": named,
         "concepts": concepts,
-        "effects": effects if found.concepts else {},
+        "effects": effects if found.explained else {},
         "baseline": {
             emotion: _number(value * found.scale)
             for emotion, value in zip(found.emotions, found.baseline, strict=True)

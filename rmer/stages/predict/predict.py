@@ -116,7 +116,7 @@ def _write(folder: Path, songs: list[HeardSong], problems: list[UserError], hear
 
 def _tables(songs: Sequence[HeardSong]) -> dict[str, pd.DataFrame]:
     tables = {"predictions": songs_table(songs), "windows": windows_table(songs)}
-    if songs[0].found.concepts:
+    if songs[0].found.explained:
         tables["effects"] = effects_table(songs)
     return tables
 
