@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,7 +21,7 @@ from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, choice, machine, name_choice, param
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
-from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_tag
+from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
@@ -137,7 +138,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
         },
         study=params.study or None,
     )
-    job = _Job(params, dataset_run, dataset, data, scheme, config, device)
+    job = _Job(params, spec, dataset_run, dataset, data, scheme, config, device)
     return store.perform(spec, lambda run: _body(run, job))
 
 
@@ -146,6 +147,7 @@ class _Job:
     """What one training is made of."""
 
     params: TrainParams
+    spec: RunSpec
     dataset_run: RunRecord
     dataset: Dataset
     data: Standardised
@@ -188,12 +190,21 @@ def _body(run: Run, job: _Job) -> None:
             run.metrics(metrics, step=epoch)
 
         fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
-    _log_model(run, fitted, dataset, data, config)
+    described = {
+        "config": config.values(),
+        "targets": list(dataset.emotions),
+        "concepts": list(dataset.concepts) if config.names_concepts else [],
+        "normalisation": normalisation_values(data),
+        "frontend": dataset.frontend,
+        "scale_max": scale_of(job.dataset_run),
+    }
+    _log_model(run, job.spec, fitted, data, described)
     if job.params.keep_state:  # twice the size of all else that the run keeps
         fitted.state.save(run.work_dir / "last.pt")
         run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
-    run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
+    scores = _log_predictions(run, fitted, dataset, data, names)
+    run.metrics(scores, model=model_name(job.spec.name), dataset=(name_of(dataset), dataset.digest))
     epoch, history = fitted.best_epoch, fitted.history
     cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
     run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
@@ -227,22 +238,30 @@ def _log_predictions(
     return metrics
 
 
-def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, config: FitConfig) -> None:
+def model_name(run_name: str) -> str:
+    """Return the name of a run's model: the run's, without signs that MLflow refuses (``A2M2E w_3 s6``)."""
+    return re.sub(r"[/:.%\"']", "_", run_name)
+
+
+def _log_model(
+    run: Run, spec: RunSpec, fitted: Fitted, data: Standardised, described: dict[str, object]
+) -> None:
     folder = run.work_dir / "final"
     folder.mkdir(exist_ok=True)
     best = {name: value.contiguous() for name, value in fitted.network.state_dict().items()}
     save_file(best, folder / "best.safetensors", metadata={"format": "pt"})
     run.file(folder / "best.safetensors", Artifact.CHECKPOINTS)
     run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
-    description = {
-        "config": config.values(),
-        "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.names_concepts else [],
-        "normalisation": normalisation_values(data),
-        "frontend": dataset.frontend,
-    }
-    run.json(description, f"{Artifact.CHECKPOINTS}/config.json")
+    run.json(described, f"{Artifact.CHECKPOINTS}/config.json")
     example = data.validation.inputs[:2].numpy()
     outputs, units = predict(fitted.network, torch.from_numpy(example))
     named = {"output": outputs} if units is None else {"output": outputs, "c_prob": units}
-    run.model(fitted.network, example, named, step=fitted.best_epoch, metadata=description)
+    run.model(
+        fitted.network,
+        example,
+        named,
+        name=model_name(spec.name),
+        step=fitted.best_epoch,
+        params=spec.config,
+        metadata=described,
+    )

@@ -73,6 +73,7 @@ class Stage:
     IMPORT = "import"
     STUDY = "study"
     SWEEP = "sweep"
+    PREDICT = "predict"
 
 
 class Origin:
@@ -102,6 +103,7 @@ class Artifact:
     SANITY = "tables/sanity.csv"
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
+    SONGS = "predictions.html"
 
 
 def is_time(metric: str) -> bool:
