@@ -10,11 +10,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled, summed_norms
+from rmer.attacks.band_spectra import filled, limited, summed_norms
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
 from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
+from rmer.data.audio.masking import HOP, band_limits, noise_to_mask, stft
 from rmer.data.audio.recordings import HEADER, Header, changeable
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
@@ -50,7 +50,7 @@ class SoundThreat(Threat):
         masking model allows (:func:`rmer.data.audio.masking.noise_to_mask`)
     epsilon : the amplitude ratio, or one for each clip [clips]; 20 log10 of it is the level in dB
     signal : Euclidean norm of each clip's samples [clips], in steps; for ``snr``
-    limits : what each clip masks in each bin, its band's share [clips, bins, frames]; for ``masking``
+    limits : what each clip masks, as magnitudes [clips, bands, frames]; for ``masking``
     """
 
     signal: Tensor | None = None
@@ -64,11 +64,11 @@ class SoundThreat(Threat):
         samples = rows[:, 0, HEADER:]
         signal = l2_norms(samples.double()) if norm == "snr" else None
         limits = (
-            torch.cat([bin_limits(clip) for clip in torch.split(samples, 1)]) if norm == "masking" else None
+            torch.cat([band_limits(clip) for clip in torch.split(samples, 1)]) if norm == "masking" else None
         )
         return cls(cast(Norm, norm), epsilon, signal=signal, limits=limits)
 
-    def of(self, rows: slice | list[int]) -> SoundThreat:
+    def of(self, rows: slice | list[int] | Tensor) -> SoundThreat:
         epsilon = self.epsilon[rows] if isinstance(self.epsilon, Tensor) else self.epsilon
         signal, limits = (None if each is None else each[rows] for each in (self.signal, self.limits))
         return replace(self, epsilon=epsilon, signal=signal, limits=limits)
@@ -100,13 +100,17 @@ class SoundThreat(Threat):
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, cells] moved to sounds within the budget around ``inputs``."""
-        delta = torch.where(self.changeable(inputs), candidates - inputs, 0.0)
+        if inputs.device.type == "cpu" and len(inputs) > 1:  # what one clip needs stays in the caches
+            parts = zip(torch.split(inputs, 1), torch.split(candidates, 1), strict=True)
+            return torch.cat([self.of([clip]).project(*part) for clip, part in enumerate(parts)])
+        delta, fixed = candidates - inputs, ~self.changeable(inputs)
         radius = self.radius(inputs)
         if self.norm == "linf":
             delta = torch.maximum(torch.minimum(delta, radius), -radius)
         if self.norm == "masking":
-            delta = self._masked(inputs, delta, ROUNDS)
-        projected = _within_peak(inputs, inputs + delta)
+            delta = self._masked(inputs, delta.masked_fill_(fixed, 0.0), fixed, ROUNDS)
+        peak = inputs[..., Header.PEAK, None]
+        projected = torch.where(fixed, inputs, torch.maximum(torch.minimum(inputs + delta, peak), -peak))
         return self._scaled(inputs, projected - inputs) if self.norm == "snr" else projected
 
     def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
@@ -136,12 +140,10 @@ class SoundThreat(Threat):
         if self.norm == "snr":
             return gradient / beside(l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
         assert self.limits is not None
-        # In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
-        limits = self.limits.to(gradient)
-        spectra = scaled(stft(gradient[:, 0, HEADER:]), limits)
-        sizes = mean_in_bands(spectra).clamp_min(torch.finfo(gradient.dtype).tiny)
-        gains = limits * sizes.rsqrt()[:, band_of_bin(gradient.device)]
-        return _as_rows(istft(scaled(spectra, gains), gradient.shape[-1] - HEADER))
+        limits, samples = self.limits.to(gradient), gradient[:, 0, HEADER:]
+        size = 1 if gradient.device.type == "cpu" else len(gradient)
+        parts = zip(torch.split(samples, size), torch.split(limits, size), strict=True)
+        return _as_rows(torch.cat([filled(*part) for part in parts]))
 
     def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Return ``noise`` where samples may change, at the size of the unit ball; for ``linf`` as it is."""
@@ -158,8 +160,7 @@ class SoundThreat(Threat):
         assert self.limits is not None
         found = []
         for clip, limits in zip(slopes, self.limits, strict=True):
-            spectra = scaled(stft(clip[:, HEADER:]), limits.to(clip))
-            found.append(summed_norms(spectra, directions))
+            found.append(summed_norms(stft(clip[:, HEADER:]), limits.to(clip), directions))
         return torch.stack(found)
 
     def changeable(self, inputs: Tensor) -> Tensor:
@@ -211,23 +212,19 @@ class SoundThreat(Threat):
         cut = inputs + (beside(first * (1 - RELATIVE), delta) * delta).trunc()
         return torch.where(beside(best > 0, delta), rows, cut)
 
-    def _masked(self, inputs: Tensor, delta: Tensor, rounds: int) -> Tensor:
+    def _masked(self, inputs: Tensor, delta: Tensor, fixed: Tensor, rounds: int) -> Tensor:
         """Return perturbations with each band of their short-time spectra limited by what is masked."""
         assert self.limits is not None
-        within = (self.radius(inputs) * self.limits.to(inputs)).square().reciprocal()
+        limits = self.radius(inputs) * self.limits.to(inputs)
         for _ in range(rounds):
-            spectra = stft(delta[:, 0, HEADER:])
-            gains = mean_in_bands(spectra, within).clamp_min(1.0).rsqrt()
-            spectra = scaled(spectra, gains[:, band_of_bin(delta.device)])
-            delta = _as_rows(istft(spectra, delta.shape[-1] - HEADER))
-            delta = torch.where(self.changeable(inputs), delta, 0.0)
+            delta = _as_rows(limited(delta[:, 0, HEADER:], limits)).masked_fill_(fixed, 0.0)
         return delta
 
     def _lowered(self, inputs: Tensor, adversary: Tensor) -> Tensor:
         """Return one row [1, 1, cells] rounded, and lowered in every frame in which it is too loud."""
         if not bool(self.violations(inputs, adversary).any()):
             return adversary
-        delta = self._masked(inputs, adversary - inputs, SETTLING_ROUNDS)
+        delta = self._masked(inputs, adversary - inputs, ~self.changeable(inputs), SETTLING_ROUNDS)
         gain = delta.new_ones(self._loudest(inputs, delta).shape)
         for lowering in itertools.count():
             gains = _as_rows(_over_samples(gain, delta.shape[-1] - HEADER))

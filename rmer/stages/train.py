@@ -16,10 +16,11 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.metrics import regression_scores
-from rmer.parameters import Parameters, machine, name_choice, param
+from rmer.parameters import Parameters, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset
+from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
@@ -27,6 +28,8 @@ from rmer.systems.devices import resolve_device
 from rmer.systems.network import ARCHITECTURES
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.training.adversarial import PARTS as ATTACKED
+from rmer.training.adversarial import PartName, Sounds
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
 
@@ -75,6 +78,9 @@ class TrainParams(TrainingParams, ModelParams):
 
     dataset_run_id: str = name_choice("", "preprocess run; default: the newest of the study")
     study: str = name_choice("", "name of the group of runs")
+    soundtracks_dir: str = place(
+        "", "folder of the clips, for adversarial_domain waveform; default: as at preprocess"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,9 +118,10 @@ def train(store: Store, params: TrainParams) -> Outcome:
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = normalised_on(params.train_protocol)
     data = standardise(dataset, scheme, fit_on)
+    on_sound = config.adversarial is not None and config.adversarial.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=f"{system.name} s{params.seed}",
+        name=f"{system.name} s{params.seed}{' waveform' if on_sound else ''}",
         config={
             "system": system.name,
             "dataset": dataset.digest,
@@ -131,10 +138,24 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.SPLIT_SCHEME: scheme,
             Tag.DATASET: dataset.digest,
             Tag.DATASET_RUN_ID: dataset_run.run_id,
+            **({Tag.DOMAIN: "waveform"} if on_sound else {}),
         },
         study=params.study or None,
     )
-    return store.perform(spec, lambda run: _body(run, dataset_run, dataset, data, config, device))
+    folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
+
+    def body(run: Run) -> None:
+        sounds = _sounds(dataset, data, folder, dataset_run.run_id) if on_sound else None
+        _body(run, dataset_run, dataset, data, config, device, sounds)
+
+    return store.perform(spec, body)
+
+
+def _sounds(dataset: Dataset, data: Standardised, folder: str, dataset_run_id: str) -> Sounds:
+    """Return the recordings of the training and validation clips; raises what finding them does."""
+    parts: dict[PartName, tuple[int, ...]] = {name: tuple(data.part(name).rows.tolist()) for name in ATTACKED}
+    rows = found_recordings(dataset, sum(parts.values(), ()), folder, dataset_run_id).rows()
+    return dict(zip(parts, torch.split(rows, [len(part) for part in parts.values()]), strict=True))
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
@@ -165,6 +186,7 @@ def _body(
     data: Standardised,
     config: FitConfig,
     device: torch.device,
+    sounds: Sounds | None,
 ) -> None:
     run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
@@ -175,7 +197,8 @@ def _body(
             bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
             run.metrics(metrics, step=epoch)
 
-        fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
+        checkpoint = run.work_dir / "training.pt"
+        fitted = fit(data, config, device=device, checkpoint=checkpoint, on_epoch=on_epoch, sounds=sounds)
     _log_model(run, fitted, dataset, data, config)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
