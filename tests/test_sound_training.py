@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rmer.attacks.sound_budgets import SOUND_NORMS, epsilon_of
 from rmer.attacks.sound_threat import SoundThreat
+from rmer.data.audio.recordings import HEADER
 from rmer.data.audio.row_frontend import Rows2Spect
 from rmer.data.dataset import Normalisation
 from rmer.data.demo.demo_files import write_demo_data
@@ -98,13 +99,14 @@ def test_what_is_trained_on_is_the_spectrogram_of_a_sound_within_the_budget(norm
     assert moved[1] > moved[0]
 
 
-def test_limits_that_are_not_those_of_the_clips_are_found_out() -> None:
-    one = crafted_by(config())
-    threat = one.threats["train"]
-    assert isinstance(threat, SoundThreat)
-    assert threat.limits is not None
-    wrong = replace(one, threats={"train": replace(threat, limits=10 * threat.limits)})
-    assert wrong.attacked("train", torch.tensor([0, 1]), DATA.train.labels[:2], seed=1)[1].all()
+def test_adversaries_that_no_file_holds_are_found_out() -> None:
+    one = crafted_by(config(adversarial_norm="linf"))
+    halves = SOUNDS["train"].clone()
+    halves[..., HEADER:] += 0.5
+    violations = replace(one, inputs={"train": halves}).attacked(
+        "train", torch.tensor([0, 1]), DATA.train.labels[:2], seed=1
+    )[1]
+    assert violations.all()
 
 
 def test_an_interrupted_fit_ends_in_the_same_weights(tmp_path: Path) -> None:
