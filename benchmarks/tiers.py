@@ -32,7 +32,7 @@ Damage = Mapping[float, AttackedScores]  # budget -> what attacks add to the err
 
 @dataclass(frozen=True)
 class Units:
-    """Seconds that one clip takes: a gradient in float32, in bfloat16 and between; a prediction in float32."""
+    """Seconds that a clip takes: a gradient in float32, in bfloat16 and between; a prediction in float32."""
 
     gradient: float
     reduced: float
@@ -96,7 +96,8 @@ def _notes(units: Units, sampled: int) -> list[str]:
     )
     return [
         "An fp32-equivalent is the time of one fp32 gradient: gradients in the arithmetic of the search "
-        f"({reduced}), those with only later convolutions in it ({finer}) and fp32 predictions ({forward}) count by their measured time over it.",
+        f"({reduced}), those with only later convolutions in it ({finer}) and fp32 predictions ({forward}) "
+        "count by their measured time over it.",
         f"Of the fixed tier, the attack on the error searches {sampled} of the clips, drawn at random, and "
         "its cost is extrapolated to all of them; the attack on the correlation is not run, since it takes "
         "the same steps for every clip. Damage is what attacks add to the errors of the drawn clips in each "

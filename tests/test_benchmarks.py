@@ -103,9 +103,11 @@ def test_results_of_older_instructions_have_a_place_of_their_own(tmp_path: Path)
 
 
 def test_passes_count_by_their_time_over_that_of_a_float32_gradient() -> None:
-    units = Units(gradient=0.4, reduced=0.1, forward=0.2)
+    units = Units(gradient=0.4, reduced=0.1, finer=0.2, forward=0.2)
     # 3 gradients in float32, 8 in bfloat16 worth a quarter each, 4 predictions worth a half each
-    assert units.equivalents(Spent(gradients=11, forwards=4, reduced=8)) == pytest.approx(3 + 2 + 2)
+    assert units.equivalents(Spent(gradients=13, forwards=4, reduced=8, finer=2)) == pytest.approx(
+        3 + 2 + 1 + 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,24 @@ def test_predictions_in_bf16_tell_iterates_apart_and_those_asked_for_are_exact()
     assert torch.equal(full, FrozenNetwork(network).gradient(inputs, lambda found: found["output"].sum(1))[1])
     assert torch.allclose(same["output"], exact, atol=1e-6)
     assert not torch.equal(full, gradient)
-    assert vars(frozen.spent) == {"gradients": 4, "forwards": 4, "reduced": 2}
+    assert vars(frozen.spent) == {"gradients": 4, "forwards": 4, "reduced": 2, "finer": 0}
+
+
+def test_gradients_with_only_later_convolutions_in_bf16_are_closer_to_those_in_float32() -> None:
+    torch.manual_seed(4)
+    network, inputs = build_network("bottleneck"), torch.randn(2, 1, 64, 149)
+    frozen = FrozenNetwork(network, precision="bf16")
+    coarse, finer, full = (
+        one.gradient(inputs, lambda found: found["output"].sum(1))[1].flatten()
+        for one in (frozen, frozen.finer, frozen.full)
+    )
+    angles = [1 - float(torch.cosine_similarity(one, full, dim=0)) for one in (coarse, finer)]
+    assert 0 < angles[1] < angles[0] / 3
+    assert vars(frozen.spent) == {"gradients": 6, "forwards": 0, "reduced": 2, "finer": 2}
+    assert frozen.finer.finer is frozen.finer
+    assert torch.equal(frozen.finer.predict(inputs)["output"], frozen.predict(inputs)["output"])
+    exact = FrozenNetwork(network)
+    assert exact.finer is exact
 
 
 class Mixed(nn.Module):
@@ -198,6 +215,10 @@ def test_a_model_that_mixes_arithmetics_by_itself_runs_in_bf16_throughout() -> N
         assert torch.allclose(prediction["output"], network(inputs)["output"], atol=0.05)
         assert gradient.dtype == torch.float32
     assert frozen.spent.gradients == 4
+    finer, full = (
+        one.gradient(inputs, lambda found: found["output"].sum(1))[1] for one in (frozen.finer, frozen.full)
+    )
+    assert torch.equal(finer, full), "no part of it can be told apart"
 
 
 def test_want_of_memory_is_no_reason_to_compute_everything_in_bf16() -> None:
@@ -208,7 +229,7 @@ def test_want_of_memory_is_no_reason_to_compute_everything_in_bf16() -> None:
     frozen = FrozenNetwork(Full(), precision="bf16")
     with pytest.raises(torch.OutOfMemoryError):
         frozen.gradient(torch.randn(1, 1, 8, 9), lambda found: found["output"].sum(1))
-    assert not frozen._reduced._whole  # type: ignore[union-attr]
+    assert not frozen._reduced.whole  # type: ignore[union-attr]
 
 
 def test_batches_are_as_even_as_can_be() -> None:

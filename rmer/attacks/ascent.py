@@ -23,9 +23,9 @@ from rmer.systems.frozen import FrozenNetwork
 MOMENTUM = 0.5
 # The first step, in radii of the budget.
 FIRST_STEP = 2.0
-# A search in bfloat16 ends with a few steps in float32, the first of so many radii. In small budgets, where
-# all that counts are the signs of small slopes, gradients in bfloat16 alone miss 1.2 % of the damage, and
-# with these steps .3 %.
+# A search in bfloat16 ends with a few finer steps, the first of so many radii. In small budgets, where all
+# that counts are the signs of small slopes, gradients in bfloat16 alone miss 1.2 % of the damage, and with
+# these steps .3 %.
 POLISHING, POLISHING_STEP = 5, 0.5
 
 

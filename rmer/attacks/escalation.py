@@ -21,8 +21,8 @@ from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
 
-# Starts of up to so many steps take their gradients in float32 where others are in bfloat16: they decide
-# small budgets, where those miss 1.2 % of the damage, and cost little.
+# Starts of up to so many steps take finer gradients where others are in bfloat16: they decide small budgets,
+# where those miss 1.2 % of the damage, and cost little.
 SHORT = 16
 
 

@@ -258,9 +258,7 @@ class CorrelationObjective(Objective):
         ]
         prediction = joined([part for part, _ in passes])
         loss = -correlation_over_clips(prediction["output"], labels)
-        return Ascent(
-            prediction, loss.expand(len(iterates)), torch.cat([gradient for _, gradient in passes])
-        )
+        return Ascent(prediction, loss.expand(len(iterates)), torch.cat([gradient for _, gradient in passes]))
 
     def values(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         return {"corr": -correlation_over_clips(prediction["output"], labels).expand(len(labels))}

@@ -33,7 +33,9 @@ class ReducedModel(nn.Module):
         self._own = torch.float32 if parameter is None else parameter.dtype
         self.whole = not any(isinstance(module, _CONVOLUTIONS) for module in model.modules())
         self._given = [model]  # in a list: not a part of this module
-        self._model = _throughout(model) if self.whole else _with_reduced_convolutions(model, self._own, earlier)
+        self._model = (
+            _throughout(model) if self.whole else _with_reduced_convolutions(model, self._own, earlier)
+        )
 
     def forward(self, inputs: Tensor) -> Prediction:
         """Return the prediction for ``inputs`` [batch, ...] in the model's own dtype."""
