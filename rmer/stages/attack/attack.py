@@ -108,7 +108,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     tier = settings.get("tier", "")
     size = f"{params.reported_epsilon:g}".removeprefix("0")
     named = f"{norm} {settings['budget']:g} dB" if params.on_sound else f"{NORM_NAMES[norm]} {size}"
-    budget = " ".join(filter(None, [named, tier]))
+    budget = " ".join(filter(None, [named, tier, settings.get("transformations", "")]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(

@@ -15,6 +15,7 @@ from rmer.attacks.method import Aim
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
+from rmer.data.audio.transformations import variants
 from rmer.data.preparation.recording_files import SoundFiles
 from rmer.data.standardised import Part, Standardised
 from rmer.evaluation.checks.controls import Background, control_cost
@@ -132,7 +133,8 @@ class AttackSetup:
         network = model.model.to(self.device)
         if self.params.on_sound:
             frames = self.part.inputs.shape[2]
-            network = ListeningNetwork(network, model.data.normalisation, frames).to(self.device)
+            changes = variants(self.params.transformation_names)
+            network = ListeningNetwork(network, model.data.normalisation, frames, changes).to(self.device)
         return FrozenNetwork(
             network, precision=self.precision, batch_size=self.batch_size, compile=self.params.compile
         )
