@@ -157,7 +157,7 @@ def test_what_a_configuration_says() -> None:
         ({"adversarial_domain": "spectrogram", "adversarial_budget": -6.0}, "adversarial_domain waveform"),
         ({"adversarial_domain": "spectrogram", "adversarial_norm": "snr"}, "no norm of domain spectrogram"),
         ({"system": "A2E"}, "is not trained adversarially"),
-        ({"train_protocol": "published"}, "has no such number"),
+        ({"train_protocol": "published"}, "has no such setting"),
     ],
 )
 def test_parameters_that_do_not_go_together(given: dict[str, object], told: str) -> None:

@@ -90,7 +90,7 @@ class TrainParams(TrainingParams, ModelParams):
         used = used if system.adversarial else ()
         for field in dataclasses.fields(AdversarialParams):  # a number that is given must not be ignored
             if field.name not in used and getattr(self, field.name) != field.default:
-                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
+                reason = "is not trained adversarially" if not system.adversarial else "has no such setting"
                 what = f"{system.name} under the {self.train_protocol} protocol {reason}"
                 raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
         self.resolve_fit().check_epochs()
