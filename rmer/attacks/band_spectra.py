@@ -1,4 +1,8 @@
-"""Short-time spectra in the bands of the masking model."""
+"""Short-time spectra in the bands of the masking model.
+
+Spectra are those of :func:`rmer.data.audio.masking.stft`, [batch, bins, frames]; limits and gains are one a
+band and frame.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +11,53 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from rmer.data.audio.decoders import SAMPLE_RATE
-from rmer.data.audio.masking import BANDS_PER_BARK, BINS, WINDOW, bark
+from rmer.data.audio.masking import WINDOW, band_of_bin, bin_shares, istft, stft
 
 
-def mean_in_bands(spectra: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean squared magnitude of the bins of each band, weighted, [clips, bands, frames].
+def limited(samples: Tensor, limits: Tensor) -> Tensor:
+    """Return [clips, samples] with each band of each frame lowered to ``limits`` where it is louder.
 
-    Where weights are the reciprocals of what is masked per bin, that is the noise-to-mask ratio.
+    ``limits`` [clips, bands, frames] are magnitudes, as of :func:`rmer.data.audio.masking.band_limits`. Once:
+    of spectra that belong to no signal, the nearest signal's may still exceed them.
     """
-    parts = torch.view_as_real(spectra)
+    spectra = stft(samples)
+    gains = limits * band_means(spectra).clamp_min(torch.finfo(limits.dtype).tiny).rsqrt()
+    return istft(_scaled(spectra, gains.clamp_max(1.0)), samples.shape[1])
+
+
+def filled(samples: Tensor, limits: Tensor) -> Tensor:
+    """Return [clips, samples] with each band of each frame scaled to ``limits``: the steepest direction.
+
+    In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
+    """
+    spectra = stft(samples)
+    gains = limits * band_means(spectra).clamp_min(torch.finfo(limits.dtype).tiny).rsqrt()
+    return istft(_scaled(spectra, gains), samples.shape[1])
+
+
+def band_means(spectra: Tensor) -> Tensor:
+    """Return the mean squared magnitude of the bins of each band, [clips, bands, frames].
+
+    Over the square of what is masked, it is the noise-to-mask ratio.
+    """
+    parts = torch.view_as_real(spectra.transpose(1, 2))
     power = parts[..., 0].square().addcmul_(parts[..., 1], parts[..., 1])
-    return _pooling(power) @ (power if weights is None else power.mul_(weights))
+    return (power @ _shares(power).T).transpose(1, 2)
 
 
-def summed_norms(spectra: Tensor, directions: Tensor) -> Tensor:
-    """Return by how much signals of unit power in every band and frame raise linear functions, [many].
+def summed_norms(spectra: Tensor, limits: Tensor, directions: Tensor) -> Tensor:
+    """Return by how much signals of just the ``limits`` [bands, frames] raise linear functions, [many].
 
     ``spectra`` [targets, bins, frames] are those of some gradients, and a function's gradient is their sum
     with the weights of a row of ``directions`` [many, targets]. The sum over bands and frames of the root of
     its power, which is a quadratic form of the weights: so that hundreds of sums cost one transform.
     """
-    pooling, parts = _pooling(spectra.real), torch.view_as_real(spectra)
+    pooling = _shares(spectra.real)
+    parts = torch.view_as_real(spectra)
     first, second = torch.triu_indices(len(spectra), len(spectra)).tolist()
     products = [
-        (pooling @ (parts[i] * parts[j]).sum(-1)).flatten() for i, j in zip(first, second, strict=True)
+        (pooling @ (parts[i] * parts[j]).sum(-1) * limits.square()).flatten()
+        for i, j in zip(first, second, strict=True)
     ]
     twice = torch.tensor([1.0 if i == j else 2.0 for i, j in zip(first, second, strict=True)]).to(directions)
     powers = (directions[:, first] * directions[:, second] * twice) @ torch.stack(products)
@@ -41,25 +67,25 @@ def summed_norms(spectra: Tensor, directions: Tensor) -> Tensor:
     return sizes * 2 / (WINDOW * 1.5)
 
 
-def scaled(spectra: Tensor, gains: Tensor) -> Tensor:
-    """Return complex spectra times real gains; torch would make the latter complex first."""
-    return torch.view_as_complex(torch.view_as_real(spectra) * gains[..., None])
+def _scaled(spectra: Tensor, gains: Tensor) -> Tensor:
+    """Scale spectra in place by the gains of their bands [clips, bands, frames]."""
+    # Real and imaginary parts as neighbours: torch would make real gains complex first.
+    parts = torch.view_as_real(spectra.transpose(1, 2)).flatten(2)
+    of_bands = gains.transpose(1, 2)
+    parts *= of_bands.gather(2, _band_of_part(gains.device).expand(*of_bands.shape[:2], -1))
+    return spectra
 
 
 @cache
-def band_of_bin(device: torch.device) -> Tensor:
-    """Return the band of the masking model that each bin lies in, int64 [bins]."""
-    hertz = torch.arange(BINS, dtype=torch.float64) * SAMPLE_RATE / WINDOW
-    return (bark(hertz) * BANDS_PER_BARK).long().to(device)
+def _band_of_part(device: torch.device) -> Tensor:
+    return band_of_bin(device).repeat_interleave(2)
 
 
-@cache
-def _pools(device: torch.device) -> Tensor:
-    bands = band_of_bin(device)
-    widths = torch.bincount(bands)
-    return torch.nn.functional.one_hot(bands, len(widths)).T / widths.clamp_min(1)[:, None]
-
-
-def _pooling(like: Tensor) -> Tensor:
+def _shares(like: Tensor) -> Tensor:
     """Return what takes the mean over the bins of each band, [bands, bins]."""
-    return _pools(like.device).to(like)
+    return _pools(like.dtype, like.device)
+
+
+@cache
+def _pools(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return bin_shares(dtype, device).contiguous()

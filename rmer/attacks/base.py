@@ -331,7 +331,11 @@ class Attack(AttackMethod):
         for the caller to look at when it waits for the device anyway (:func:`require_none`).
         """
         problems = self._problems(inputs, labels, threat, seed, batch_size, None)
-        parts = [self.run(network, problem.on(network)).adversaries for _, problem in problems]
+        parts = []
+        for _, problem in problems:
+            problem = problem.on(network)
+            found = self.run(network, problem).adversaries
+            parts.append(problem.threat.settle(problem.inputs, found))
         adversaries = torch.cat(parts)
         return adversaries, threat.violations(inputs, adversaries)
 

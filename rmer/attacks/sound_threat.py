@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
@@ -10,11 +9,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from rmer.attacks.band_spectra import band_of_bin, mean_in_bands, scaled, summed_norms
+from rmer.attacks.band_spectra import filled, limited, summed_norms
+from rmer.attacks.settling import settled
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
 from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.masking import HOP, bin_limits, istft, noise_to_mask, stft
+from rmer.data.audio.masking import band_limits, noise_to_mask, stft
 from rmer.data.audio.recordings import HEADER, Header, changeable
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
@@ -25,12 +25,8 @@ SETTLING_ROUNDS = 6
 ROUNDINGS = 3
 # Float32 rounding of norms and spectra, relative.
 RELATIVE = 1e-5
-# Rounds of lowering what is too loud in single frames, before these are left alone for good.
-LOWERINGS = 12
-LOWERED_TO = 0.97
-CAUTION = 1e-3  # for rounding of spectra in float32
-# Frames of the masking model whose windows reach into the one between them: 2048 samples, 512 apart.
-REACH = 2
+# What limits are lowered to, of what would do, in frames where single precision has missed them.
+STRICTER = 0.99
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class SoundThreat(Threat):
         masking model allows (:func:`rmer.data.audio.masking.noise_to_mask`)
     epsilon : the amplitude ratio, or one for each clip [clips]; 20 log10 of it is the level in dB
     signal : Euclidean norm of each clip's samples [clips], in steps; for ``snr``
-    limits : what each clip masks in each bin, its band's share [clips, bins, frames]; for ``masking``
+    limits : what each clip masks, as magnitudes [clips, bands, frames]; for ``masking``
     """
 
     signal: Tensor | None = None
@@ -64,11 +60,11 @@ class SoundThreat(Threat):
         samples = rows[:, 0, HEADER:]
         signal = l2_norms(samples.double()) if norm == "snr" else None
         limits = (
-            torch.cat([bin_limits(clip) for clip in torch.split(samples, 1)]) if norm == "masking" else None
+            torch.cat([band_limits(clip) for clip in torch.split(samples, 1)]) if norm == "masking" else None
         )
         return cls(cast(Norm, norm), epsilon, signal=signal, limits=limits)
 
-    def of(self, rows: slice | list[int]) -> SoundThreat:
+    def of(self, rows: slice | list[int] | Tensor) -> SoundThreat:
         epsilon = self.epsilon[rows] if isinstance(self.epsilon, Tensor) else self.epsilon
         signal, limits = (None if each is None else each[rows] for each in (self.signal, self.limits))
         return replace(self, epsilon=epsilon, signal=signal, limits=limits)
@@ -100,13 +96,17 @@ class SoundThreat(Threat):
 
     def project(self, inputs: Tensor, candidates: Tensor) -> Tensor:
         """Return ``candidates`` [clips, 1, cells] moved to sounds within the budget around ``inputs``."""
-        delta = torch.where(self.changeable(inputs), candidates - inputs, 0.0)
+        if inputs.device.type == "cpu" and len(inputs) > 1:  # what one clip needs stays in the caches
+            parts = zip(torch.split(inputs, 1), torch.split(candidates, 1), strict=True)
+            return torch.cat([self.of([clip]).project(*part) for clip, part in enumerate(parts)])
+        delta, fixed = candidates - inputs, ~self.changeable(inputs)
         radius = self.radius(inputs)
         if self.norm == "linf":
             delta = torch.maximum(torch.minimum(delta, radius), -radius)
         if self.norm == "masking":
-            delta = self._masked(inputs, delta, ROUNDS)
-        projected = _within_peak(inputs, inputs + delta)
+            delta = self._masked(inputs, delta.masked_fill_(fixed, 0.0), fixed, ROUNDS)
+        peak = inputs[..., Header.PEAK, None]
+        projected = torch.where(fixed, inputs, torch.maximum(torch.minimum(inputs + delta, peak), -peak))
         return self._scaled(inputs, projected - inputs) if self.norm == "snr" else projected
 
     def random_start(self, inputs: Tensor, noise: Tensor) -> Tensor:
@@ -117,17 +117,14 @@ class SoundThreat(Threat):
     def settle(self, inputs: Tensor, adversaries: Tensor) -> Tensor:
         """Return the rows rounded to whole steps, within the budget, as a file will hold them.
 
-        For ``masking``, what is too loud after rounding is lowered in its frames, and where rounding itself
-        is too loud (quiet passages, small budgets), these frames are left as they were.
+        For ``masking``, see :mod:`rmer.attacks.settling`.
         """
         if self.norm != "masking":
             return adversaries.round()
-        return torch.cat(
-            [
-                self.of([clip])._lowered(inputs[clip : clip + 1], adversaries[clip : clip + 1])
-                for clip in range(len(inputs))
-            ]
-        )
+        found = adversaries.clone()
+        for clip in self.violations(inputs, adversaries).nonzero().flatten().tolist():
+            found[clip] = self.of([clip])._settled(inputs[[clip]], adversaries[[clip]])[0]
+        return found
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the direction of steepest ascent in the unit ball, shaped like ``gradient``."""
@@ -136,12 +133,10 @@ class SoundThreat(Threat):
         if self.norm == "snr":
             return gradient / beside(l2_norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
         assert self.limits is not None
-        # In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
-        limits = self.limits.to(gradient)
-        spectra = scaled(stft(gradient[:, 0, HEADER:]), limits)
-        sizes = mean_in_bands(spectra).clamp_min(torch.finfo(gradient.dtype).tiny)
-        gains = limits * sizes.rsqrt()[:, band_of_bin(gradient.device)]
-        return _as_rows(istft(scaled(spectra, gains), gradient.shape[-1] - HEADER))
+        limits, samples = self.limits.to(gradient), gradient[:, 0, HEADER:]
+        size = 1 if gradient.device.type == "cpu" else len(gradient)
+        parts = zip(torch.split(samples, size), torch.split(limits, size), strict=True)
+        return _as_rows(torch.cat([filled(*part) for part in parts]))
 
     def filled(self, inputs: Tensor, noise: Tensor) -> Tensor:
         """Return ``noise`` where samples may change, at the size of the unit ball; for ``linf`` as it is."""
@@ -158,8 +153,7 @@ class SoundThreat(Threat):
         assert self.limits is not None
         found = []
         for clip, limits in zip(slopes, self.limits, strict=True):
-            spectra = scaled(stft(clip[:, HEADER:]), limits.to(clip))
-            found.append(summed_norms(spectra, directions))
+            found.append(summed_norms(stft(clip[:, HEADER:]), limits.to(clip), directions))
         return torch.stack(found)
 
     def changeable(self, inputs: Tensor) -> Tensor:
@@ -211,35 +205,28 @@ class SoundThreat(Threat):
         cut = inputs + (beside(first * (1 - RELATIVE), delta) * delta).trunc()
         return torch.where(beside(best > 0, delta), rows, cut)
 
-    def _masked(self, inputs: Tensor, delta: Tensor, rounds: int) -> Tensor:
+    def _masked(self, inputs: Tensor, delta: Tensor, fixed: Tensor, rounds: int) -> Tensor:
         """Return perturbations with each band of their short-time spectra limited by what is masked."""
         assert self.limits is not None
-        within = (self.radius(inputs) * self.limits.to(inputs)).square().reciprocal()
+        limits = self.radius(inputs) * self.limits.to(inputs)
         for _ in range(rounds):
-            spectra = stft(delta[:, 0, HEADER:])
-            gains = mean_in_bands(spectra, within).clamp_min(1.0).rsqrt()
-            spectra = scaled(spectra, gains[:, band_of_bin(delta.device)])
-            delta = _as_rows(istft(spectra, delta.shape[-1] - HEADER))
-            delta = torch.where(self.changeable(inputs), delta, 0.0)
+            delta = _as_rows(limited(delta[:, 0, HEADER:], limits)).masked_fill_(fixed, 0.0)
         return delta
 
-    def _lowered(self, inputs: Tensor, adversary: Tensor) -> Tensor:
-        """Return one row [1, 1, cells] rounded, and lowered in every frame in which it is too loud."""
-        if not bool(self.violations(inputs, adversary).any()):
-            return adversary
-        delta = self._masked(inputs, adversary - inputs, SETTLING_ROUNDS)
-        gain = delta.new_ones(self._loudest(inputs, delta).shape)
-        for lowering in itertools.count():
-            gains = _as_rows(_over_samples(gain, delta.shape[-1] - HEADER))
-            found = _within_peak(inputs, inputs + gains * delta).round()
-            loudest = self._loudest(inputs, found - inputs)
-            if not bool((loudest > 1 - CAUTION).any()):  # in float32, and then for good
-                loudest = self._loudest(inputs.double(), (found - inputs).double()).to(loudest)
-                if not bool((loudest > 1).any()):
-                    return found
-            lowered = gain * LOWERED_TO / loudest.clamp_min(1.0)
-            gain = torch.where(loudest > 1 - CAUTION, lowered if lowering < LOWERINGS else 0.0, gain)
-        raise AssertionError("unreachable")
+    def _settled(self, inputs: Tensor, adversary: Tensor) -> Tensor:
+        """Return one row [1, 1, cells] rounded within the limits, as :meth:`violations` measures them."""
+        assert self.limits is not None
+        fixed = ~self.changeable(inputs)
+        delta = self._masked(inputs, (adversary - inputs).masked_fill_(fixed, 0.0), fixed, SETTLING_ROUNDS)
+        peak = inputs[..., Header.PEAK, None]
+        room = torch.stack([peak - inputs, peak + inputs]).clamp_min(0.0)[:, :, 0, HEADER:]
+        limits = (self.radius(inputs) * self.limits.to(inputs)).clamp_min(torch.finfo(inputs.dtype).tiny)
+        while True:
+            steps = settled(delta[:, 0, HEADER:], fixed[:, 0, HEADER:], room, limits)
+            loudest = self._loudest(inputs.double(), _as_rows(steps).double()).to(limits)
+            if not bool((loudest > 1).any()):
+                return inputs + _as_rows(steps)
+            limits = torch.where(loudest > 1, STRICTER / loudest, 1.0)[:, None] * limits
 
     def _loudest(self, inputs: Tensor, delta: Tensor) -> Tensor:
         """Return the largest amplitude of any band in each frame, of what is allowed, [clips, frames]."""
@@ -264,17 +251,3 @@ def _wide_norms(values: Tensor) -> Tensor:
 def _as_rows(samples: Tensor) -> Tensor:
     """Return [clips, samples] as rows [clips, 1, cells] with nothing in their headers."""
     return torch.nn.functional.pad(samples, (HEADER, 0))[:, None]
-
-
-def _over_samples(gains: Tensor, samples: int) -> Tensor:
-    """Return the gain of each sample [clips, samples] from that of each frame [clips, frames].
-
-    No sample within a frame's window has more than that frame's gain; between, it changes linearly.
-    """
-    reach = 2 * REACH + 1
-    least = -torch.nn.functional.max_pool1d(-gains[:, None], reach, stride=1, padding=REACH)
-    spread = torch.nn.functional.interpolate(
-        least, size=(gains.shape[1] - 1) * HOP + 1, mode="linear", align_corners=True
-    )[:, 0]
-    missing = samples - spread.shape[1]
-    return torch.nn.functional.pad(spread, (0, missing), "replicate") if missing > 0 else spread[:, :samples]

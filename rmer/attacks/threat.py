@@ -77,8 +77,8 @@ class Threat:
         """Return the epsilon of each clip, float64 [clips]."""
         return torch.as_tensor(self.epsilon, dtype=torch.float64).expand(clips)
 
-    def of(self, rows: slice | list[int]) -> Threat:
-        """Return the threat model of some of the clips."""
+    def of(self, rows: slice | list[int] | Tensor) -> Threat:
+        """Return the threat model of some of the clips, given by their places."""
         return replace(self, epsilon=self.epsilon[rows]) if isinstance(self.epsilon, Tensor) else self
 
     def on(self, device: torch.device) -> Threat:

@@ -18,10 +18,11 @@ from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
 from rmer.evaluation.metrics import regression_scores
-from rmer.parameters import Parameters, choice, machine, name_choice, param
+from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
+from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
@@ -29,6 +30,8 @@ from rmer.systems.devices import resolve_device
 from rmer.systems.network import ARCHITECTURES
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.training.adversarial import PARTS as ATTACKED
+from rmer.training.adversarial import PartName, Sounds
 from rmer.training.fit import EpochMetrics, Fitted, fit
 from rmer.training.protocol import AdversarialParams, FitConfig, FitParams, resolve_fit
 
@@ -78,6 +81,9 @@ class TrainParams(TrainingParams, ModelParams):
 
     dataset_run_id: str = name_choice("", "preprocess run; default: the newest of the study")
     study: str = name_choice("", "name of the group of runs")
+    soundtracks_dir: str = place(
+        "", "folder of the clips, for adversarial_domain waveform; default: as at preprocess"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +93,7 @@ class TrainParams(TrainingParams, ModelParams):
         used = used if system.adversarial else ()
         for field in dataclasses.fields(AdversarialParams):  # a number that is given must not be ignored
             if field.name not in used and getattr(self, field.name) != field.default:
-                reason = "is not trained adversarially" if not system.adversarial else "has no such number"
+                reason = "is not trained adversarially" if not system.adversarial else "has no such setting"
                 what = f"{system.name} under the {self.train_protocol} protocol {reason}"
                 raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
         self.resolve_fit().check_epochs()
@@ -115,9 +121,10 @@ def train(store: Store, params: TrainParams) -> Outcome:
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = normalised_on(params.train_protocol)
     data = standardise(dataset, scheme, fit_on)
+    on_sound = config.adversarial is not None and config.adversarial.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=f"{system.name} s{params.seed}",
+        name=f"{system.name} s{params.seed}{' waveform' if on_sound else ''}",
         config={
             "system": system.name,
             "dataset": dataset.digest,
@@ -135,16 +142,18 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.DATASET: dataset.digest,
             **name_tag(dataset),
             Tag.DATASET_RUN_ID: dataset_run.run_id,
+            **({Tag.DOMAIN: "waveform"} if on_sound else {}),
         },
         study=params.study or None,
     )
-    job = _Job(params, spec, dataset_run, dataset, data, scheme, config, device)
+    folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
+    job = _Job(params, spec, dataset_run, dataset, data, scheme, config, device, folder)
     return store.perform(spec, lambda run: _body(run, job))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What one training is made of."""
+    """What one training is made of; ``folder`` holds the recordings, if their sound is attacked."""
 
     params: TrainParams
     spec: RunSpec
@@ -154,6 +163,19 @@ class _Job:
     scheme: str
     config: FitConfig
     device: torch.device
+    folder: str
+
+    def sounds(self) -> Sounds | None:
+        """Return recordings of training and validation clips, if attacked; raises what finding them does."""
+        if not self.folder:
+            return None
+        parts: dict[PartName, tuple[int, ...]] = {
+            name: tuple(self.data.part(name).rows.tolist()) for name in ATTACKED
+        }
+        rows = found_recordings(
+            self.dataset, sum(parts.values(), ()), self.folder, self.dataset_run.run_id
+        ).rows()
+        return dict(zip(parts, torch.split(rows, [len(part) for part in parts.values()]), strict=True))
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
@@ -189,7 +211,10 @@ def _body(run: Run, job: _Job) -> None:
             bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
             run.metrics(metrics, step=epoch)
 
-        fitted = fit(data, config, device=device, checkpoint=run.work_dir / "training.pt", on_epoch=on_epoch)
+        checkpoint = run.work_dir / "training.pt"
+        fitted = fit(
+            data, config, device=device, checkpoint=checkpoint, on_epoch=on_epoch, sounds=job.sounds()
+        )
     described = {
         "config": config.values(),
         "targets": list(dataset.emotions),

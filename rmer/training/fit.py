@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rmer.attacks.base import BudgetError, require_none
-from rmer.attacks.threat import Threat
 from rmer.data.standardised import Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
@@ -26,7 +25,7 @@ from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction, build_network
 from rmer.systems.prediction import Array, predict
 from rmer.systems.weights import require_finite
-from rmer.training.adversarial import attack_bounded, attack_unbounded, batch_seed, bounded_threat
+from rmer.training.adversarial import Sounds, attack_unbounded, batch_seed, crafting
 from rmer.training.checkpoint import TrainingState
 from rmer.training.last_layer import refit_last_layer
 from rmer.training.protocol import FitConfig
@@ -59,13 +58,16 @@ def fit(
     device: torch.device | str = "cpu",
     checkpoint: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    sounds: Sounds | None = None,
 ) -> Fitted:
     """Train a system and return the network of its best validation epoch.
 
     Of an adversarially trained system, epochs count from :attr:`FitConfig.first_kept` on: earlier ones are
     neither kept nor held against the patience. Where the file ``checkpoint`` exists, training goes on from
     the state in it. ``on_epoch`` is called after each epoch (numbered from 1) with its metrics, also for
-    epochs read from the checkpoint, so that a caller sees the whole history once.
+    epochs read from the checkpoint, so that a caller sees the whole history once. ``sounds`` are the
+    recordings of training and validation clips as rows (:mod:`rmer.data.audio.recordings`), for adversarial
+    training on the waveform.
 
     Raises UserError where the system learns concepts and the data set has none, there are too few epochs for
     adversarial training to act, weights are not numbers after an epoch, or validation never had a defined
@@ -78,7 +80,7 @@ def fit(
         raise UserError("this system learns concepts, and the data set has none", where="data set", mend=mend)
     prepare_device(device)
     with seeded(config.seed, device):
-        training = _Training(data, config, device, checkpoint)
+        training = _Training(data, config, device, checkpoint, sounds)
         before = enumerate(list(training.history), start=1)
         for epoch, metrics in itertools.chain(before, training.epochs()):
             if on_epoch is not None:
@@ -90,7 +92,12 @@ class _Training:
     """Everything that changes during a fit."""
 
     def __init__(
-        self, data: Standardised, config: FitConfig, device: torch.device, checkpoint: Path | None
+        self,
+        data: Standardised,
+        config: FitConfig,
+        device: torch.device,
+        checkpoint: Path | None,
+        sounds: Sounds | None,
     ) -> None:
         self.data, self.config, self.device, self.path = data, config, device, checkpoint
         self.train, self.validation = data.train.to(device), data.validation.to(device)
@@ -104,9 +111,7 @@ class _Training:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.lr, fused=fused)
-        self.threat: Threat | None = None
-        if config.adversarial is not None and config.train_protocol == "corrected":
-            self.threat = bounded_threat(data, config.adversarial, device)
+        self.crafting = crafting(self.network, data, config, device, sounds)
         self.stopping = EarlyStopping(config.patience, first=config.first_kept)
         self.best: dict[str, Tensor] | None = None
         self.history: list[EpochMetrics] = []
@@ -151,7 +156,7 @@ class _Training:
         require_finite(self.network.state_dict(), where=f"training, epoch {epoch}", mend="Lower lr")
         # Only here a GPU is waited for.
         if _VIOLATIONS in values and bool(values.pop(_VIOLATIONS).any()):
-            raise BudgetError(f"adversarial training left its budget ({self.threat})")
+            raise BudgetError(f"adversarial training left its budget ({self.config.adversarial})")
         return {name: float(found.mean()) for name, found in values.items()}
 
     def _steps(self, epoch: int) -> dict[str, list[Tensor]]:
@@ -162,15 +167,15 @@ class _Training:
         for number, rows in enumerate(shuffled_batches(len(self.train), config, self.device)):
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]
-            if attacked and adversarial is not None and self.threat is not None:
+            if attacked and adversarial is not None and self.crafting is not None:
                 assert adversarial.share is not None
                 share, seed = math.ceil(adversarial.share * len(rows)), batch_seed(config.seed, epoch, number)
-                crafted, violations = self._attacked(inputs[:share], labels[:share], seed)
+                crafted, violations = self.crafting.attacked("train", rows[:share], labels[:share], seed)
                 inputs = torch.cat([crafted, inputs[share:]])
                 found[_VIOLATIONS].append(violations.any())
             loss = self._step(inputs, partial(self._loss, labels=labels, concepts=concepts))
             found["train/loss"].append(loss)
-            if attacked and adversarial is not None and self.threat is None:
+            if attacked and adversarial is not None and self.crafting is None:
                 crafted = attack_unbounded(self.network, inputs, labels, adversarial, config.precision)
                 loss = self._step(crafted, partial(_emotion_loss, labels=labels))
                 found["train/adversarial_loss"].append(loss)
@@ -208,18 +213,12 @@ class _Training:
         if units is not None and part.concepts is not None:
             scores = _scores(part.concepts[:kept], units)
             metrics |= {f"val/concept/{name}": value for name, value in scores.items()}
-        if self.threat is not None:
-            crafted, violations = self._attacked(inputs, labels, batch_seed(self.config.seed, 0, 0))
-            require_none(violations, self.threat, "validation")
+        if self.crafting is not None:
+            every, seed = torch.arange(kept, device=self.device), batch_seed(self.config.seed, 0, 0)
+            crafted, violations = self.crafting.attacked("validation", every, labels, seed)
+            require_none(violations, self.crafting.threats["validation"], "validation")
             metrics["val/adversarial/corr"] = _scores(labels, predict(self.network, crafted)[0])["corr"]
         return metrics
-
-    def _attacked(self, inputs: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        assert self.config.adversarial is not None
-        assert self.threat is not None
-        return attack_bounded(
-            self.network, inputs, labels, self.threat, self.config.adversarial, seed, self.config.precision
-        )
 
     def _stopping_value(self, metrics: EpochMetrics) -> float:
         if self.config.last_layer != "joint":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rmer.attacks.sound_budgets import LEAST_LINF_DB, REPORTED_DB, SOUND_NORMS
 from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
@@ -12,6 +13,8 @@ from rmer.systems.arithmetic import PRECISIONS, Precision
 from rmer.systems.catalogue import LastLayer, System
 
 TrainProtocol = Literal["published", "corrected"]
+Domain = Literal["spectrogram", "waveform"]
+DOMAINS: tuple[Domain, ...] = ("spectrogram", "waveform")
 # Values that go without saying: runs from before there was a choice are the same ones.
 _FIRST = {"width": 1.0, "last_layer": "joint"}
 
@@ -37,13 +40,54 @@ class AdversarialParams(Parameters):
     adversarial_iterations: int | None = param(
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
+    adversarial_domain: str = param(
+        "spectrogram", "what it attacks (corrected): spectrograms, or the sound of the clips", choices=DOMAINS
+    )
     adversarial_norm: str = param(
-        "linf", "norm of its budget (corrected); l2: radius epsilon x root of cells", choices=NORMS
+        "",
+        "norm of its budget (corrected): linf, or l2 (radius epsilon x root of cells); waveform: masking, "
+        "snr or linf",
+        choices=("", *dict.fromkeys((*NORMS, *SOUND_NORMS))),
     )
     adversarial_epsilon: float = param(
         0.02, "that budget a cell (corrected), standardised units", low=1e-6, high=100.0
     )
+    adversarial_budget: float | None = param(
+        None,
+        "that budget of waveform in dB (masking -6, snr 40, linf -60)",
+        low=-200.0,
+        high=200.0,
+    )
     adversarial_share: float = param(0.5, "attacked share of each batch (corrected)", low=1e-6, high=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sound = self.adversarial_domain == "waveform"
+        norms = SOUND_NORMS if sound else NORMS
+        if self.adversarial_norm and self.adversarial_norm not in norms:
+            what = f"{self.adversarial_norm} is no norm of domain {self.adversarial_domain}"
+            mend = f"Choose one of: {', '.join(norms)}"
+            raise UserError(what, where="parameter adversarial_norm", mend=mend)
+        other, default = ("adversarial_epsilon", 0.02) if sound else ("adversarial_budget", None)
+        if getattr(self, other) != default:
+            mend = "Give adversarial_budget, in dB" if sound else "Choose adversarial_domain waveform"
+            what = f"domain {self.adversarial_domain} does not use it"
+            raise UserError(what, where=f"parameter {other}", mend=mend)
+        if sound and self.sound_norm == "linf" and self.sound_budget < LEAST_LINF_DB:
+            what = f"{self.sound_budget:g} dBFS is less than a step of 16 bit, which no sample can change by"
+            mend = f"Give a budget above {LEAST_LINF_DB:.1f}"
+            raise UserError(what, where="parameter adversarial_budget", mend=mend)
+
+    @property
+    def sound_norm(self) -> str:
+        """The norm of domain waveform."""
+        return self.adversarial_norm or "masking"
+
+    @property
+    def sound_budget(self) -> float:
+        """The budget of domain waveform, in dB."""
+        given = self.adversarial_budget
+        return REPORTED_DB[self.sound_norm] if given is None else given
 
 
 @dataclass(frozen=True)
@@ -54,7 +98,9 @@ class AdversarialTraining:
     without an enforced budget (``iterations`` of the published attack), on the emotion loss alone.
     Corrected: in every epoch a ``share`` of each batch is attacked before its one step, on the system's full
     loss, by PGD of ``iterations`` steps of epsilon / 4 from a random start. ``epsilon`` is in standardised
-    units a cell: the L2 ball has the radius ``epsilon * sqrt(cells)``.
+    units a cell: the L2 ball has the radius ``epsilon * sqrt(cells)``. With ``domain`` "waveform" (None is
+    spectrograms) the samples of the clips are attacked, within ``budget`` in dB
+    (:mod:`rmer.attacks.sound_budgets`).
     """
 
     iterations: int
@@ -62,6 +108,13 @@ class AdversarialTraining:
     norm: Norm | None = None
     epsilon: float | None = None
     share: float | None = None
+    domain: Domain | None = None
+    budget: float | None = None
+
+    @property
+    def on_sound(self) -> bool:
+        """Whether the samples of recordings are attacked."""
+        return self.domain == "waveform"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +194,19 @@ def resolve_fit(
     adversarial = None
     if system.adversarial and published:
         adversarial = AdversarialTraining(iterations=attacked.adversarial_iterations or 50, every=5)
+    elif system.adversarial and attacked.adversarial_domain == "waveform":
+        adversarial = AdversarialTraining(
+            iterations=attacked.adversarial_iterations or 10,
+            domain="waveform",
+            norm=attacked.sound_norm,  # type: ignore[arg-type]
+            budget=attacked.sound_budget,
+            share=attacked.adversarial_share,
+        )
     elif system.adversarial:
         adversarial = AdversarialTraining(
             iterations=attacked.adversarial_iterations or 10,
             epsilon=attacked.adversarial_epsilon,
-            norm=attacked.adversarial_norm,  # type: ignore[arg-type]
+            norm=attacked.adversarial_norm or "linf",  # type: ignore[arg-type]
             share=attacked.adversarial_share,
         )
     without_labels = system.permuted_concepts or not has_concepts

@@ -113,6 +113,7 @@ def changeable(rows: Tensor) -> Tensor:
 
     Not the header, what lies outside the clip, its first and last sounding sample, nor samples at the peak.
     """
-    place = torch.arange(rows.shape[-1], device=rows.device) - HEADER
+    # Numbers of the rows' own kind, which hold all places: comparisons of whole ones take much longer.
+    place = torch.arange(-HEADER, rows.shape[-1] - HEADER, dtype=rows.dtype, device=rows.device)
     low, high, peak = (rows[..., at, None] for at in (Header.LOW, Header.HIGH, Header.PEAK))
     return (place >= low.clamp_min(0)) & (place < high) & (rows.abs() < peak)

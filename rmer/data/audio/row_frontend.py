@@ -38,8 +38,8 @@ class Rows2Spect(nn.Module):
 class _Heard(torch.autograd.Function):
     """Steps of a row [batch, samples] as the front end hears them: rounded, scaled by the peak, truncated.
 
-    Gradients pass rounding and truncation, to samples that may change. One function, as each pass over the
-    samples of a batch takes its time.
+    Gradients pass rounding and truncation, to samples that may change. One function, clip by clip, as each
+    pass over the samples takes its time.
     """
 
     @staticmethod
@@ -47,12 +47,20 @@ class _Heard(torch.autograd.Function):
         # In float64, or some quotients would be truncated to another step than in the file's front end.
         scale = header[:, Header.PEAK, None].double() / (FULL_SCALE - 1)
         ctx.save_for_backward(header, scale)
-        return truncated(steps.round().double().div_(scale)).to(transform)
+        heard = torch.empty_like(steps, dtype=transform)
+        for clip, quotient, found in zip(steps, scale, heard, strict=True):
+            found.copy_(truncated(clip.round().double().div_(quotient)))
+        return heard
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
         header, scale = ctx.saved_tensors
-        place = torch.arange(gradient.shape[1], device=gradient.device)
-        inside = (place >= header[:, Header.LOW, None]) & (place < header[:, Header.HIGH, None])
-        passed = gradient.to(header.dtype) / scale.to(header.dtype)
-        return passed.masked_fill_(~inside, 0.0), None, None
+        # As numbers of the header's kind, whose comparisons take less time than those of whole ones.
+        place = torch.arange(gradient.shape[1], dtype=header.dtype, device=gradient.device)
+        passed = torch.empty_like(gradient, dtype=header.dtype)
+        bounds = header[:, [Header.LOW, Header.HIGH]]
+        for clip, quotient, (low, high), found in zip(
+            gradient, scale.to(passed), bounds, passed, strict=True
+        ):
+            torch.div(clip, quotient, out=found).masked_fill_((place < low) | (place >= high), 0.0)
+        return passed, None, None

@@ -137,9 +137,11 @@ class _Magnitudes(torch.autograd.Function):
         magnitudes = samples.new_empty(*begin.shape, FRAME_SIZE // 2)
         spectra = []
         for clip, first, found in zip(padded, begin, magnitudes, strict=True):
-            spectra.append(torch.fft.rfft(clip.unfold(0, FRAME_SIZE, 1)[first].mul_(window))[..., :-1])
-            real, imaginary = torch.view_as_real(spectra[-1]).unbind(-1)
-            torch.addcmul(real.square(), imaginary, imaginary, out=found).sqrt_()
+            spectrum = torch.fft.rfft(clip.unfold(0, FRAME_SIZE, 1)[first].mul_(window))[..., :-1]
+            real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+            torch.mul(real, real, out=found).addcmul_(imaginary, imaginary).sqrt_()
+            if ctx.needs_input_grad[0]:
+                spectra.append(spectrum)
         ctx.save_for_backward(magnitudes, begin, window, *spectra)
         ctx.samples = samples.shape[1]
         return magnitudes
@@ -148,12 +150,25 @@ class _Magnitudes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         magnitudes, begin, window, *spectra = ctx.saved_tensors
         summed = gradient.new_zeros(len(begin), ctx.samples + FRAME_SIZE)
-        inside = torch.arange(FRAME_SIZE, device=begin.device)
+        # All bins but the first stand for their mirror images, too, which have the other half.
+        halved, tiny = window / 2, torch.finfo(magnitudes.dtype).tiny
         for clip, first, found, spectrum, given in zip(
             summed, begin, magnitudes, spectra, gradient, strict=True
         ):
-            weights = given / found.clamp_min(torch.finfo(found.dtype).tiny)
-            weights[:, 1:] /= 2  # which stand for their mirror images, too
-            windows = torch.fft.irfft(spectrum * weights, FRAME_SIZE, norm="forward").mul_(window)
-            clip.scatter_add_(0, (first[:, None] + inside).flatten(), windows.flatten())
+            weights = torch.clamp_min(found, tiny)
+            torch.div(given, weights, out=weights)
+            weights[:, 0] *= 2
+            windows = torch.fft.irfft(spectrum * weights, FRAME_SIZE, norm="forward").mul_(halved)
+            _add_at(clip, first, windows)
         return summed[:, : ctx.samples], None, None
+
+
+def _add_at(clip: Tensor, first: Tensor, windows: Tensor) -> None:
+    """Add windows [frames, 2048] to a clip [samples] in place, each from its ``first`` sample on."""
+    if clip.device.type == "cpu":  # whole windows take a third of the time that single samples do
+        summed, frames = clip.numpy(), windows.numpy()
+        for begin, frame in zip(first.tolist(), frames, strict=True):
+            summed[begin : begin + FRAME_SIZE] += frame
+        return
+    inside = torch.arange(FRAME_SIZE, device=first.device)
+    clip.scatter_add_(0, (first[:, None] + inside).flatten(), windows.flatten())

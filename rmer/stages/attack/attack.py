@@ -17,6 +17,7 @@ from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import name_tag
+from rmer.stages.data.found_recordings import sound_folder
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -42,7 +43,9 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
-    twins, folder = _twins(store, victim), _sound_folder(store, victim, params)
+    given = params.soundtracks_dir
+    folder = sound_folder(store, victim.dataset_run_id, given) if params.on_sound else ""
+    twins = _twins(store, victim)
     setup = AttackSetup(victim, params, surrogate, device, other_norm, twins, folder)
     spec = spec_of(setup)
 
@@ -65,14 +68,6 @@ def _surrogate(store: Store, victim: Victim, params: AttackParams) -> Victim | N
         what = f"no other trained model of seed {victim.seed or '(none)'} on the same data to transfer from"
         raise UserError(what, where=store.name, mend="Train another system, or give source_run_id")
     return found
-
-
-def _sound_folder(store: Store, victim: Victim, params: AttackParams) -> str:
-    """Return the folder of the recordings; empty where spectrograms are attacked."""
-    if not params.on_sound:
-        return ""
-    prepared = store.get(victim.dataset_run_id).tags
-    return params.soundtracks_dir or prepared.get(Tag.SOUNDTRACKS_DIR, "")
 
 
 def _other_norm(store: Store, victim: Victim, params: AttackParams) -> dict[str, dict[float, AttackedScores]]:
@@ -114,7 +109,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     tier = settings.get("tier", "")
     size = f"{params.reported_epsilon:g}".removeprefix("0")
     named = f"{norm} {settings['budget']:g} dB" if params.on_sound else f"{NORM_NAMES[norm]} {size}"
-    budget = " ".join(filter(None, [named, tier]))
+    budget = " ".join(filter(None, [named, tier, settings.get("transformations", "")]))
     system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(

@@ -75,13 +75,13 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
 def _log_sounds(
     run: Run, setup: AttackSetup, subject: SoundSubject, table: pd.DataFrame, adversaries: torch.Tensor
 ) -> None:
-    """Log what there is to listen to, and of a suite what codecs leave of the attack."""
+    """Log what there is to listen to, and what codecs leave of a suite, or of what is meant to survive."""
     params, settings = setup.params, setup.params.settings
     if params.listen:
         title = f"{setup.victim.system} under {params.attack}"
         budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
         log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
-    if params.suite is not None:
+    if params.suite is not None or params.transformation_names:
         log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
 
 

@@ -26,6 +26,7 @@ from rmer.attacks.sound_budgets import (
 )
 from rmer.attacks.suite import TIERS, Suite, Tier
 from rmer.attacks.threat import NORMS
+from rmer.data.audio.transformations import TRANSFORMATIONS
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
@@ -142,6 +143,11 @@ class AttackParams(Parameters):
         "the clip masks), snr, linf (dBFS)",
         choices=("", *dict.fromkeys((*NORMS, *SOUND_NORMS))),
     )
+    transformations: str = param(
+        "",
+        f"domain waveform: what the attack is to survive, by commas ({', '.join(TRANSFORMATIONS)}); each "
+        "costs as much as the clip itself, shift twice",
+    )
     soundtracks_dir: str = place("", "folder of the clips, for domain waveform; default: as at preprocess")
     listen: int = choice(5, "clips to listen to of domain waveform, the worst first", low=0, high=100_000)
     attack_seed: int | None = param(None, f"seed of all that is random ({SEED})", low=0, high=2**31)
@@ -179,7 +185,8 @@ class AttackParams(Parameters):
     def _check_domain(self) -> None:
         """Raise UserError for parameters of the other domain, and for an attack or norm that it has not."""
         sound = self.domain == WAVEFORM
-        others = ("epsilon", "epsilons") if sound else ("budget", "budgets", "soundtracks_dir")
+        of_sound = ("budget", "budgets", "transformations", "soundtracks_dir")
+        others = ("epsilon", "epsilons") if sound else of_sound
         for name in others:
             if getattr(self, name) not in (None, ""):
                 mend = "Give budget, in dB" if sound else f"Choose domain {WAVEFORM}"
@@ -195,6 +202,21 @@ class AttackParams(Parameters):
             mend = f"Choose one of: {', '.join(name for name, known in ATTACKS.items() if known.on_sound)}"
             what = f"the {self.attack} attack works on spectrograms alone"
             raise UserError(what, where="parameter attack", mend=mend)
+        if unknown := [name for name in self.transformation_names if name not in TRANSFORMATIONS]:
+            mend = f"Give some of {', '.join(TRANSFORMATIONS)}"
+            what = f"no transformation is called {', '.join(unknown)}"
+            raise UserError(what, where="parameter transformations", mend=mend)
+        if self.transformation_names and self.suite is not None:
+            what = "the checks of a suite judge attacks on the clip as it is"
+            raise UserError(what, where="parameter transformations", mend="Give another attack, such as apgd")
+
+    @property
+    def transformation_names(self) -> list[str]:
+        """What the attack is to survive, in the order of :data:`TRANSFORMATIONS`."""
+        order = [*TRANSFORMATIONS]
+        return sorted(
+            listed(self.transformations), key=lambda name: order.index(name) if name in order else -1
+        )
 
     @property
     def method(self) -> type[AttackMethod]:
@@ -212,6 +234,8 @@ class AttackParams(Parameters):
         defaults = defaults_of(self.attack, self.domain)
         given = {name: getattr(self, name) for name in defaults}
         found = {name: defaults[name] if value in (None, "") else value for name, value in given.items()}
+        if self.transformation_names:
+            found["transformations"] = ",".join(self.transformation_names)
         if self.on_sound and found["budget"] is None:
             found["budget"] = REPORTED_DB[found["norm"]]
         return found

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rmer.attacks.base import Attack, Progress
@@ -16,10 +15,9 @@ from rmer.attacks.method import Aim
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
-from rmer.data.dataset import Dataset, Normalisation
-from rmer.data.preparation.recording_files import SoundFiles, find_sound
+from rmer.data.audio.transformations import variants
+from rmer.data.preparation.recording_files import SoundFiles
 from rmer.data.standardised import Part, Standardised
-from rmer.errors import UserError
 from rmer.evaluation.checks.controls import Background, control_cost
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.evaluation.gradient_precision import comparison_cost
@@ -28,6 +26,7 @@ from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
+from rmer.stages.data.found_recordings import found_recordings
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once
@@ -72,13 +71,11 @@ class AttackSetup:
 
     @cached_property
     def sound(self) -> SoundFiles:
-        """The recordings of the clips under attack; raises what :func:`find_sound` does."""
-        if not self.sound_folder:
-            mend = "Give soundtracks_dir, the folder that preprocess was given"
-            what = "the data set was preprocessed before its runs said where the recordings lie"
-            raise UserError(what, where=f"run {self.victim.dataset_run_id}", mend=mend)
+        """The recordings of the clips under attack; raises what :func:`found_recordings` does."""
         victim = self.victim
-        recordings = _recordings(victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder)
+        recordings = found_recordings(
+            victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder, victim.dataset_run_id
+        )
         return replace(recordings, normalisation=victim.data.normalisation)
 
     @property
@@ -136,15 +133,11 @@ class AttackSetup:
         network = model.model.to(self.device)
         if self.params.on_sound:
             frames = self.part.inputs.shape[2]
-            network = ListeningNetwork(network, model.data.normalisation, frames).to(self.device)
+            changes = variants(self.params.transformation_names)
+            network = ListeningNetwork(network, model.data.normalisation, frames, changes).to(self.device)
         return FrozenNetwork(
             network, precision=self.precision, batch_size=self.batch_size, compile=self.params.compile
         )
-
-
-@lru_cache(maxsize=1)  # the many models of a study hear the same clips
-def _recordings(dataset: Dataset, rows: tuple[int, ...], folder: str) -> SoundFiles:
-    return find_sound(dataset, np.array(rows), Path(folder), Normalisation(0.0, 1.0))
 
 
 def gradients_of_run(

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rmer.attacks.method import Aim
 from rmer.data.audio.filterbank import BANDS
+from rmer.data.audio.transformations import variants
 from rmer.data.splits import published_split
 from rmer.data.tables.target_names import asked_for
 from rmer.stages.attack.attack import victims_of
@@ -153,7 +154,8 @@ def describe_attack(store: Store, params: AttackParams) -> str:
 
 def _gradients(params: AttackParams, aim: Aim, *, clips: int, transfer: bool) -> int:
     precision = decided_precision(params.precision, resolve_device(params.device))
-    return gradients_of_run(params, aim, clips=clips, precision=precision, transfer=transfer)
+    gradients = gradients_of_run(params, aim, clips=clips, precision=precision, transfer=transfer)
+    return gradients * (1 + len(variants(params.transformation_names)))
 
 
 def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
