@@ -31,12 +31,21 @@ class ReportTable:
     frame: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class Link:
+    """What to open, and, where it has no web address (``url`` is empty), where to find it."""
+
+    title: str
+    url: str
+    where: str
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """One part of a report: sentences, then figures (artifact name -> figure), then tables.
 
     ``data`` are the tables behind it in full precision, by the name of their artifact, also where there is
-    nothing to be shown.
+    nothing to be shown; ``links`` stand below the sentences.
     """
 
     title: str
@@ -44,6 +53,7 @@ class Section:
     tables: Sequence[ReportTable] = ()
     figures: Mapping[str, ReportFigure] = field(default_factory=dict)
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    links: Sequence[Link] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pandas as pd
 from rmer.registry import Registry
 from rmer.report.answers import (
     answers,
-    budget_in_words,
     comparison_caveats,
     is_conclusive,
     reservations,
@@ -29,9 +28,11 @@ from rmer.report.sections.paper_section import paper_section
 from rmer.report.sections.perturbations_section import perturbations_section
 from rmer.report.sections.protocol_steps_section import protocol_steps_section
 from rmer.report.sections.scores_section import scores_section
+from rmer.report.sections.sound_section import sound_section
 from rmer.report.sections.tests_section import tests_section
 
 OWN: dict[str, Callable[[Contents], Section | None]] = {
+    "sound": sound_section,
     "scores": scores_section,
     "comparison": comparison_section,
     "curves": curves_section,
@@ -87,7 +88,8 @@ def report_of(contents: Contents) -> Report:
 def _title(contents: Contents) -> str:
     count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
     attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
-    return f"{count} system{'s' if count > 1 else ''} under the {attack}"
+    where = " on sound" if contents.on_sound else " on sound and spectrograms" if contents.sound else ""
+    return f"{count} system{'s' if count > 1 else ''} under the {attack}{where}"
 
 
 def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
@@ -99,11 +101,20 @@ def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
 
 
 def _headline(contents: Contents) -> list[str]:
+    """Return the answer: that of attacks on the sound, where there are any, before that of spectrograms."""
+    if contents.sound is None:
+        return _answer(contents)
+    first, *heard = _answer(contents.sound)
+    second, *seen = _answer(contents)
+    return [f"On the sound, the primary evaluation: {first}", *heard, f"On spectrograms: {second}", *seen]
+
+
+def _answer(contents: Contents) -> list[str]:
     systems, rows, reference = contents.systems, contents.comparisons, contents.reference
     if not contents.corrected:
         return headline(systems, contents.tests)
     robustness = contents.robustness[contents.norm]
-    budget = budget_in_words(contents.norm, contents.selection.get("epsilon", ""))
+    budget = contents.budget_of(contents.norm)
     seeds, conclusive = int(systems["seeds"].min()), is_conclusive(robustness, rows)
     sentences = answers(rows, reference, budget, seeds, conclusive=conclusive)
     if sentences:
@@ -121,4 +132,5 @@ def _caveats(contents: Contents) -> list[str]:
         return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
     robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()
     notes = comparison_caveats(robustness, contents.comparisons, contents.reference, systems) + notes
-    return notes if contents.is_suite else [*notes, ONE_ADVERSARY]
+    notes = notes if contents.is_suite else [*notes, ONE_ADVERSARY]
+    return [*notes, contents.note] if contents.note else notes
