@@ -69,11 +69,20 @@ class UsedRun:
 
 
 @dataclass(frozen=True, eq=False)
+class SoundScores:
+    """The table of systems under attacks on the sound, text as it is to be read, and the budget in words."""
+
+    budget: str
+    systems: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """What the report says.
 
     ``selection`` maps parameters to values; ``systems`` is the table that stands first, text as it is to be
-    read; ``tables`` are all tables in full precision, by the name of their artifact.
+    read; ``tables`` are all tables in full precision, by the name of their artifact. ``sound`` are scores of
+    attacks on the sound beside those on spectrograms.
     """
 
     title: str
@@ -85,6 +94,7 @@ class Report:
     caveats: Sequence[str]
     runs: Sequence[UsedRun]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    sound: SoundScores | None = None
 
     @property
     def figures(self) -> dict[str, ReportFigure]:

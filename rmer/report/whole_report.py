@@ -16,7 +16,7 @@ from rmer.report.answers import (
 )
 from rmer.report.contents import Contents
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
-from rmer.report.html import Report, Section
+from rmer.report.html import Report, Section, SoundScores
 from rmer.report.readable import readable_table
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
@@ -80,9 +80,14 @@ def report_of(contents: Contents) -> Report:
         systems_caption=caption,
         sections=[part for part in sections if part.paragraphs or part.tables or part.figures],
         caveats=_caveats(contents),
-        runs=contents.runs,
+        runs=[*contents.runs, *(contents.sound.runs if contents.sound else ())],
+        sound=_sound_scores(contents.sound) if contents.sound else None,
         tables=tables | {name: table for section in sections for name, table in section.data.items()},
     )
+
+
+def _sound_scores(sound: Contents) -> SoundScores:
+    return SoundScores(sound.budget_of(sound.norm), readable_robustness(sound.robustness[sound.norm]))
 
 
 def _title(contents: Contents) -> str:
