@@ -101,7 +101,7 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
         study=params.study or None,
     )
-    files = write_bundle(store, params, runs, report, step_records) if params.bundle else []
+    files = write_bundle(store, params, runs, report, step_records, sound) if params.bundle else []
 
     def body(run: Run) -> None:
         _log(run, report)

@@ -72,9 +72,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
-    jobs = partial(study_jobs, named, folder=str(folder))
     outcome = store.perform(
-        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, jobs))
+        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, str(folder)))
     )
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
@@ -132,10 +131,10 @@ def _body(
     plan: Plan,
     engine: EngineParams,
     log_data: Callable[[], Outcome],
-    jobs_on: Callable[[str], list[Job]],
+    folder: str = "",
 ) -> str:
     dataset_run_id = log_data().run_id
-    jobs = jobs_on(dataset_run_id)
+    jobs = study_jobs(plan, dataset_run_id, folder)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
