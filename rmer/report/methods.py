@@ -134,7 +134,8 @@ def _sound(facts: Methods) -> str:
     sound = facts.sound
     beside = "Primarily, the recordings themselves" if facts.attack else "The recordings"
     return (
-        f"{beside} were attacked ({sound['attack']}): 16-bit samples at 22 050 Hz, within {sound['budgets']}. "
+        f"{beside} were attacked ({sound['attack']}): 16-bit samples at 22 050 Hz, within "
+        f"{sound['budgets']}. "
         "What music masks follows Johnston (1988), with full scale at 96 dB SPL; no listeners were asked. "
         "Adversaries were written as WAV files, on whose samples the budget was asserted, read back and "
         f"preprocessed as the data before they were scored. Results are reported at {sound['reported']}."

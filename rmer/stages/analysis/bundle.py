@@ -54,8 +54,8 @@ def write_bundle(
 ) -> list[Path]:
     """Write the bundle to the folder that the parameters name; return its files, relative to it.
 
-    ``steps`` are the runs of the steps from the published study to the corrected one, ``sound`` attacks on the
-    sound beside those on spectrograms.
+    ``steps`` are the runs of the steps from the published study to the corrected one, ``sound`` attacks on
+    the sound beside those on spectrograms.
 
     Raises UserError where the folder cannot be written.
     """

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rmer.attacks.known_attacks import ATTACKS
+from rmer.attacks.threat import NORMS
 from rmer.data.dataset import EMOTIONS
 from rmer.data.readers.collection import Collected
 from rmer.data.tables.ratings import check_targets
@@ -192,6 +193,9 @@ def _check_stages(plan: Plan) -> None:
             mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
             raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
     check_targets(listed(params.targets))
+    if (norm := plan.of_attacks["norm"]) and norm not in NORMS:
+        mend = "Give it as sound_norms"
+        raise UserError(f"{norm} is no norm of spectrograms", where="parameter norm", mend=mend)
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
         plan.train_params(system, plan.seeds[0], "")
