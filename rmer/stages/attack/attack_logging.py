@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rmer.attacks.sound_budgets import UNITS, budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
-from rmer.evaluation.checks.measurements import ERRORS, Measurements
+from rmer.evaluation.checks.measurements import ERRORS, Measurements, noise_metrics
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
@@ -77,11 +77,14 @@ def _log_sounds(
 ) -> None:
     """Log what there is to listen to, and what codecs leave of a suite, or of what is meant to survive."""
     params, settings = setup.params, setup.params.settings
+    whole = params.suite is not None and not params.suite.brief
+    codecs = whole or bool(params.transformation_names)
+    run.params({"listen": params.listen, "codecs": codecs})
     if params.listen:
         title = f"{setup.victim.system} under {params.attack}"
         budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
         log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
-    if params.suite is not None or params.transformation_names:
+    if codecs:
         log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
 
 
@@ -126,6 +129,7 @@ def _log_sanity(run: Run, setup: AttackSetup, measurements: Measurements) -> Non
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
+    run.metrics(noise_metrics(measurements))
     if measurements.precisions:  # what gradients in bfloat16 cost the search; steps are as in ``curve/*``
         table = precision_table(measurements.precisions)
         run.table(table, Artifact.PRECISION)
