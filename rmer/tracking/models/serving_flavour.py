@@ -27,7 +27,7 @@ import rmer
 from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.tracking.models import serving_loader
 
-SOURCE = "rmer.zip"
+SOURCE = "rmer_source.zip"
 LOADER = "rmer_serving_loader"
 # Beside torch and MLflow (which brings numpy, pandas and scipy): what the shipped code imports.
 REQUIRED = ("numpy", "pandas", "scipy", "safetensors", "soundfile")

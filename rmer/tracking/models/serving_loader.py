@@ -1,7 +1,7 @@
 """What MLflow calls to load a model of rmer for serving; a copy of this file lies in each model's folder.
 
 Nothing is unpickled: the network is an exported program, and the code that reads audio is rmer's own, as it
-is installed, or else as it was when the model was logged (``rmer.zip``, beside the data).
+is installed, or else as it was when the model was logged (``rmer_source.zip``, beside the data).
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ def _load_pyfunc(data_path: str) -> Served:
     try:
         import rmer.evaluation.served_model  # noqa: F401
     except ImportError:
-        sys.path.append(str(folder / "rmer.zip"))
+        sys.path.append(str(folder / "rmer_source.zip"))
     return Served(folder)
