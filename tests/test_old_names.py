@@ -23,8 +23,8 @@ from rmer.tracking import RunSpec, Stage, Store, Tag
 VICTIM = cast(
     Victim,
     SimpleNamespace(
-        run=None, digest="w", dataset=SimpleNamespace(digest="d", name=""), dataset_run_id="x", scheme="album",
-        fit_on="train", system="A2E", seed="6", train_protocol="corrected", training={},
+        run=None, digest="w", dataset=SimpleNamespace(digest="d", name=""), dataset_run_id="x",
+        scheme="album", fit_on="train", system="A2E", seed="6", train_protocol="corrected", training={},
     ),
 )  # fmt: skip
 OTHER = cast(Victim, SimpleNamespace(system="A2M2E", digest="v"))

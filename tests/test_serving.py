@@ -38,7 +38,7 @@ DESCRIBED = {
     "concepts": ["melody"],
     "normalisation": {"mean": 0.4, "std": 0.4},
     "frontend": {"frames": FRAMES},
-    "scale_max": 10.0,
+    "rating_scale": [0.0, 10.0],
 }
 COLUMNS = ["valence", "energy", "concept_melody"]
 

@@ -24,13 +24,13 @@ from rmer.data.audio.filterbank import BANDS, FPS
 from rmer.data.audio.frontend import FRAMES
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song, read_song
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError, shown
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel
 
 AUDIO, PATH, SPECTROGRAM = COLUMNS = ("audio", "path", "spectrogram")
 # Limits of a request: rows, characters of a recording in base64, minutes of a recording.
 MOST_ROWS, MOST_CHARACTERS, MOST_MINUTES = 64, 64 * 2**20, 30.0
-RATING_POINTS = 10.0
 
 
 class ServedModel:
@@ -51,7 +51,7 @@ class ServedModel:
             self.concepts,
             Normalisation(**described["normalisation"]),
             frames,
-            float(described.get("scale_max", RATING_POINTS)),
+            RatingScale(*described.get("rating_scale", ())),
         )
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -87,8 +87,8 @@ class ServedModel:
         )
         # Windows that do not overlap but for the last, as in `rmer predict`.
         heard = self._hears(song)
-        conceived = heard.conceived.mean(axis=(0, 1)) if self.concepts else np.zeros(0)
-        return [float(value) for value in (*heard.mean, *(conceived * heard.scale))]
+        conceived = heard.concept_curve.mean(axis=0) if self.concepts else np.zeros(0)
+        return [float(value) for value in (*heard.mean, *conceived)]
 
     def _of_audio(self, text: Any, where: str) -> Song:
         if not isinstance(text, str):

@@ -7,7 +7,7 @@ concept is its weight times how far it lies from its usual value (:mod:`rmer.eva
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,10 +18,14 @@ from torch import nn
 
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
 from rmer.evaluation.concepts import FLOAT32_TOLERANCE, ConceptLayer
 from rmer.evaluation.endpoints import Floats
 from rmer.systems.frozen import FrozenNetwork
+
+# Mid-level concepts are rated from 1 to 10, and divided by 10.
+CONCEPT_SCALE = RatingScale(0.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class SongEmotions:
     effects : [emotions, concepts] what each concept adds to each emotion, mean over seeds and windows; NaN
         where no linear layer makes emotions of concepts
     baseline : [emotions] the prediction with all concepts at their usual values; NaN where effects are
-    scale : rating points of 1, so that ``predicted * scale`` is on the scale of the ratings
+    scale : the ratings that predictions stand for; concepts are rated on another one
     usual : whether effects are told against the training clips, rather than against concepts of 0
     """
 
@@ -72,7 +76,7 @@ class SongEmotions:
     conceived: Floats
     effects: Floats
     baseline: Floats
-    scale: float
+    scale: RatingScale
     usual: bool
 
     @property
@@ -83,24 +87,22 @@ class SongEmotions:
     @property
     def mean(self) -> Floats:
         """The prediction for the whole song, [emotions] on the scale of the ratings."""
-        mean: Floats = self.predicted.mean(axis=(0, 1)) * self.scale
-        return mean
+        return self.scale.ratings(self.predicted.mean(axis=(0, 1)))
 
     @property
     def spread(self) -> Floats:
         """Standard deviation over seeds (n - 1) of the whole song's prediction; NaN of one seed."""
-        return _spread(self.predicted.mean(axis=1)) * self.scale
+        return _spread(self.predicted.mean(axis=1)) * self.scale.span
 
     @property
     def curve(self) -> Floats:
         """The prediction over time, [windows, emotions] on the scale of the ratings."""
-        curve: Floats = self.predicted.mean(axis=0) * self.scale
-        return curve
+        return self.scale.ratings(self.predicted.mean(axis=0))
 
     @property
     def curve_spread(self) -> Floats:
         """Standard deviation over seeds of :attr:`curve`."""
-        return _spread(self.predicted) * self.scale
+        return _spread(self.predicted) * self.scale.span
 
     @property
     def typical(self) -> int:
@@ -109,9 +111,8 @@ class SongEmotions:
 
     @property
     def concept_curve(self) -> Floats:
-        """The concepts over time, [windows, concepts] on the scale of the ratings."""
-        curve: Floats = self.conceived.mean(axis=0) * self.scale
-        return curve
+        """The concepts over time, [windows, concepts] on the scale that they are rated on."""
+        return CONCEPT_SCALE.ratings(self.conceived.mean(axis=0))
 
     def table(self) -> pd.DataFrame:
         """Return one row: mean and spread over seeds of each emotion and concept, in rating points."""
@@ -120,8 +121,8 @@ class SongEmotions:
         conceived = self.conceived.mean(axis=1)
         row |= _columns(
             [f"concept_{name}" for name in self.concepts],
-            conceived.mean(axis=0) * self.scale,
-            _spread(conceived) * self.scale,
+            CONCEPT_SCALE.ratings(conceived.mean(axis=0)),
+            _spread(conceived) * CONCEPT_SCALE.span,
         )
         return pd.DataFrame([row])
 
@@ -141,8 +142,8 @@ class SongEmotions:
         Baseline plus all effects of an emotion is its prediction.
         """
         index = pd.MultiIndex.from_product([self.emotions, self.concepts], names=["emotion", "concept"])
-        effects = pd.DataFrame({"effect": (self.effects * self.scale).ravel()}, index).reset_index()
-        baseline = np.repeat(self.baseline * self.scale, len(self.concepts))
+        effects = pd.DataFrame({"effect": (self.effects * self.scale.span).ravel()}, index).reset_index()
+        baseline = np.repeat(self.scale.ratings(self.baseline), len(self.concepts))
         return effects.assign(baseline=baseline).assign(song=self.song)[
             ["song", "emotion", "concept", "effect", "baseline"]
         ]
@@ -153,7 +154,7 @@ class Audio2Emotions:
     """Song to emotions, by models of one system trained alike but for their seeds.
 
     Models have one standardisation, as they were trained on the same split; ``frames`` is the length of what
-    they were trained on, ``scale`` the rating that a prediction of 1 stands for.
+    they were trained on, ``scale`` the ratings that predictions stand for.
     """
 
     models: tuple[SeedModel, ...]
@@ -161,7 +162,7 @@ class Audio2Emotions:
     concepts: tuple[str, ...]
     normalisation: Normalisation
     frames: int
-    scale: float = 1.0
+    scale: RatingScale = field(default_factory=RatingScale)
 
     def __post_init__(self) -> None:
         if not self.models:

@@ -215,13 +215,13 @@ def _body(run: Run, job: _Job) -> None:
         fitted = fit(
             data, config, device=device, checkpoint=checkpoint, on_epoch=on_epoch, sounds=job.sounds()
         )
-    described = {
+    described: dict[str, object] = {
         "config": config.values(),
         "targets": list(dataset.emotions),
         "concepts": list(dataset.concepts) if config.names_concepts else [],
         "normalisation": normalisation_values(data),
         "frontend": dataset.frontend,
-        "scale_max": scale_of(job.dataset_run),
+        "rating_scale": list(scale_of(job.dataset_run)),
     }
     _log_model(run, job.spec, fitted, data, described)
     if job.params.keep_state:  # twice the size of all else that the run keeps

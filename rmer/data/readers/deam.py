@@ -15,6 +15,7 @@ from rmer.data.readers.rated_clips import RatedClips
 from rmer.data.readers.reader import DatasetReader
 from rmer.data.readers.sound_index import index_sounds
 from rmer.data.readers.table_files import find_table, require_columns, scaled
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.rating_windows import Floats
 from rmer.data.tables.text_tables import TextTable, read_whole_table, whole_number
 
@@ -44,6 +45,11 @@ class Deam(OverTime, DatasetReader):
         "songs 2001-2058 are whole songs of up to 10 minutes, rated by other people than the 45 s excerpts",
         "no split comes with all 1802 songs: MediaEval split each year's part by itself",
     )
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return RatingScale(*(SCALE_OVER_TIME if self.over_time else SCALE))
 
     def read(self, folder: Path) -> Collected:
         """Read both files of averages (or valence.csv and arousal.csv), and the artists of three years."""

@@ -12,6 +12,7 @@ from rmer.data.readers.rated_clips import RatedClips
 from rmer.data.readers.reader import DatasetReader
 from rmer.data.readers.sound_index import index_sounds
 from rmer.data.readers.table_files import find_table, require_columns
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.text_tables import read_whole_table
 
 QUADRANTS = ("Q1", "Q2", "Q3", "Q4")
@@ -42,6 +43,11 @@ class Emopia(DatasetReader):
         "1087 clips in the paper, 1078 in later releases; which audio there is depends on the videos",
         "clips of one song may have different quadrants",
     )
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return RatingScale(0.0, 1.0)
 
     def read(self, folder: Path) -> Collected:
         """Read ``label.csv`` and, where they are there, the official lists of clips."""

@@ -19,6 +19,7 @@ from rmer.data.readers.sound_index import index_sounds
 from rmer.data.readers.table_files import require_columns, scaled
 from rmer.data.splits import PARTS
 from rmer.data.tables.class_labels import LabelKind, like_classes, one_hot
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.ratings import SCALE_MAX
 from rmer.data.tables.target_names import asked_for
 from rmer.data.tables.text_tables import TextTable, heading, number_in, read_whole_table, some
@@ -86,6 +87,15 @@ class Folder(OverTime, DatasetReader):
         if self.over_time and not self.time_column:
             mend = "Name the column of the times, in seconds"
             raise UserError("is needed for ratings over time", where="parameter time_column", mend=mend)
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return (
+            RatingScale(0.0, 1.0)
+            if self.class_column or self.tag_column
+            else RatingScale(self.scale_min, self.scale_max)
+        )
 
     def read(self, folder: Path) -> Collected:
         """Read the table, and find the sounds that it names."""

@@ -12,6 +12,7 @@ from rmer.data.readers.reader import DatasetReader
 from rmer.data.readers.sound_index import SoundIndex, index_sounds
 from rmer.data.readers.table_files import find_table, require_columns
 from rmer.data.tables.class_labels import one_hot
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.text_tables import TextTable, read_whole_table
 from rmer.parameters import param
 
@@ -41,6 +42,11 @@ class JamendoMood(DatasetReader):
     )
 
     official_split: int = param(0, "which of the five official splits", low=0, high=4)
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return RatingScale(0.0, 1.0)
 
     def read(self, folder: Path) -> Collected:
         """Read the lists of the split, or the whole table where there are none."""

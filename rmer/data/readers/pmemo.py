@@ -14,6 +14,7 @@ from rmer.data.readers.rated_clips import RatedClips
 from rmer.data.readers.reader import DatasetReader
 from rmer.data.readers.sound_index import index_sounds
 from rmer.data.readers.table_files import find_table, require_columns, scaled
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.text_tables import TextTable, number_in, read_whole_table
 
 TARGETS = ("arousal", "valence")
@@ -40,6 +41,11 @@ class Pmemo(OverTime, DatasetReader):
         "794 choruses, of which 767 have ratings of the song",
         "no official split",
     )
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return RatingScale(*SCALE)
 
     def read(self, folder: Path) -> Collected:
         """Read the averages, or the ratings over time, and the artists."""

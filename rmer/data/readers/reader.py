@@ -13,6 +13,8 @@ from typing import ClassVar
 import pandas as pd
 
 from rmer.data.readers.collection import FEWEST_CLIPS, Collected
+from rmer.data.tables.rating_scale import RatingScale
+from rmer.data.tables.ratings import SCALE_MAX
 from rmer.data.tables.target_names import asked_for, metric_names
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
@@ -39,6 +41,11 @@ class DatasetReader(Parameters, ABC):
     faults: ClassVar[tuple[str, ...]] = ()
 
     targets: str = ""
+
+    @property
+    def rating_scale(self) -> RatingScale:
+        """The ratings that labels of 0 and of 1 stand for."""
+        return RatingScale(0.0, float(getattr(self, "scale_max", SCALE_MAX)))
 
     @abstractmethod
     def read(self, folder: Path) -> Collected:

@@ -12,7 +12,7 @@ from rmer.data.preparation.songs import Song
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fragility import WAVEFORM, Fragility
-from rmer.evaluation.song_emotions import SongEmotions
+from rmer.evaluation.song_emotions import CONCEPT_SCALE, SongEmotions
 from rmer.report.listening.sound_files import audio_uri, mp3_uri
 from rmer.report.templates import template
 
@@ -54,8 +54,9 @@ def songs_page(songs: Sequence[ShownSong], system: str, problems: Sequence[str] 
         usual=found.usual,
         songs=shown,
         problems=problems,
-        outside=any(bool(((song.found.mean < 0) | (song.found.mean > found.scale)).any()) for song in songs),
-        top=f"{found.scale:g}",
+        outside=any(_is_outside(song.found) for song in songs),
+        low=f"{found.scale.low:g}",
+        top=f"{found.scale.high:g}",
         width=WIDTH,
         height=HEIGHT,
         spread=len(found.models) > 1,
@@ -74,7 +75,7 @@ def _shown(place: int, shown: ShownSong, overall: tuple[float, float], *, playab
         for at, name in enumerate(found.emotions)
     ]
     concepts = found.concept_curve
-    units = found.conceived.mean(axis=1) * found.scale
+    units = CONCEPT_SCALE.ratings(found.conceived.mean(axis=1))
     of_concepts = [
         _row(name, units[:, at].mean(), _deviation(units[:, at]), x, concepts[:, at], None, heights)
         for at, name in enumerate(found.concepts)
@@ -100,6 +101,11 @@ def _shown(place: int, shown: ShownSong, overall: tuple[float, float], *, playab
     }
 
 
+def _is_outside(found: SongEmotions) -> bool:
+    """Tell whether a prediction leaves the scale of the ratings."""
+    return bool(((found.mean < found.scale.low) | (found.mean > found.scale.high)).any())
+
+
 def _row(
     name: str,
     mean: float,
@@ -123,7 +129,8 @@ def _row(
 
 def _effects(found: SongEmotions) -> dict[str, Any]:
     """Return the table of effects, in rating points, coloured by sign and size."""
-    effects = found.effects * found.scale
+    effects = found.effects * found.scale.span
+    baseline = found.scale.ratings(found.baseline)
     strongest = max(float(np.abs(effects).max()), STRONGEST)
     rows = []
     for at, emotion in enumerate(found.emotions):
@@ -138,7 +145,7 @@ def _effects(found: SongEmotions) -> dict[str, Any]:
         rows.append(
             {
                 "name": _words(emotion),
-                "baseline": _points(found.baseline[at] * found.scale),
+                "baseline": _points(baseline[at]),
                 "cells": cells,
                 "mean": _points(found.mean[at]),
             }
@@ -148,11 +155,11 @@ def _effects(found: SongEmotions) -> dict[str, Any]:
 
 def _reading(found: SongEmotions) -> str:
     """Return the most telling row of the effects as a sentence."""
-    effects = found.effects * found.scale
+    effects = found.effects * found.scale.span
     at = int(np.abs(effects.sum(axis=1)).argmax())
     strongest = np.argsort(-np.abs(effects[at]))[:2]
     parts = [f"{_words(found.concepts[place])} ({_signed(effects[at, place])})" for place in strongest]
-    start = found.baseline[at] * found.scale
+    start = float(found.scale.ratings(found.baseline[at]))
     way = "up" if found.mean[at] >= start else "down"
     than = "where concepts are as in the average training clip" if found.usual else "where all concepts are 0"
     return (
@@ -163,8 +170,8 @@ def _reading(found: SongEmotions) -> str:
 
 def _fragility(fragility: Fragility, found: SongEmotions) -> dict[str, Any]:
     at = found.emotions.index(fragility.emotion)
-    before, after = (values[at] * found.scale for values in (fragility.before, fragility.after))
-    move = _points(fragility.move * found.scale)
+    before, after = (float(found.scale.ratings(values[at])) for values in (fragility.before, fragility.after))
+    move = _points(fragility.move * found.scale.span)
     where = f"around {_clock(fragility.second)}"
     if fragility.domain == WAVEFORM:
         way = "below" if fragility.budget <= 0 else "over"

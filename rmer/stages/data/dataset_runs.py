@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rmer.data.dataset import Dataset
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
 from rmer.tracking import Artifact, Run, RunRecord, Stage, Store, Tag
@@ -51,9 +52,12 @@ def log_dataset_input(
     run.dataset_input(name_of(dataset), dataset.digest, source=source, profile=profile, context=context)
 
 
-def scale_of(record: RunRecord) -> float:
-    """Return the rating that a label of 1 stands for, which a preprocess run logged."""
-    return float(record.params.get("cfg.scale_max", SCALE_MAX))
+def scale_of(record: RunRecord) -> RatingScale:
+    """Return the ratings that labels stand for, which a preprocess run logged."""
+    low = float(record.params.get("rating_low", 0.0))
+    return RatingScale(
+        low, float(record.params.get("rating_high", record.params.get("cfg.scale_max", SCALE_MAX)))
+    )
 
 
 # The many runs of a study share one data set: reading and checking it once is enough.

@@ -118,6 +118,8 @@ def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
         run.table(surveyed.duplicates, Artifact.DUPLICATES)
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
     run.tags({Tag.DATASET_NAME: dataset.name})
+    scale = params.reader().rating_scale
+    run.params({"rating_low": scale.low, "rating_high": scale.high})
     run.tags({Tag.SOUNDTRACKS_DIR: str(Path(params.soundtracks_dir).absolute())})
     run.metrics(_metrics(surveyed))
     _describe(run, params, dataset, surveyed)

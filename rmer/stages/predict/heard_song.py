@@ -51,7 +51,7 @@ def as_json(songs: Sequence[HeardSong], problems: Sequence[str]) -> dict[str, An
     """Return all results as plain values; what is not known is null."""
     return {
         "models": list(songs[0].found.models) if songs else [],
-        "scale": songs[0].found.scale if songs else None,
+        "scale": list(songs[0].found.scale) if songs else None,
         "songs": [_plain_song(heard) for heard in songs],
         "problems": list(problems),
     }
@@ -71,7 +71,7 @@ def _plain_song(heard: HeardSong) -> dict[str, Any]:
     }
     effects = {
         emotion: {
-            concept: _number(effect * found.scale)
+            concept: _number(effect * found.scale.span)
             for concept, effect in zip(found.concepts, of_emotion, strict=True)
         }
         for emotion, of_emotion in zip(found.emotions, found.effects, strict=True)
@@ -86,8 +86,8 @@ def _plain_song(heard: HeardSong) -> dict[str, Any]:
         "concepts": concepts,
         "effects": effects if found.explained else {},
         "baseline": {
-            emotion: _number(value * found.scale)
-            for emotion, value in zip(found.emotions, found.baseline, strict=True)
+            emotion: _number(value)
+            for emotion, value in zip(found.emotions, found.scale.ratings(found.baseline), strict=True)
         },
     }
     if heard.fragility is not None:

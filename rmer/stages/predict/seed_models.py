@@ -13,7 +13,7 @@ from torch import nn
 from rmer.data.audio.filterbank import BANDS
 from rmer.data.audio.frontend import FRAMES, File2Spect
 from rmer.data.dataset import Normalisation
-from rmer.data.tables.ratings import SCALE_MAX
+from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
@@ -104,7 +104,7 @@ def _of_runs(store: Store, runs: list[RunRecord], params: PredictParams, system:
         models.append((run.name, load_checkpoint(path), _usual(store, run, described)))
         weights.append(digest_of(path))
     assert described is not None
-    described = {"scale_max": _scale_of(store, runs[0]), **described}
+    described = {"rating_scale": _scale_of(store, runs[0]), **described}
     return _hearer(
         models, described, params, weights=weights, runs=[run.run_id for run in runs], name=system, note=note
     )
@@ -118,7 +118,7 @@ def _of_victims(store: Store, runs: list[RunRecord], params: PredictParams, syst
         "concepts": victim.concepts,
         "normalisation": {"mean": victim.data.normalisation.mean, "std": victim.data.normalisation.std},
         "frontend": victim.dataset.frontend,
-        "scale_max": _scale_of(store, runs[0]),
+        "rating_scale": _scale_of(store, runs[0]),
     }
     return _hearer(
         [(runs[0].name, victim.model, None)], described, params,
@@ -140,7 +140,7 @@ def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
         network, described = store.load_model(str(path)), store.model_description(path)
         run = store.run_of_model(path)
         if run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
-            described = {"scale_max": _scale_of(store, run), **described} if described else None
+            described = {"rating_scale": _scale_of(store, run), **described} if described else None
         name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
     if not described:
         if store is None:
@@ -155,7 +155,7 @@ def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
             "concepts": victim.concepts,
             "normalisation": {"mean": victim.data.normalisation.mean, "std": victim.data.normalisation.std},
             "frontend": victim.dataset.frontend,
-            "scale_max": _scale_of(store, store.get(victim.dataset_run_id)),
+            "rating_scale": _scale_of(store, store.get(victim.dataset_run_id)),
         }
         network = victim.model
     return _hearer([(name, network, None)], described, params, weights=[digest_of(path)], runs=[], name=name)
@@ -180,7 +180,7 @@ def _hearer(
         layer = last_layer(network, emotions, concepts, frames, BANDS)
         seeds.append(SeedModel(model_name, network.to(device), layer, usual))
     normalisation = Normalisation(**described["normalisation"])
-    scale = float(described.get("scale_max", SCALE_MAX))
+    scale = RatingScale(*described.get("rating_scale", ()))
     hears = Audio2Emotions(tuple(seeds), emotions, concepts, normalisation, frames, scale)
     decoder = params.decoder or str(frontend.get("decoder", "soundfile"))
     file2spect = File2Spect(decoder, str(frontend.get("frontend", "madmom")))
@@ -210,12 +210,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise UserError("does not describe a model", where=str(file), mend=mend) from error
 
 
-def _scale_of(store: Store, run: RunRecord) -> float:
-    """Return the rating that a prediction of 1 stands for, which the preprocess run of the data logged."""
+def _scale_of(store: Store, run: RunRecord) -> RatingScale:
+    """Return the ratings that predictions stand for, which the preprocess run of the data logged."""
     try:
         record = store.get(run.tags.get(Tag.DATASET_RUN_ID, run.run_id))
     except UserError:
-        return SCALE_MAX
+        return RatingScale()
     return scale_of(record)
 
 
