@@ -22,7 +22,8 @@ from rmer.stages.study.variants import attack_variants, domains_of
         ({"attacks": "suite", "tier": "paper"}, ["suite", "suite l2", "suite masking"]),
         ({"attacks": "pgd,suite", "domains": "spectrogram,waveform"},
          ["pgd", "pgd masking", "suite", "suite masking"]),
-        ({"attacks": "square,suite", "domains": "waveform,spectrogram"}, ["square", "suite", "suite masking"]),
+        ({"attacks": "square,suite", "domains": "waveform,spectrogram"},
+         ["square", "suite", "suite masking"]),
         ({"attacks": "pgd"}, ["pgd"]),
     ],
 )  # fmt: skip
