@@ -61,7 +61,7 @@ def test_attacks_on_the_sound_make_another_study_that_says_each_of_them() -> Non
     silent, heard = (make_plan(StudyParams(domains=domains)) for domains in ("spectrogram", ""))
     more = settings_of(heard, "d").items() - settings_of(silent, "d").items()
     assert dict(more) == {
-        "sound_suite masking": "brief -20 dB over masked; -6 dB over masked, reported -6 dB"
+        "sound_suite_masking": "brief -20 dB over masked; -6 dB over masked, reported -6 dB"
     }
 
 

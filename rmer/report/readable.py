@@ -23,11 +23,7 @@ READABLE_COLUMNS = {
 }
 NO_VALUE = "-"
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
-SOUND_NORM_NAMES = {
-    "masking": "below what the music masks",
-    "snr": "signal-to-noise ratio",
-    "linf": "largest sample",
-}
+SOUND_NORM_NAMES = {"masking": "masking", "snr": "SNR", "linf": "largest sample"}
 
 
 def readable_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> pd.DataFrame:

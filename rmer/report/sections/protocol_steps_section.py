@@ -191,8 +191,10 @@ def _name(step: ProtocolStep) -> str:
 
 
 def _tick(step: ProtocolStep) -> str:
-    of = "" if step.domain == WAVEFORM else "ε "
-    return TICKS[step.title] if step.missing else f"{TICKS[step.title]}\n{of}{_budget(step)}"
+    if step.missing:
+        return TICKS[step.title]
+    budget = _budget(step).replace(" ", "\n", 1) if step.domain == WAVEFORM else f"ε {_budget(step)}"
+    return f"{TICKS[step.title]}\n{budget}"
 
 
 def _budget(step: ProtocolStep) -> str:

@@ -87,20 +87,6 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     heard = None if sound is None else _contents(store, params, sound)
     contents = replace(contents, steps=steps, sound=heard, note=found.note)
     report = report_of(contents)
-    shared = shared_tags(selected)
-    if sound is not None:
-        shared[Tag.DOMAIN] = ", ".join(DOMAINS)
-    spec = RunSpec(
-        stage=Stage.ANALYZE,
-        name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
-        config={
-            **_config(params, found, step_records),
-            "emotions": list(contents.emotions),
-            "scatter": [f"{name} s{model.seed}" for name, model in contents.scatter.items()],
-        },
-        tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
-        study=params.study or None,
-    )
     files = write_bundle(store, params, runs, report, step_records, sound) if params.bundle else []
 
     def body(run: Run) -> None:
@@ -108,7 +94,26 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
         for file in files:
             run.file(Path(params.bundle).expanduser() / file, str(Path("bundle", file.parent)))
 
-    return Analysis(store.perform(spec, body), report)
+    return Analysis(store.perform(_spec(params, found, step_records, contents), body), report)
+
+
+def _spec(
+    params: AnalyzeParams, found: SelectedDomains, steps: Sequence[RunRecord], contents: Contents
+) -> RunSpec:
+    shared = shared_tags(found.main)
+    if found.sound:
+        shared[Tag.DOMAIN] = ", ".join(DOMAINS)
+    return RunSpec(
+        stage=Stage.ANALYZE,
+        name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
+        config={
+            **_config(params, found, steps),
+            "emotions": list(contents.emotions),
+            "scatter": [f"{name} s{model.seed}" for name, model in contents.scatter.items()],
+        },
+        tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
+        study=params.study or None,
+    )
 
 
 def _distinct_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:

@@ -14,7 +14,7 @@ from rmer.data.readers.known_readers import DEFAULT_READER
 from rmer.data.tables.ratings import check_targets
 from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import WAVEFORM
+from rmer.evaluation.protocol_steps import SPECTROGRAM, WAVEFORM
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
@@ -251,11 +251,15 @@ def _settings(attacks: Iterable[str]) -> set[str]:
 
 def _unused(plan: Plan) -> list[str]:
     """Return the settings that were given and belong to other attacks than those of the plan."""
-    of_others = _settings(ATTACKS) - _settings(plan.attacks) - set(SIZES[plan.params.size])
-    given = {name: value for name, value in plan.of_attacks.items() if name in of_others}
-    if not any(chosen.get("domain") == WAVEFORM for chosen in plan.attack_variants.values()):
-        given |= {name: getattr(plan.params, name) for name in ("budget", "budgets")}
-    return [name for name, value in given.items() if value not in (None, "")]
+    used: set[str] = set()
+    for chosen in plan.attack_variants.values():
+        domain = chosen.get("domain", SPECTROGRAM)
+        names = set(defaults_of(chosen["attack"], domain))
+        used |= names - set(OF_SPECTROGRAMS) if domain == WAVEFORM else names
+    of_others = _settings(ATTACKS) | {"budget", "budgets"}
+    of_others -= used | set(SIZES[plan.params.size])
+    given = {**plan.of_attacks, **{name: getattr(plan.params, name) for name in OF_SOUND}}
+    return [name for name, value in given.items() if name in of_others and value not in (None, "")]
 
 
 def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:

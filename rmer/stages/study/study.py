@@ -105,7 +105,7 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
     params = plan.params
     said = {*SIZES[params.size], "train_protocol", "epsilon"}
     # Attacks on the sound may join a study that has none; what each of them does is said for itself.
-    heard = {f"sound_{name}": text for name, text in plan.sound.items()}
+    heard = {f"sound_{name.replace(' ', '_')}": text for name, text in plan.sound.items()}
     return {"data": data, **heard} | {
         field.name: getattr(params, field.name)
         for field in fields(params)
