@@ -31,6 +31,8 @@ BATCH = 8
 # model; the last and the best ones and Adam's two moments in the state to go on from.
 WEIGHT_BYTES = 4 * 3_940_000
 COPIES_PER_TRAIN_RUN = 6
+# Gradients whose time a step of training on the sound takes, with front end, projection and settling.
+ON_SOUND = {"masking": 3.0, "snr": 1.5, "linf": 1.5}
 # Arrays of adversaries in an attack run: one for each metric that it aims at.
 ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
 
@@ -161,7 +163,8 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
     iterations, epochs = config.adversarial.iterations, config.epochs // config.adversarial.every
     published = config.train_protocol == "published"
     clips = parts["train"] if published else parts["train"] // 2 + parts["validation"]
-    return epochs * clips * iterations
+    on_sound = str(config.adversarial.norm) if config.adversarial.on_sound else ""
+    return round(epochs * clips * iterations * ON_SOUND.get(on_sound, 1.0))
 
 
 def _time_one(frames: int, device_name: str, precision_name: str) -> Unit:
