@@ -140,7 +140,7 @@ def study_plan(device: str, *, quick: bool = False, jobs: int = 1, **changes: An
     shared |= {"job_gpus": 1 / jobs} if resolve_device(device).type == "cuda" else {}
     given: dict[str, Any] = {"systems": SYSTEMS, "train_protocol": "corrected", "attacks": "published,suite"}
     given |= {"precision": "auto", "clips": 360, **(QUICK if quick else {}), **shared, **changes}
-    return make_plan(StudyParams(size="full", study=STUDY, device=device, **given))
+    return make_plan(StudyParams(size="full", domains="spectrogram", study=STUDY, device=device, **given))
 
 
 def study_slice(store: Store, plan: Plan, seconds: float) -> Report:

@@ -18,6 +18,7 @@ from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.data.validate import ValidateParams
 from rmer.stages.import_published import ImportParams
+from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.study.plan import StudyParams
 from rmer.stages.study.sweep import SweepParams
 from rmer.stages.train import TrainParams
@@ -33,6 +34,7 @@ STAGES: dict[str, type[Parameters]] = {
     "attack": AttackParams,
     "main": StudyParams,
     "analyze": AnalyzeParams,
+    "predict": PredictParams,
     "sweep": SweepParams,
     "import_published": ImportParams,
     "demo_data": DemoParams,

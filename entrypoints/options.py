@@ -7,7 +7,7 @@ import math
 import sys
 import traceback
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,13 +25,17 @@ P = TypeVar("P", bound=Parameters)
 
 BUG, INTERRUPTED = 1, 130
 WAITING = 75  # EX_TEMPFAIL of sysexits.h: the work is done, and its values are to be sent later
+NO_NAMES: Mapping[str, str] = {}
 METAVARS = {str: "TEXT", int: "INTEGER", float: "FLOAT", bool: "true|false"}
 
 
 def command(
-    name: str, parameters: type[P], *, help: str
-) -> Callable[[Callable[[P], int | None]], click.Command]:
+    name: str, parameters: type[P], *, help: str, arguments: str = "", also: Mapping[str, str] = NO_NAMES
+) -> Callable[[Callable[..., int | None]], click.Command]:
     """Make a click command of a function that takes a stage's parameters and returns an exit code or None.
+
+    With ``arguments``, their name in the help, the function also takes any number of texts that stand alone;
+    ``also`` gives parameters a second option (parameter -> option).
 
     Every parameter is an option of its own name (``--task_loss_weight``, or with hyphens). ``mlflow run``
     passes every value as text, so options take text and an empty one stands for the default.
@@ -39,14 +43,19 @@ def command(
 
     hints = typing.get_type_hints(parameters)
 
-    def decorate(function: Callable[[P], int | None]) -> click.Command:
-        def callback(**texts: str) -> None:
-            sys.exit(run(lambda: function(parameters.from_mapping(texts))))
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        def callback(alone: tuple[str, ...] = (), **texts: str) -> None:
+            sys.exit(run(lambda: function(parameters.from_mapping(texts), *alone)))
 
+        alone = [click.Argument(["alone"], nargs=-1, metavar=arguments)] if arguments else []
+        options = [
+            _option(field, hints[field.name], also.get(field.name, ""))
+            for field in dataclasses.fields(parameters)
+        ]
         return Command(
             name,
             callback=callback,
-            params=[_option(field, hints[field.name]) for field in dataclasses.fields(parameters)],
+            params=[*alone, *options],
             help=help,
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
@@ -118,9 +127,13 @@ def refuse(error: click.UsageError, command: click.Command) -> int:
     raise UserError(what[0].lower() + what[1:], where=where, mend=f"See {where} --help")
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
+def _option(field: dataclasses.Field[Any], hint: Any, also: str = "") -> click.Option:
     name, rules = field.name, field.metadata
-    names = [f"--{name}", *([f"--{name.replace('_', '-')}"] if "_" in name else [])]
+    names = [
+        f"--{name}",
+        *([f"--{name.replace('_', '-')}"] if "_" in name else []),
+        *([also] if also else []),
+    ]
     shown = "" if field.default in (None, "") else f"  [default: {_text(field.default)}]"
     choices = "|".join(str(choice) for choice in rules["choices"] if choice != "")
     kind = (typing.get_args(hint) or (hint,))[0]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rmer.attacks.sound_budgets import epsilon_of
 from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.checks.measurements import PrecisionPair
 from rmer.evaluation.curves import area_over_log_epsilon
@@ -88,29 +89,32 @@ def suite_run(
     epsilons: Sequence[float] = EPSILONS,
     sanity: pd.DataFrame = PASSED,
     searches: Mapping[float, PrecisionPair] | None = None,
+    reported: float = 0.01,
     **changes: Any,
 ) -> str:
     """Log a suite of attacks on one model.
 
-    At the reported budget of .01 its adversaries worst for clipped MAE move every prediction by about
+    At a budget of .01 its adversaries worst for clipped MAE move every prediction by about
     ``damage`` away from the labels, those worst for raw MAE by three times that; damage grows with the root
     of epsilon. Those worst for correlation lose the part of the labels in their
     predictions. Two clips share an album. ``searches`` are those of both precisions, where that is bf16.
     """
     listed = ",".join(f"{epsilon:g}" for epsilon in epsilons)
-    settings = {"tier": "quick", "epsilons": listed, "epsilon": 0.01, "clips": clips, "precision": "fp32"}
+    settings = {"tier": "quick", "epsilons": listed, "epsilon": reported, "clips": clips, "precision": "fp32"}
+    if "domain" in changes:  # budgets in dB say it
+        settings = {key: value for key, value in settings.items() if not key.startswith("epsilon")}
     values, params = _changed({"attack": "suite", "tier": "quick", "norm": norm}, settings, changes)
     albums = [f"album {clip // 2}" for clip in range(clips)]
     table = _clip_table(system, seed, clips, emotions, albums)
     labels, clean = (table[[f"{kind}_{name}" for name in emotions]].to_numpy() for kind in ("label", "clean"))
-    reported = _attacked(labels, clean, damage, system, seed)
+    worst = _attacked(labels, clean, damage * (reported / 0.01) ** 0.5, system, seed)
     for kind, metric in (("adv", "mae"), *((kind, metric) for metric, kind in own_columns().items())):
         for place, name in enumerate(emotions):
-            table[f"{kind}_{name}"] = reported[metric][:, place]
+            table[f"{kind}_{name}"] = worst[metric][:, place]
     curve, points = [], []
     for epsilon in (0.0, *epsilons):
         found = (
-            dict.fromkeys(reported, clean)
+            dict.fromkeys(worst, clean)
             if epsilon == 0
             else _attacked(labels, clean, damage * (epsilon / 0.01) ** 0.5, system, seed)
         )
@@ -125,15 +129,20 @@ def suite_run(
         "tables/curve_clips.csv": pd.concat(points),
         "tables/sanity.csv": sanity,
     }
-    own = {metric: reported[metric] for metric in own_columns()}
-    metrics = attack_metrics(labels, clean, reported["mae"], emotions, own)
+    own = {metric: worst[metric] for metric in own_columns()}
+    metrics = attack_metrics(labels, clean, worst["mae"], emotions, own)
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
+    metrics |= {"noise/mae_clipped": 0.11, "noise/delta_mae_clipped": 0.01}
+    if "domain" in changes:
+        measured = {"snr_db": 24.0, "noise_to_mask_db": -6.0, "audible_share": 0.0}
+        tables["adversaries/clips.csv"] = table.assign(**measured)
+        tables["tables/codecs.csv"] = _codecs()
     passed = sanity["passed"]
     metrics |= {
         "sanity/failed": float(passed.eq(False).sum()),
         "sanity/not_judged": float(passed.isna().sum()),
     }
-    for metric in reported:
+    for metric in worst:
         values_along = [row[metric] for row in curve]
         metrics |= {f"curve/{metric}": values_along[-1]}
         metrics |= {f"auc/{metric}": area_over_log_epsilon([0.0, *epsilons], values_along)}
@@ -143,6 +152,33 @@ def suite_run(
         metrics["precision/mae_loss"] = float(tables["tables/precision.csv"]["mae_loss"].iloc[-1])
     spec = _spec(study, system, seed, values, params)
     return store.perform(spec, lambda run: _log(run, tables, metrics)).run_id
+
+
+def sound_run(
+    store: Store,
+    study: str,
+    system: str,
+    seed: int,
+    *,
+    norm: str = "masking",
+    budget: float = -6.0,
+    budgets: Sequence[float] = (-20.0, -6.0),
+    **changes: Any,
+) -> str:
+    """Log a suite of attacks on the sound of clips: a suite whose budgets are in dB.
+
+    ``changes`` may hold the ``damage`` at the reported budget.
+    """
+    ratio = epsilon_of(norm, budget)
+    listed = ",".join(f"{level:g}" for level in budgets)
+    sound = {"domain": "waveform", "budget": f"{budget:g}", "epsilon": f"{ratio:g}"}
+    sound |= {"cfg_domain": "waveform", "cfg_budget": budget, "cfg_budgets": listed, "cfg_codecs": True}
+    damage = changes.pop("damage", 0.1) * (0.01 / ratio) ** 0.5  # that at .01, of which suite_run is told
+    epsilons = sorted(epsilon_of(norm, level) for level in budgets)
+    return suite_run(
+        store, study, system, seed, damage=damage, norm=norm, epsilons=epsilons, reported=ratio,
+        **{**sound, **changes},
+    )  # fmt: skip
 
 
 def _changed(
@@ -161,6 +197,11 @@ def _spec(
     tags |= {Tag.TRAIN_RUN_ID: train_run_id or f"trained-{system}-{seed}"}
     config = {"model": f"{study} {system} {seed}", **values, **params, "system": system, "seed": seed}
     return RunSpec(Stage.ATTACK, f"{system} s{seed}", config, tags, study)
+
+
+def _codecs() -> pd.DataFrame:
+    scores = {"clean/mae_clipped": 0.1, "adv/mae_clipped": 0.3, "delta/mae_clipped": 0.2}
+    return pd.DataFrame([{"transformation": name, **scores} for name in ("none", "MP3 128 kbit/s")])
 
 
 def _clip_table(

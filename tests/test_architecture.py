@@ -26,7 +26,8 @@ ORDER = [
     *("rmer.tracking", "rmer.tracking.delivery", "rmer.tracking.models", "rmer.tracking.lifecycle"),
     "rmer.tracking.server",
     "rmer.execution",
-    *("rmer.stages", "rmer.stages.data", "rmer.stages.attack", "rmer.stages.analysis", "rmer.stages.study"),
+    *("rmer.stages", "rmer.stages.data", "rmer.stages.attack", "rmer.stages.predict"),
+    *("rmer.stages.analysis", "rmer.stages.study"),
     "entrypoints",
 ]
 SCIENCE = ("data", "systems", "attacks", "evaluation", "training", "report")

@@ -62,6 +62,17 @@ def test_samples_of_a_16_bit_file_at_the_target_rate_are_untouched(tmp_path: Pat
         np.testing.assert_array_equal(decode(tmp_path / "a.wav", decoder) * 32768, samples)
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "wav", "ogg", "flac"])
+def test_a_resource_fork_beside_a_file_is_not_taken_for_it(tmp_path: Path, suffix: str) -> None:
+    """Archives made on a Mac hold ``._001.mp3`` beside ``001.mp3``."""
+    soundfile.write(tmp_path / f"001.{suffix}", tones(1, 22050), 22050)
+    alone = decode(tmp_path / f"001.{suffix}")
+    fork = bytes.fromhex("0005160700020000") + b"Mac OS X        " + bytes(4000)
+    (tmp_path / f"._001.{suffix}").write_bytes(fork)
+    beside = decode(tmp_path / f"001.{suffix}")
+    np.testing.assert_array_equal(beside, alone)
+
+
 def test_channels_are_averaged(tmp_path: Path) -> None:
     left = np.full(1000, 0.5)
     soundfile.write(tmp_path / "a.wav", np.stack([left, -left, left, left], axis=1), SAMPLE_RATE)

@@ -124,11 +124,11 @@ def test_the_study_is_flat_runs_found_by_tags(study: tuple[Store, str]) -> None:
         search_all_experiments=True,
         filter_string="tags.`rmer.stage` = 'attack' and tags.`rmer.system` = 'A2M2E'",
     )
-    assert sorted(runs["tags.rmer.attack"]) == ["bridge", "published", "suite"]
+    assert sorted(runs["tags.rmer.attack"]) == ["bridge", "published", "suite", "suite"]
     assert "tags.mlflow.parentRunId" not in runs
 
 
-STAGES = {"preprocess": 1, "train": 3, "attack": 9, "analyze": 3, "study": 1}
+STAGES = {"preprocess": 1, "train": 3, "attack": 12, "analyze": 3, "study": 1}
 
 
 def test_a_second_call_repeats_nothing_and_points_to_the_first(study: tuple[Store, str]) -> None:
@@ -138,6 +138,29 @@ def test_a_second_call_repeats_nothing_and_points_to_the_first(study: tuple[Stor
     assert Tag.STAGE not in wrapper.tags
     assert output.count("### Attack: published") == 2, "and the table is printed again"
     assert "mlflow ui --backend-store-uri" in output
+
+
+def test_the_study_attacks_the_sound_first(study: tuple[Store, str]) -> None:
+    """Of each model one suite on the sound, compared in the analysis of the suites, and told first."""
+    store, output = study
+    heard = store.find(Stage.ATTACK, {Tag.DOMAIN: "waveform"})
+    assert {run.tags[Tag.SYSTEM] for run in heard} == {"A2E", "A2M2E", "aA2E"}
+    for run in heard:
+        assert (run.tags[Tag.NORM], run.tags[Tag.BUDGET], run.tags[Tag.TIER]) == ("masking", "-6", "brief")
+        assert run.metrics["budget/violations"] == 0
+        assert store.download(run.run_id, Artifact.LISTEN).stat().st_size > 1000
+    (analysed,) = store.find(Stage.ANALYZE, {Tag.ATTACK: "suite"})
+    table = store.read_table(analysed.run_id, "tables/sound_robustness.csv").set_index(["system", "metric"])
+    for run in heard:
+        found = table.loc[(run.tags[Tag.SYSTEM], "mae_clipped"), "delta"]
+        assert found == pytest.approx(run.metrics["delta/mae_clipped"])
+    page = store.download(analysed.run_id, "report.html").read_text()
+    assert "Audible domain: attacks on the sound" in page
+    assert "Listen to A2M2E s6 (masking)" in page
+    assert output.index("On the sound, 6 dB below what the music masks:") < output.index("On spectrograms:")
+    (summed,) = store.find(Stage.STUDY)
+    gain = summed.metrics["A2M2E/suite_sound_delta_mae_clipped"]
+    assert gain == pytest.approx(table.loc[("A2M2E", "mae_clipped"), "delta"])
 
 
 def test_lineage_leads_from_attack_to_data_and_back(study: tuple[Store, str]) -> None:
@@ -155,7 +178,7 @@ def test_lineage_leads_from_attack_to_data_and_back(study: tuple[Store, str]) ->
 @pytest.mark.parametrize("system", ["A2E", "A2M2E", "aA2E"])
 def test_stored_adversaries_and_model_give_the_logged_numbers(study: tuple[Store, str], system: str) -> None:
     store, _ = study
-    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: system, Tag.ATTACK: "suite"})
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: system, Tag.ATTACK: "suite", Tag.NORM: "linf"})
     table = store.read_table(run.run_id, Artifact.ADVERSARY_CLIPS)
     labels = table[[f"label_{emotion}" for emotion in EMOTIONS]].to_numpy()
     model = store.load_model(f"runs:/{run.tags[Tag.TRAIN_RUN_ID]}/model")
@@ -177,7 +200,7 @@ def test_stored_adversaries_and_model_give_the_logged_numbers(study: tuple[Store
 
 def test_a_suite_is_one_run_with_curve_checks_and_a_price_told_before(study: tuple[Store, str]) -> None:
     store, _ = study
-    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "suite"})
+    (run,) = store.find(Stage.ATTACK, {Tag.SYSTEM: "A2M2E", Tag.ATTACK: "suite", Tag.NORM: "linf"})
     assert run.tags[Tag.TIER] == "quick"
     assert (run.tags[Tag.EPSILON], run.params["cfg.epsilon"]) == ("0.01", "0.01")
     assert [step for step, _ in store.metric_history(run.run_id, "curve/mae")] == [0, 20, 100, 500]
@@ -230,8 +253,10 @@ def test_train_runs_hold_scores_predictions_curves_and_checkpoints(study: tuple[
     test = table[table["split"] == "test"]
     error = np.abs(test["pred_tension"] - test["label_tension"]).mean()
     assert run.metrics["test/tension/mae"] == pytest.approx(error)
-    for path in ("figures/learning_curve.svg", "checkpoints/last.pt", "checkpoints/config.json"):
+    for path in ("figures/learning_curve.svg", "checkpoints/config.json"):
         assert store.download(run.run_id, path).stat().st_size > 0
+    kept = {path.name for path in store.download(run.run_id, "checkpoints").iterdir()}
+    assert kept == {"best.safetensors", "config.json"}
     (adversarial,) = store.find(Stage.TRAIN, {Tag.SYSTEM: "aA2E"})
     assert [step for step, _ in store.metric_history(adversarial.run_id, "train/adversarial_loss")] == [5]
 

@@ -170,10 +170,13 @@ def test_parameters_go_to_stages_under_their_own_names() -> None:
 
 def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control() -> None:
     plan = make_plan(StudyParams(systems="placebo,A2M2E,A2E", attacks="suite,pgd", tier="paper", steps=7))
-    assert list(plan.attack_variants) == ["suite", "suite l2", "pgd"]
+    assert list(plan.attack_variants) == ["suite", "suite l2", "suite masking", "pgd"]
     suite, pgd = (plan.attack_params(name, "run") for name in ("suite l2", "pgd"))
     assert (suite.norm, suite.settings["tier"], suite.steps) == ("l2", "paper", None)
     assert (pgd.steps, pgd.tier) == (7, "")
+    heard = plan.attack_params("suite masking", "run", "data")
+    assert (heard.domain, heard.norm, heard.settings["tier"]) == ("waveform", "masking", "brief")
+    assert (heard.soundtracks_dir, heard.epsilon) == ("data", None)
     sources = {system.name: plan.source_of(system) for system in plan.systems}
     found = {name: source.name for name, source in sources.items() if source}
     assert found == {"placebo": "A2M2E", "A2M2E": "A2E", "A2E": "A2M2E"}

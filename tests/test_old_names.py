@@ -23,7 +23,7 @@ from rmer.tracking import RunSpec, Stage, Store, Tag
 VICTIM = cast(
     Victim,
     SimpleNamespace(
-        run=None, digest="w", dataset=SimpleNamespace(digest="d"), dataset_run_id="x", scheme="album",
+        run=None, digest="w", dataset=SimpleNamespace(digest="d", name=""), dataset_run_id="x", scheme="album",
         fit_on="train", system="A2E", seed="6", train_protocol="corrected", training={},
     ),
 )  # fmt: skip

@@ -53,8 +53,16 @@ def test_trainings_have_the_digests_that_stores_know(given: dict[str, Any], dige
     ],
 )
 def test_studies_have_the_digests_that_stores_know(given: dict[str, Any], digest: str) -> None:
-    plan = make_plan(StudyParams(**given))
+    plan = make_plan(StudyParams(domains="spectrogram", **given))
     assert config_digest(Stage.STUDY, config_of(plan, settings_of(plan, "d"))) == digest
+
+
+def test_attacks_on_the_sound_make_another_study_that_says_each_of_them() -> None:
+    silent, heard = (make_plan(StudyParams(domains=domains)) for domains in ("spectrogram", ""))
+    more = settings_of(heard, "d").items() - settings_of(silent, "d").items()
+    assert dict(more) == {
+        "sound_suite masking": "brief -20 dB over masked; -6 dB over masked, reported -6 dB"
+    }
 
 
 def test_a_study_takes_what_its_stages_take_and_is_another_one_with_it() -> None:
@@ -65,7 +73,9 @@ def test_a_study_takes_what_its_stages_take_and_is_another_one_with_it() -> None
     assert plan.preprocess_params("").split_seed == 7
     settings = settings_of(plan, "d")
     assert settings.items() >= {"lr": 1e-3, "restarts": 3}.items()
-    assert set(settings) - {"lr", "restarts"} == set(settings_of(make_plan(StudyParams()), "d"))
+    assert set(settings) - {"lr", "restarts"} == set(
+        settings_of(make_plan(StudyParams(domains="spectrogram")), "d")
+    )
 
 
 def test_sizes_are_of_parameters_that_say_so() -> None:

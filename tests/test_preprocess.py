@@ -28,6 +28,7 @@ from rmer.data.audio.spectrograms import compute_spectrograms
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.preparation.preparation import prepare
 from rmer.data.preparation.survey import Survey, survey
+from rmer.data.readers.collection import Collected
 from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.splits import largest_difference
 from rmer.errors import DataErrors, UserError
@@ -368,10 +369,8 @@ def surveyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Survey:
     monkeypatch.setattr(stage, "decoder_version", lambda decoder: "1")
     monkeypatch.setattr(stage, "FRONTEND_VERSION", 1)
     (tmp_path / "a.mp3").write_bytes(b"sound")
-    collected = SimpleNamespace(
-        clips=pd.DataFrame({"clip": ["001"], "tension": [0.5]}), audio={"001": tmp_path / "a.mp3"},
-        emotions=("tension",), concepts=(), has_albums=False,
-    )  # fmt: skip
+    clips = pd.DataFrame({"clip": ["001"], "tension": [0.5]})
+    collected = Collected(clips, {"001": tmp_path / "a.mp3"}, emotions=("tension",))
     return cast(Survey, SimpleNamespace(collected=collected, duplicates=()))
 
 

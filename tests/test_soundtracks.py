@@ -14,7 +14,7 @@ from rmer.data.readers.collection import labels_digest
 from rmer.data.readers.soundtracks import Soundtracks
 from rmer.data.tables.ratings import inspect_ratings
 from rmer.data.tables.tracklist import inspect_tracklist
-from rmer.errors import DataErrors, UserError
+from rmer.errors import DataErrors
 
 HEADER = "number,valence,energy,tension,anger,fear,happy,sad,tender,TARGET"
 
@@ -129,9 +129,16 @@ def test_own_targets_and_clip_names_read(tmp_path: Path) -> None:
         inspect_ratings(path, ["arousal"]).checked()
 
 
-def test_a_target_that_no_metric_could_be_called_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be the name of a metric"):
-        inspect_ratings(tmp_path / "any.csv", ["a@b"])
+def test_a_target_with_any_characters_is_renamed_by_the_rule(tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    lines = (root / "mean_ratings_set1.csv").read_text().splitlines()
+    lines[0] = lines[0].replace("valence", "Valence (mean)/9").replace("energy", "ärger@")
+    write(root / "mean_ratings_set1.csv", lines)
+    targets = "Valence (mean)/9,ärger@,wut=anger"
+    collected = Soundtracks.from_mapping({"targets": targets})(root).checked()
+    assert collected.emotions == ("Valence_mean_9", "ärger", "wut")
+    assert collected.titles == {"Valence_mean_9": "Valence (mean)/9", "ärger": "ärger@", "wut": "anger"}
+    assert collected.clips.columns.tolist() == ["clip", "file", "album", "track", *collected.emotions]
 
 
 @pytest.mark.parametrize("place", ["Set1", "Set1/Set1", ""])

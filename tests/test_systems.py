@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,26 +80,36 @@ def test_no_variation_has_the_name_of_another_system(monkeypatch: pytest.MonkeyP
 def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
     interpretable = [name for name, system in CATALOGUE.items() if system.interpretable]
     black_boxes = [name for name, system in CATALOGUE.items() if system.black_box]
-    assert interpretable == ["A2M2E", "aA2M2E"]
+    assert interpretable == ["A2M2E", "aA2M2E", "sA2M2E", "iA2M2E"]
     assert black_boxes == ["A2E", "A2B2E", "aA2E", "aA2B2E"]
     assert {name: system.parent for name, system in CATALOGUE.items() if system.adversarial} == {
         "aA2E": "A2E", "aA2B2E": "A2B2E", "aA2M2E": "A2M2E",
     }  # fmt: skip
-    for name in ("aA2Mine", "aaA2E", "a", ""):
+    for name in ("aA2Mine", "aaA2E", "asA2M2E", "a", ""):
         assert known_system(name) is None
     for name in ("A2E w.3", "A2E w5", "A2E of theirs"):
         assert known_system(name) == A2E
 
 
 def test_groups_resolve_to_the_published_scripts() -> None:
-    assert [system.name for system in resolve("blackbox, interpretable,A2E")] == ["A2E", "A2B2E", "A2M2E"]
-    assert {system.name for system in resolve("published")} == set(CATALOGUE) - {"aA2M2E", "placebo"}
+    names = [system.name for system in resolve("blackbox, interpretable,A2E")]
+    assert names == ["A2E", "A2B2E", "A2M2E", "sA2M2E", "iA2M2E"]
+    added = {"aA2M2E", "sA2M2E", "iA2M2E", "placebo"}
+    assert {system.name for system in resolve("published")} == set(CATALOGUE) - added
 
 
 @pytest.mark.parametrize(("arch", "weight"), [("bottleneck", 1.5), ("deep", 1.0)])
 def test_bad_systems_are_user_errors(arch: str, weight: float) -> None:
     with pytest.raises(UserError):
         System("X", arch, weight)
+
+
+@pytest.mark.parametrize("varied", [{"task_loss_weight": 0.5}, {"adversarial": True}])
+def test_no_emotion_has_a_part_in_concepts_whose_last_layer_is_fitted_afterwards(
+    varied: dict[str, Any],
+) -> None:
+    with pytest.raises(UserError, match="fitted after the concepts"):
+        CATALOGUE["sA2M2E"].varied(**varied)
 
 
 def test_folding_leaves_the_function_unchanged() -> None:
@@ -129,13 +140,34 @@ def test_frozen_network_is_in_evaluation_mode_and_gives_weights_no_gradient() ->
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("arch", ["plain", "bottleneck"])
-def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, suffix: str) -> None:
-    network = build_network(arch, targets=3)
+@pytest.mark.parametrize("width", [1.0, 0.25])
+def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, width: float, suffix: str) -> None:
+    network = build_network(arch, targets=3, width=width)
     path = tmp_path / f"model{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), path)
     loaded = load_checkpoint(path)
     assert not loaded.training
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+def test_width_scales_channels_and_the_published_network_has_width_1() -> None:
+    published, narrow = (
+        [
+            module.out_channels
+            for module in build_network("plain", width=width).modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+        for width in (1.0, 0.125)
+    )
+    assert published == [64, 64, 128, 128, 256, 256, 384, 512, 256]
+    assert narrow == [channels // 8 for channels in published]
+
+
+def test_an_architecture_without_a_width_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES._loaded, "levels", lambda targets, concepts: PlainNetwork(targets))  # type: ignore[misc]
+    assert build_network("levels", 3)(torch.zeros(1, 1, 32, 149))["output"].shape == (1, 3)
+    with pytest.raises(UserError, match="the levels architecture has no width"):
+        build_network("levels", 3, width=0.5)
 
 
 def test_checkpoints_that_hold_code_are_refused(tmp_path: Path) -> None:

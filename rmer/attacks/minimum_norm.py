@@ -97,7 +97,7 @@ class MinimumNorm(Attack):
         enough = _epsilons(problem)
         short = torch.zeros_like(enough)
         for _ in range(self.bisections):
-            middle = (short + enough) / 2
+            middle = self.between(short, enough)
             narrowed = replace(problem, threat=replace(problem.threat, epsilon=middle))
             found = self._within(network, narrowed)
             hit = self._values(network, problem, found) >= goal
@@ -105,6 +105,10 @@ class MinimumNorm(Attack):
             enough = torch.where(hit, middle, enough)
             short = torch.where(hit, short, middle)
         return adversaries, enough
+
+    def between(self, short: Tensor, enough: Tensor) -> Tensor:
+        """Return the next radii [clips] between those that are too short and those that are enough."""
+        return (short + enough) / 2
 
     def _within(self, network: FrozenNetwork, problem: Problem) -> Tensor:
         return problem.threat.settle(problem.inputs, self.inner.run(network, problem).adversaries)

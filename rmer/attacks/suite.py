@@ -28,6 +28,8 @@ class Tier:
     queries : of the black-box control
     adaptive : whether starts grow longer until two agree (:mod:`rmer.attacks.escalation`); a random sample
         of clips is then searched by the fixed starts above as well, and has the controls
+    brief: whether it is to show in seconds how all this works: controls on two clips, two budgets of sounds,
+        and no codecs
     """
 
     norms: tuple[str, ...]
@@ -37,6 +39,12 @@ class Tier:
     joint_restarts: int
     queries: int
     adaptive: bool = False
+    brief: bool = False
+
+    @property
+    def controlled(self) -> int | None:
+        """Clips that the controls are made on, at random; None: all."""
+        return 2 if self.brief else 6 if self.adaptive else None
 
 
 _BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -44,6 +52,7 @@ TIERS = {
     "quick": Tier(("linf",), (0.002, 0.01, 0.05), 20, 2, 1, 100),
     "paper": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000, adaptive=True),
     "paper_fixed": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000),
+    "brief": Tier(("linf",), (0.01, 0.05), 5, 1, 1, 20, brief=True),
 }
 
 

@@ -21,7 +21,9 @@ from pandas.api.types import is_object_dtype, is_string_dtype
 from rmer.errors import UserError
 
 # Columns that hold text, even where every cell looks like a number.
-TEXT_COLUMNS = ("clip", "file", "album", "track", "split", "split_published", "split_album")
+TEXT_COLUMNS = (
+    "clip", "file", "album", "track", "split", "split_published", "split_album", "split_official",
+)  # fmt: skip
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")  # the last four: as wide as Chinese signs
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _MISSING = ("", "nan", "NaN", "NA", "<NA>", "None", "null")

@@ -11,13 +11,14 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
 from rmer.data.splits import PARTS, FloatArray, IntArray, published_order
+from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
 from rmer.files import whole
 
@@ -49,11 +50,12 @@ _MEND = "Run preprocess again, or name a folder that it wrote"
 class Dataset:
     """Clips of one data set, in the order of the ratings file.
 
-    ``spectrograms`` holds raw log10(1 + x) excerpts, float32 [clips, frames, bands]. ``clips`` has one row a
-    clip: ``clip``, ``file``, ``album``, ``track``, the emotions and concepts (0-1), ``spec_mean``,
+    ``spectrograms`` holds raw log10(1 + x) excerpts, float32 [clips, frames, bands]. ``clips`` has one row
+    a clip: ``clip``, ``file``, ``album``, ``track``, the emotions and concepts (0-1), ``spec_mean``,
     ``spec_mean_square`` and ``spec_frames`` of the full spectrogram, ``excerpt_start``, ``split_published``
-    and, where albums are known, ``split_album``. ``concepts`` is empty where there are none. ``frontend``
-    says how the spectrograms were made.
+    and, where there are any, ``split_album`` and ``split_official``. ``concepts`` is empty where there are
+    none. ``frontend`` says how the spectrograms were made, ``name`` what the data set is called (data sets
+    of before do not say), ``labels`` what its targets are (:mod:`rmer.data.tables.class_labels`).
     """
 
     spectrograms: FloatArray
@@ -61,6 +63,8 @@ class Dataset:
     emotions: tuple[str, ...]
     concepts: tuple[str, ...]
     frontend: dict[str, str | int | float]
+    name: str = ""
+    labels: LabelKind = "ratings"
 
     def __post_init__(self) -> None:
         problems = _problems(self)
@@ -94,10 +98,10 @@ class Dataset:
         return self.clips[list(self.concepts)].to_numpy(np.float32) if self.concepts else None
 
     def split(self, scheme: str) -> dict[str, IntArray]:
-        """Return row indices of train, validation and test under ``scheme`` (``published`` or ``album``).
+        """Return row indices of train, validation and test under ``scheme`` (published, album or official).
 
         Clips of a published part come in the order in which the published ``random_split`` drew them, clips
-        of an album part in the order of the table.
+        of other parts in the order of the table.
         """
         column = f"split_{scheme}"
         if column not in self.clips:
@@ -114,6 +118,8 @@ class Dataset:
         """Write the data set into ``folder``; each file appears whole, the description last."""
         description = {
             "format": FORMAT,
+            "name": self.name,
+            "labels": self.labels,
             "digest": self.digest,
             "emotions": list(self.emotions),
             "concepts": list(self.concepts),
@@ -127,6 +133,11 @@ class Dataset:
         with whole(folder / DATASET_FILE) as file:
             file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
+    def sizes(self, scheme: str) -> dict[str, int]:
+        """Return the number of clips, and of those in each part of a split."""
+        parts = {part: len(rows) for part, rows in self.split(scheme).items()}
+        return {"clips": len(self), **parts}
+
     @classmethod
     def load(cls, folder: Path) -> Dataset:
         """Read a folder that :meth:`save` wrote. Raises UserError where a file is missing, cut or altered."""
@@ -138,6 +149,8 @@ class Dataset:
             emotions=tuple(description["emotions"]),
             concepts=tuple(description["concepts"]),
             frontend=dict(description["frontend"]),
+            name=str(description.get("name", "")),
+            labels=description.get("labels", "ratings"),
         )
         if dataset.digest != description["digest"]:
             what = f"contents do not match their digest {description['digest']} in {DATASET_FILE}"
@@ -221,6 +234,7 @@ def _read_description(path: Path) -> dict[str, Any]:
             and isinstance(description.get("frontend"), dict)
             and all(isinstance(description.get(key), list) for key in ("emotions", "concepts"))
             and all(isinstance(name, str) for name in description["emotions"] + description["concepts"])
+            and description.get("labels", "ratings") in get_args(LabelKind)
         )
     except OSError as error:
         raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error

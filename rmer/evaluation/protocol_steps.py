@@ -1,4 +1,4 @@
-"""The steps from the published protocol to the corrected one."""
+"""The steps from the published protocol to the corrected one, and from spectrograms to sounds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-# Training protocol, attack protocol -> what the step is, in their order.
+SPECTROGRAM, WAVEFORM = DOMAINS = ("spectrogram", "waveform")
+# Training protocol, attack protocol, what is attacked -> what the step is, in their order.
 STEPS = {
-    ("published", "published"): "as published",
-    ("published", "bridge"): "bridge",
-    ("published", "corrected"): "corrected attack",
-    ("corrected", "corrected"): "corrected training and attack",
+    ("published", "published", SPECTROGRAM): "as published",
+    ("published", "bridge", SPECTROGRAM): "bridge",
+    ("published", "corrected", SPECTROGRAM): "corrected attack",
+    ("corrected", "corrected", SPECTROGRAM): "corrected training and attack",
+    ("corrected", "corrected", WAVEFORM): "audible domain",
 }
 
 
@@ -23,9 +25,10 @@ class ProtocolStep:
 
     Attributes
     ----------
-    title, train_protocol, attack_protocol : Which step.
+    title, train_protocol, attack_protocol, domain : Which step.
     attack : Name of the attack.
-    epsilon : Budget in standardised units.
+    epsilon : Budget in standardised units; of sounds, as a ratio of amplitudes.
+    norm, level : Of sounds: norm of the budget, and the budget in dB.
     violations, perturbations : How many perturbations exceed the budget, of how many; NaN where runs do not
         say.
     constant : MAE of the constant predictor.
@@ -37,8 +40,11 @@ class ProtocolStep:
     title: str
     train_protocol: str
     attack_protocol: str
+    domain: str = SPECTROGRAM
     attack: str = ""
     epsilon: float = math.nan
+    norm: str = ""
+    level: float = math.nan
     violations: float = math.nan
     perturbations: float = math.nan
     constant: float = math.nan

@@ -144,12 +144,6 @@ def comparison_caveats(
     return notes
 
 
-def budget_in_words(norm: str, epsilon: str) -> str:
-    """Return ``L-inf .01``."""
-    size = f"{float(epsilon):g}".removeprefix("0") if epsilon else ""
-    return f"{ {'linf': 'L-inf', 'l2': 'L2'}.get(norm, norm) } {size}".strip()
-
-
 def _overall(rows: Sequence[Comparison], reference: str) -> str:
     names = list(dict.fromkeys(row.a for row in rows))
     plural = "es" if len(names) > 1 else ""

@@ -13,9 +13,11 @@ from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import Comparison
 from rmer.evaluation.concepts import AttackedConcepts
 from rmer.evaluation.gradient_precision import PrecisionCheck
-from rmer.evaluation.protocol_steps import ProtocolStep
+from rmer.evaluation.protocol_steps import WAVEFORM, ProtocolStep
 from rmer.report.comparing import compare_models
+from rmer.report.heard import Heard
 from rmer.report.html import UsedRun
+from rmer.report.readable import budget_in_words, sound_budget_in_words
 from rmer.report.robustness import robustness_table
 from rmer.report.system_tables import attacks_table, systems_table, tests_table
 
@@ -40,6 +42,10 @@ class Contents:
     checks : Run in words -> its sanity checks (``tables/sanity.csv``).
     precision_checks, reduced : Runs whose search was repeated with float32 gradients, and how many had
         reduced ones.
+    levels : Norm of sounds -> the reported budget in dB, where all runs agree on it; empty of spectrograms.
+    heard : What is known of the sounds that were attacked.
+    sound : Attacks on the sound, where these stand beside those on spectrograms.
+    note : Why they do not, where they might.
     steps : From the published protocol to the corrected one.
     explained, unexplained : Row -> its models explained by concepts, and for other rows why there are none.
     scatter, emotions : Row -> the model that the scatter plot shows, and its emotions.
@@ -59,6 +65,10 @@ class Contents:
     checks: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     precision_checks: Sequence[PrecisionCheck] = ()
     reduced: int = 0
+    levels: Mapping[str, float] = field(default_factory=dict)
+    heard: Heard = field(default_factory=Heard)
+    sound: Contents | None = None
+    note: str = ""
     steps: Sequence[ProtocolStep] = ()
     explained: Mapping[str, Sequence[AttackedConcepts]] = field(default_factory=dict)
     unexplained: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +79,17 @@ class Contents:
     def norm(self) -> str:
         """The norm of the endpoints."""
         return next(iter(self.groups))
+
+    @property
+    def on_sound(self) -> bool:
+        """Whether the sound was attacked."""
+        return self.selection.get("domain") == WAVEFORM
+
+    def budget_of(self, norm: str) -> str:
+        """Return the reported budget of a norm in words."""
+        if self.on_sound:
+            return sound_budget_in_words(norm, self.levels.get(norm))
+        return budget_in_words(norm, self.selection.get("epsilon", ""))
 
     @property
     def models(self) -> Sequence[AttackedModel]:

@@ -31,12 +31,21 @@ class ReportTable:
     frame: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class Link:
+    """What to open, and, where it has no web address (``url`` is empty), where to find it."""
+
+    title: str
+    url: str
+    where: str
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """One part of a report: sentences, then figures (artifact name -> figure), then tables.
 
     ``data`` are the tables behind it in full precision, by the name of their artifact, also where there is
-    nothing to be shown.
+    nothing to be shown; ``links`` stand below the sentences.
     """
 
     title: str
@@ -44,6 +53,7 @@ class Section:
     tables: Sequence[ReportTable] = ()
     figures: Mapping[str, ReportFigure] = field(default_factory=dict)
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    links: Sequence[Link] = ()
 
 
 @dataclass(frozen=True)
@@ -59,11 +69,20 @@ class UsedRun:
 
 
 @dataclass(frozen=True, eq=False)
+class SoundScores:
+    """The table of systems under attacks on the sound, text as it is to be read, and the budget in words."""
+
+    budget: str
+    systems: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
 class Report:
     """What the report says.
 
     ``selection`` maps parameters to values; ``systems`` is the table that stands first, text as it is to be
-    read; ``tables`` are all tables in full precision, by the name of their artifact.
+    read; ``tables`` are all tables in full precision, by the name of their artifact. ``sound`` are scores of
+    attacks on the sound beside those on spectrograms.
     """
 
     title: str
@@ -75,6 +94,7 @@ class Report:
     caveats: Sequence[str]
     runs: Sequence[UsedRun]
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    sound: SoundScores | None = None
 
     @property
     def figures(self) -> dict[str, ReportFigure]:

@@ -12,6 +12,7 @@ from rmer.report.readable import and_list, number
 SPLITS = {
     "published": "clips were split one by one, so that parts share albums",
     "album": "albums were kept together in one part of the split",
+    "official": "parts are those of the split that comes with the data set",
 }
 NORMS = {"linf": "L-inf", "l2": "L2"}
 _SCORES = (
@@ -35,6 +36,8 @@ class Methods:
         ``tier``, ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where searches
         with reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in per cent)
         and ``search_clips`` (how many clips), ``search_runs`` (``19 of 21``).
+    sound : What attack runs on the sound said: ``attack``, ``norms``, ``budgets`` (in words) and ``reported``
+        (in words); with no others, ``attack`` is empty.
     margins : Endpoint -> margin of equivalence.
     comparisons : How many rows the family of comparisons has.
     """
@@ -54,11 +57,13 @@ class Methods:
     data: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, str] = field(default_factory=dict)
     attack: Mapping[str, str] = field(default_factory=dict)
+    sound: Mapping[str, str] = field(default_factory=dict)
 
 
 def methods_sentences(facts: Methods) -> list[str]:
     """Return the paragraph, one text a subject: data, training, attack, scores, statistics."""
-    texts = [_data(facts), _training(facts), _attack(facts), _SCORES]
+    attacks = [make(facts) for make, known in ((_attack, facts.attack), (_sound, facts.sound)) if known]
+    texts = [_data(facts), _training(facts), *attacks, _SCORES]
     return [*texts, _statistics(facts)] if facts.comparisons else texts
 
 
@@ -123,6 +128,18 @@ def _attack(facts: Methods) -> str:
         f"{attack['tier']}). Gradients were computed in {attack['precision']}, perturbations, comparisons "
         f"and scores in float32{missed}. Budgets were asserted on the stored adversaries, which were read "
         f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
+    )
+
+
+def _sound(facts: Methods) -> str:
+    sound = facts.sound
+    beside = "Primarily, the recordings themselves" if facts.attack else "The recordings"
+    return (
+        f"{beside} were attacked ({sound['attack']}): 16-bit samples at 22 050 Hz, within "
+        f"{sound['budgets']}. "
+        "What music masks follows Johnston (1988), with full scale at 96 dB SPL; no listeners were asked. "
+        "Adversaries were written as WAV files, on whose samples the budget was asserted, read back and "
+        f"preprocessed as the data before they were scored. Results are reported at {sound['reported']}."
     )
 
 

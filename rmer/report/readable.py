@@ -23,6 +23,11 @@ READABLE_COLUMNS = {
 }
 NO_VALUE = "-"
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+SOUND_NORM_NAMES = {
+    "masking": "below what the music masks",
+    "snr": "signal-to-noise ratio",
+    "linf": "largest sample",
+}
 
 
 def readable_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> pd.DataFrame:
@@ -136,6 +141,25 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return NO_VALUE
     return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def budget_in_words(norm: str, epsilon: str) -> str:
+    """Return ``L-inf .01``."""
+    size = f"{float(epsilon):g}".removeprefix("0") if epsilon else ""
+    return f"{ {'linf': 'L-inf', 'l2': 'L2'}.get(norm, norm) } {size}".strip()
+
+
+def sound_budget_in_words(norm: str, budget: float | None) -> str:
+    """Return a budget of sounds in dB in words: ``6 dB below what the music masks``."""
+    if budget is None:
+        return f"several budgets ({norm})"
+    if norm == "snr":
+        return f"a signal-to-noise ratio of {budget:g} dB"
+    if norm == "linf":
+        return f"a largest sample of {budget:g} dBFS"
+    if budget == 0:
+        return "what the music masks"
+    return f"{abs(budget):g} dB {'below' if budget < 0 else 'above'} what the music masks"
 
 
 def and_list(names: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -99,17 +99,23 @@ def score_cells(rows: pd.DataFrame, digits: int) -> dict[str, str]:
     return cells
 
 
-def readable_areas(table: pd.DataFrame, largest: float) -> pd.DataFrame:
-    """Return area over log epsilon and break-even as text; ``largest`` is the largest epsilon tried."""
+def readable_areas(
+    table: pd.DataFrame, largest: float, *, unit: str = "ε", shown: Callable[[float], str] = tick
+) -> pd.DataFrame:
+    """Return area over log epsilon and break-even as text; ``largest`` is the largest epsilon tried.
+
+    ``shown`` tells an epsilon in ``unit``: a level in dB, say.
+    """
+    over = unit if unit == "dB" else f"log {unit}"
     rows = []
     for name, group in table.groupby("system", sort=False):
         cells = {"System": str(name)}
         for row in group.to_dict("records"):
             title = METRICS[row["metric"]].title
-            cells[f"Mean over log ε: {title}"] = over_seeds(row["auc"], row["auc_std"], row["seeds"], 3)
+            cells[f"Mean over {over}: {title}"] = over_seeds(row["auc"], row["auc_std"], row["seeds"], 3)
             if row["metric"] == FIRST:
-                ends = [_epsilon(row[f"breakeven{end}"], largest) for end in ("", "_low", "_high")]
-        cells["Break-even ε"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
+                ends = [_epsilon(row[f"breakeven{end}"], largest, shown) for end in ("", "_low", "_high")]
+        cells[f"Break-even {unit}"] = ends[0] if ends[1] == ends[2] else f"{ends[0]} ({ends[1]} to {ends[2]})"
         rows.append(cells)
     return pd.DataFrame(rows)
 
@@ -129,9 +135,9 @@ def _break_even(logged: pd.DataFrame) -> dict[str, float]:
     return {"breakeven": middle, "breakeven_low": ordered[0], "breakeven_high": ordered[-1]}
 
 
-def _epsilon(value: float, largest: float) -> str:
+def _epsilon(value: float, largest: float, shown: Callable[[float], str]) -> str:
     if math.isnan(value):
         return NO_VALUE
     if math.isinf(value):
-        return f"> {tick(largest)}"
-    return tick(float(f"{value:.2g}"))
+        return f"> {shown(largest)}"
+    return shown(float(f"{value:.2g}"))

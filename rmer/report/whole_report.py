@@ -9,7 +9,6 @@ import pandas as pd
 from rmer.registry import Registry
 from rmer.report.answers import (
     answers,
-    budget_in_words,
     comparison_caveats,
     is_conclusive,
     reservations,
@@ -17,7 +16,7 @@ from rmer.report.answers import (
 )
 from rmer.report.contents import Contents
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
-from rmer.report.html import Report, Section
+from rmer.report.html import Report, Section, SoundScores
 from rmer.report.readable import readable_table
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
@@ -29,9 +28,11 @@ from rmer.report.sections.paper_section import paper_section
 from rmer.report.sections.perturbations_section import perturbations_section
 from rmer.report.sections.protocol_steps_section import protocol_steps_section
 from rmer.report.sections.scores_section import scores_section
+from rmer.report.sections.sound_section import sound_section
 from rmer.report.sections.tests_section import tests_section
 
 OWN: dict[str, Callable[[Contents], Section | None]] = {
+    "sound": sound_section,
     "scores": scores_section,
     "comparison": comparison_section,
     "curves": curves_section,
@@ -79,15 +80,21 @@ def report_of(contents: Contents) -> Report:
         systems_caption=caption,
         sections=[part for part in sections if part.paragraphs or part.tables or part.figures],
         caveats=_caveats(contents),
-        runs=contents.runs,
+        runs=[*contents.runs, *(contents.sound.runs if contents.sound else ())],
+        sound=_sound_scores(contents.sound) if contents.sound else None,
         tables=tables | {name: table for section in sections for name, table in section.data.items()},
     )
+
+
+def _sound_scores(sound: Contents) -> SoundScores:
+    return SoundScores(sound.budget_of(sound.norm), readable_robustness(sound.robustness[sound.norm]))
 
 
 def _title(contents: Contents) -> str:
     count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
     attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
-    return f"{count} system{'s' if count > 1 else ''} under the {attack}"
+    where = " on sound" if contents.on_sound else " on sound and spectrograms" if contents.sound else ""
+    return f"{count} system{'s' if count > 1 else ''} under the {attack}{where}"
 
 
 def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
@@ -99,11 +106,20 @@ def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
 
 
 def _headline(contents: Contents) -> list[str]:
+    """Return the answer: that of attacks on the sound, where there are any, before that of spectrograms."""
+    if contents.sound is None:
+        return _answer(contents)
+    first, *heard = _answer(contents.sound)
+    second, *seen = _answer(contents)
+    return [f"On the sound, the primary evaluation: {first}", *heard, f"On spectrograms: {second}", *seen]
+
+
+def _answer(contents: Contents) -> list[str]:
     systems, rows, reference = contents.systems, contents.comparisons, contents.reference
     if not contents.corrected:
         return headline(systems, contents.tests)
     robustness = contents.robustness[contents.norm]
-    budget = budget_in_words(contents.norm, contents.selection.get("epsilon", ""))
+    budget = contents.budget_of(contents.norm)
     seeds, conclusive = int(systems["seeds"].min()), is_conclusive(robustness, rows)
     sentences = answers(rows, reference, budget, seeds, conclusive=conclusive)
     if sentences:
@@ -121,4 +137,5 @@ def _caveats(contents: Contents) -> list[str]:
         return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
     robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()
     notes = comparison_caveats(robustness, contents.comparisons, contents.reference, systems) + notes
-    return notes if contents.is_suite else [*notes, ONE_ADVERSARY]
+    notes = notes if contents.is_suite else [*notes, ONE_ADVERSARY]
+    return [*notes, contents.note] if contents.note else notes

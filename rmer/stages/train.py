@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,11 +16,12 @@ from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
+from rmer.evaluation.classification import classification_scores
 from rmer.evaluation.metrics import regression_scores
-from rmer.parameters import Parameters, machine, name_choice, param, place
+from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
-from rmer.stages.data.dataset_runs import find_dataset
+from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision
@@ -60,8 +62,8 @@ class ProtocolParams(Parameters):
     train_protocol: str = param("published", "training protocol", choices=("published", "corrected"))
     split_scheme: str = param(
         "auto",
-        "split: published, album, or auto (album where corrected and known)",
-        choices=("auto", "published", "album"),
+        "split: published, album, official, or auto (where corrected and known: official, else album)",
+        choices=("auto", "published", "album", "official"),
     )
 
 
@@ -70,6 +72,7 @@ class TrainingParams(AdversarialParams, FitParams, ProtocolParams):
     """How any model is trained, by itself or in a study."""
 
     device: str = machine("auto", "auto, cpu, cuda or cuda:<number>")
+    keep_state: bool = choice(False, "keep last.pt: weights and optimiser after the last epoch")
 
 
 @dataclass(frozen=True)
@@ -137,32 +140,50 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.TRAIN_PROTOCOL: params.train_protocol,
             Tag.SPLIT_SCHEME: scheme,
             Tag.DATASET: dataset.digest,
+            **name_tag(dataset),
             Tag.DATASET_RUN_ID: dataset_run.run_id,
             **({Tag.DOMAIN: "waveform"} if on_sound else {}),
         },
         study=params.study or None,
     )
     folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
-
-    def body(run: Run) -> None:
-        sounds = _sounds(dataset, data, folder, dataset_run.run_id) if on_sound else None
-        _body(run, dataset_run, dataset, data, config, device, sounds)
-
-    return store.perform(spec, body)
+    job = _Job(params, spec, dataset_run, dataset, data, scheme, config, device, folder)
+    return store.perform(spec, lambda run: _body(run, job))
 
 
-def _sounds(dataset: Dataset, data: Standardised, folder: str, dataset_run_id: str) -> Sounds:
-    """Return the recordings of the training and validation clips; raises what finding them does."""
-    parts: dict[PartName, tuple[int, ...]] = {name: tuple(data.part(name).rows.tolist()) for name in ATTACKED}
-    rows = found_recordings(dataset, sum(parts.values(), ()), folder, dataset_run_id).rows()
-    return dict(zip(parts, torch.split(rows, [len(part) for part in parts.values()]), strict=True))
+@dataclass(frozen=True)
+class _Job:
+    """What one training is made of; ``folder`` holds the recordings, if their sound is attacked."""
+
+    params: TrainParams
+    spec: RunSpec
+    dataset_run: RunRecord
+    dataset: Dataset
+    data: Standardised
+    scheme: str
+    config: FitConfig
+    device: torch.device
+    folder: str
+
+    def sounds(self) -> Sounds | None:
+        """Return recordings of training and validation clips, if attacked; raises what finding them does."""
+        if not self.folder:
+            return None
+        parts: dict[PartName, tuple[int, ...]] = {
+            name: tuple(self.data.part(name).rows.tolist()) for name in ATTACKED
+        }
+        rows = found_recordings(
+            self.dataset, sum(parts.values(), ()), self.folder, self.dataset_run.run_id
+        ).rows()
+        return dict(zip(parts, torch.split(rows, [len(part) for part in parts.values()]), strict=True))
 
 
 def split_scheme(wanted: str, protocol: str, dataset: Dataset) -> str:
-    """Resolve ``auto``: the corrected protocol splits by album where the data set knows albums."""
+    """Resolve ``auto``: under the corrected protocol the official split, where known, else that by album."""
     if wanted != "auto":
         return wanted
-    return "album" if protocol == "corrected" and "split_album" in dataset.clips else "published"
+    known = [name for name in ("official", "album") if f"split_{name}" in dataset.clips]
+    return known[0] if protocol == "corrected" and known else "published"
 
 
 def kept_from(config: FitConfig) -> dict[str, int]:
@@ -179,16 +200,9 @@ def normalisation_values(data: Standardised) -> dict[str, float]:
     return {"mean": data.normalisation.mean, "std": data.normalisation.std}
 
 
-def _body(
-    run: Run,
-    dataset_run: RunRecord,
-    dataset: Dataset,
-    data: Standardised,
-    config: FitConfig,
-    device: torch.device,
-    sounds: Sounds | None,
-) -> None:
-    run.dataset_input("soundtracks", dataset.digest, source={"run_id": dataset_run.run_id})
+def _body(run: Run, job: _Job) -> None:
+    dataset, data, config, device = job.dataset, job.data, job.config, job.device
+    log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
     with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
 
@@ -198,10 +212,24 @@ def _body(
             run.metrics(metrics, step=epoch)
 
         checkpoint = run.work_dir / "training.pt"
-        fitted = fit(data, config, device=device, checkpoint=checkpoint, on_epoch=on_epoch, sounds=sounds)
-    _log_model(run, fitted, dataset, data, config)
+        fitted = fit(
+            data, config, device=device, checkpoint=checkpoint, on_epoch=on_epoch, sounds=job.sounds()
+        )
+    described = {
+        "config": config.values(),
+        "targets": list(dataset.emotions),
+        "concepts": list(dataset.concepts) if config.names_concepts else [],
+        "normalisation": normalisation_values(data),
+        "frontend": dataset.frontend,
+        "scale_max": scale_of(job.dataset_run),
+    }
+    _log_model(run, job.spec, fitted, data, described)
+    if job.params.keep_state:  # twice the size of all else that the run keeps
+        fitted.state.save(run.work_dir / "last.pt")
+        run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
-    run.metrics(_log_predictions(run, fitted, dataset, data, names), model="model")
+    scores = _log_predictions(run, fitted, dataset, data, names)
+    run.metrics(scores, model=model_name(job.spec.name), dataset=(name_of(dataset), dataset.digest))
     epoch, history = fitted.best_epoch, fitted.history
     cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
     run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
@@ -219,6 +247,9 @@ def _log_predictions(
         emotions, units = predict(fitted.network, part.inputs)
         labels = part.labels.numpy()
         metrics |= regression_scores(labels, emotions, dataset.emotions).named(part_name, "emotion")
+        if dataset.labels != "ratings":
+            scores = classification_scores(labels, emotions, dataset.emotions, dataset.labels)
+            metrics |= scores.named(part_name, "emotion")
         columns = named_columns("label_", dataset.emotions, labels)
         columns |= named_columns("pred_", dataset.emotions, emotions)
         if names and units is not None and part.concepts is not None:
@@ -232,24 +263,30 @@ def _log_predictions(
     return metrics
 
 
-def _log_model(run: Run, fitted: Fitted, dataset: Dataset, data: Standardised, config: FitConfig) -> None:
+def model_name(run_name: str) -> str:
+    """Return the name of a run's model: the run's, without signs that MLflow refuses (``A2M2E w_3 s6``)."""
+    return re.sub(r"[/:.%\"']", "_", run_name)
+
+
+def _log_model(
+    run: Run, spec: RunSpec, fitted: Fitted, data: Standardised, described: dict[str, object]
+) -> None:
     folder = run.work_dir / "final"
     folder.mkdir(exist_ok=True)
     best = {name: value.contiguous() for name, value in fitted.network.state_dict().items()}
     save_file(best, folder / "best.safetensors", metadata={"format": "pt"})
-    fitted.state.save(folder / "last.pt")
-    for name in ("best.safetensors", "last.pt"):
-        run.file(folder / name, Artifact.CHECKPOINTS)
+    run.file(folder / "best.safetensors", Artifact.CHECKPOINTS)
     run.tags({Tag.WEIGHTS: digest_of(folder / "best.safetensors")})
-    description = {
-        "config": config.values(),
-        "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.names_concepts else [],
-        "normalisation": normalisation_values(data),
-        "frontend": dataset.frontend,
-    }
-    run.json(description, f"{Artifact.CHECKPOINTS}/config.json")
+    run.json(described, f"{Artifact.CHECKPOINTS}/config.json")
     example = data.validation.inputs[:2].numpy()
     outputs, units = predict(fitted.network, torch.from_numpy(example))
     named = {"output": outputs} if units is None else {"output": outputs, "c_prob": units}
-    run.model(fitted.network, example, named, step=fitted.best_epoch, metadata=description)
+    run.model(
+        fitted.network,
+        example,
+        named,
+        name=model_name(spec.name),
+        step=fitted.best_epoch,
+        params=spec.config,
+        metadata=described,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rmer.errors import UserError
 from rmer.parameters import listed
@@ -14,6 +15,10 @@ from rmer.systems.network import ARCHITECTURES
 # A weight in the name of a system, from 0 to 1.
 SAID_WEIGHT = re.compile(r"w([01]|\.\d+|\d(?:\.\d+)?e-\d+)")
 
+# What the layer from concepts to emotions is fitted on: trained with the rest, or by itself afterwards, on
+# concepts as predicted or as rated.
+LastLayer = Literal["joint", "predicted", "rated"]
+
 
 @dataclass(frozen=True)
 class System:
@@ -22,7 +27,8 @@ class System:
     The loss is ``task_loss_weight * emotion MSE + (1 - task_loss_weight) * concept MSE``; an architecture
     without concepts has the weight 1. With ``permuted_concepts`` every training clip gets the concept labels
     of another one: the same second task, but nothing that could be interpreted. ``parent`` names the system
-    that this one is a twin of: trained alike, but without attacks.
+    that this one is a twin of: trained alike, but without attacks. Where the ``last_layer`` is not trained
+    jointly, the rest learns the concepts alone (weight 0).
     """
 
     name: str
@@ -31,6 +37,7 @@ class System:
     adversarial: bool = False
     permuted_concepts: bool = False
     parent: str = ""
+    last_layer: LastLayer = "joint"
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -45,6 +52,13 @@ class System:
         if self.permuted_concepts and not self.supervises_concepts:
             mend = "Give a task_loss_weight below 1 and arch=bottleneck"
             raise UserError("it learns no concepts that could be permuted", where="system placebo", mend=mend)
+
+        if self.last_layer != "joint" and (self.task_loss_weight > 0 or self.adversarial):
+            what = (
+                "its last layer is fitted after the concepts, so that no emotion has a part in training these"
+            )
+            mend = "Leave task_loss_weight and adversarial out, or take A2M2E"
+            raise UserError(what, where=f"system {self.name}", mend=mend)
 
     @property
     def has_bottleneck(self) -> bool:
@@ -101,7 +115,7 @@ class System:
 
     def is_kin_of(self, other: System) -> bool:
         """Return whether two systems differ in nothing but the weight of their losses, if in that."""
-        properties = ("arch", "adversarial", "permuted_concepts", "supervises_concepts")
+        properties = ("arch", "adversarial", "permuted_concepts", "supervises_concepts", "last_layer")
         return all(getattr(self, name) == getattr(other, name) for name in properties)
 
 
@@ -117,6 +131,8 @@ OWN = (
     System("aA2E", "plain", adversarial=True, parent="A2E"),
     System("aA2B2E", "bottleneck", adversarial=True, parent="A2B2E"),
     System("aA2M2E", "bottleneck", 0.5, adversarial=True, parent="A2M2E"),
+    System("sA2M2E", "bottleneck", 0.0, last_layer="predicted"),
+    System("iA2M2E", "bottleneck", 0.0, last_layer="rated"),
     System("placebo", "bottleneck", 0.5, permuted_concepts=True),
 )
 CATALOGUE: Registry[System] = Registry("system", "rmer.systems", {system.name: system for system in OWN})
@@ -154,8 +170,10 @@ def known_system(name: str) -> System | None:
 def _known_by_twin(name: str) -> System | None:
     """Return the adversarially trained twin of this name that the catalogue does not have (``aplacebo``)."""
     plain = CATALOGUE.get(name.removeprefix("a"))
-    made = plain and plain.varied(adversarial=True)
-    return made if made and made.name == name else None
+    with suppress(UserError):  # one that cannot be trained so
+        made = plain and plain.varied(adversarial=True)
+        return made if made and made.name == name else None
+    return None
 
 
 def _varied_as(system: System, said: str) -> System:

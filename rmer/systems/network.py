@@ -7,6 +7,7 @@ unchanged, and modules are created and initialised in an order that draws the sa
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, TypedDict
@@ -19,7 +20,7 @@ from rmer.errors import UserError
 from rmer.registry import Registry
 from rmer.systems.weights import require_finite
 
-FEATURES = 256
+FIRST_CHANNELS, FEATURES = 64, 256  # of the published network
 
 
 class Prediction(TypedDict):
@@ -30,21 +31,28 @@ class Prediction(TypedDict):
 
 
 class Backbone(nn.Module):
-    """Convolutions up to global average pooling: [batch, 1, frames, bands] -> [batch, 256]."""
+    """Convolutions up to global average pooling: [batch, 1, frames, bands] -> [batch, features].
 
-    def __init__(self) -> None:
+    ``width`` is the number of channels as a share of the published one; with 1 there are 256 features.
+    """
+
+    def __init__(self, width: float = 1.0) -> None:
         super().__init__()
-        self.conv1 = _convolution(1, 64, kernel=5, stride=2)
-        self.conv2 = _convolution(64, 64)
+        first, second, third, fourth, fifth, last = (
+            max(1, round(width * channels)) for channels in (FIRST_CHANNELS, 128, 256, 384, 512, FEATURES)
+        )
+        self.conv1 = _convolution(1, first, kernel=5, stride=2)
+        self.conv2 = _convolution(first, first)
         self.mp2x2_dropout = nn.Sequential(nn.MaxPool2d(2), nn.Dropout2d(0.3))
-        self.conv3 = _convolution(64, 128)
-        self.conv4 = _convolution(128, 128)
-        self.conv5 = _convolution(128, 256)
-        self.conv6 = _convolution(256, 256)
-        self.conv7 = _convolution(256, 384)
-        self.conv7b = _convolution(384, 512)
-        self.conv11 = _convolution(512, FEATURES, kernel=1)
+        self.conv3 = _convolution(first, second)
+        self.conv4 = _convolution(second, second)
+        self.conv5 = _convolution(second, third)
+        self.conv6 = _convolution(third, third)
+        self.conv7 = _convolution(third, fourth)
+        self.conv7b = _convolution(fourth, fifth)
+        self.conv11 = _convolution(fifth, last, kernel=1)
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.features = last
 
     def forward(self, spectrograms: Tensor) -> Tensor:
         x = self.mp2x2_dropout(self.conv2(self.conv1(spectrograms)))
@@ -58,10 +66,10 @@ class PlainNetwork(nn.Module):
 
     has_bottleneck: ClassVar[bool] = False
 
-    def __init__(self, targets: int = 8, concepts: int = 0) -> None:
+    def __init__(self, targets: int = 8, concepts: int = 0, width: float = 1.0) -> None:
         super().__init__()
-        self.preconcept_model = Backbone()
-        self.fc = nn.Linear(FEATURES, targets)
+        self.preconcept_model = Backbone(width)
+        self.fc = nn.Linear(self.preconcept_model.features, targets)
         self.apply(_initialise)
 
     def forward(self, spectrograms: Tensor) -> Prediction:
@@ -79,10 +87,10 @@ class BottleneckNetwork(nn.Module):
 
     has_bottleneck: ClassVar[bool] = True
 
-    def __init__(self, targets: int = 8, concepts: int = 7) -> None:
+    def __init__(self, targets: int = 8, concepts: int = 7, width: float = 1.0) -> None:
         super().__init__()
-        self.preconcept_model = Backbone()
-        self.fc_ml = nn.Linear(FEATURES, concepts)
+        self.preconcept_model = Backbone(width)
+        self.fc_ml = nn.Linear(self.preconcept_model.features, concepts)
         self.fc_ml2emo = nn.Linear(concepts, targets)
         self.apply(_initialise)
 
@@ -105,8 +113,11 @@ class Architecture(Protocol):
 
     has_bottleneck: bool
 
-    def __call__(self, targets: int, concepts: int) -> nn.Module:
-        """Return an initialised network; draws from torch's global generator."""
+    def __call__(self, targets: int, concepts: int, width: float = 1.0) -> nn.Module:
+        """Return an initialised network; draws from torch's global generator.
+
+        ``width`` scales the number of channels. One that has no such thing may leave the parameter out.
+        """
 
     def sizes(self, state: Mapping[str, Tensor]) -> tuple[int, int] | None:
         """Return targets and concepts of a state dict of this architecture, None for any other."""
@@ -117,9 +128,25 @@ ARCHITECTURES: Registry[Architecture] = Registry(
 )
 
 
-def build_network(arch: str, targets: int = 8, concepts: int = 7) -> nn.Module:
-    """Return an initialised network (draws from torch's global generator)."""
-    return ARCHITECTURES[arch](targets, concepts)
+def build_network(arch: str, targets: int = 8, concepts: int = 7, width: float = 1.0) -> nn.Module:
+    """Return an initialised network (draws from torch's global generator).
+
+    ``width`` is the number of channels as a share of the published one. Raises UserError for an architecture
+    that has no width.
+    """
+    architecture = ARCHITECTURES[arch]
+    if width == 1.0:
+        return architecture(targets, concepts)
+    if "width" not in inspect.signature(architecture).parameters:
+        what = f"the {arch} architecture has no width"
+        raise UserError(what, where="parameter width", mend="Leave it out")
+    return architecture(targets, concepts, width=width)
+
+
+def _width(state: Mapping[str, Tensor]) -> float:
+    """Return the width of a network from its state dict: 1 where it is none of this module."""
+    first = state.get("preconcept_model.conv1.0.weight")
+    return 1.0 if first is None else len(first) / FIRST_CHANNELS
 
 
 def load_checkpoint(path: Path) -> nn.Module:
@@ -137,7 +164,7 @@ def load_checkpoint(path: Path) -> nn.Module:
             state = torch.load(path, map_location="cpu", weights_only=True)
         sizes = {name: architecture.sizes(state) for name, architecture in ARCHITECTURES.items()}
         arch, (targets, concepts) = next((name, found) for name, found in sizes.items() if found)
-        network = build_network(arch, targets, concepts)
+        network = build_network(arch, targets, concepts, _width(state))
         network.load_state_dict(state)
     except FileNotFoundError:
         raise UserError("checkpoint not found", where=str(path)) from None

@@ -26,6 +26,8 @@ from rmer.tracking.find import FINISHED
 from rmer.tracking.locations import check_usable, digest, store_key
 from rmer.tracking.private import private_folder
 
+ONE_MODEL = "model"
+
 
 @dataclass(frozen=True)
 class _Logged:
@@ -77,10 +79,13 @@ class Downloads:
 
     def _model_of_run(self, run_id: str, name: str) -> Path:
         run = self._client.get_run(run_id)
-        for output in run.outputs.model_outputs if run.outputs else []:
-            model = self._client.get_logged_model(output.model_id)
-            if model.name == name:
-                return self._logged(model)
+        outputs = run.outputs.model_outputs if run.outputs else []
+        models = [self._client.get_logged_model(output.model_id) for output in outputs]
+        named = [model for model in models if model.name == name]
+        # A training calls its model after its system; "model" stands for the one model of any run.
+        named = named or (models if name == ONE_MODEL and len(models) == 1 else [])
+        if named:
+            return self._logged(named[0])
         return self.artifact(run_id, name)  # as older MLflow clients log models
 
     def _registered(self, name: str) -> Path:

@@ -18,7 +18,7 @@ from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
-from rmer.tracking.values import as_params, as_text
+from rmer.tracking.values import PREFIX, as_params, as_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,17 +59,23 @@ class Run:
         return private_folder(*self._work)
 
     def metrics(
-        self, values: Mapping[str, float], step: int | None = None, *, model: str | None = None
+        self,
+        values: Mapping[str, float],
+        step: int | None = None,
+        *,
+        model: str | None = None,
+        dataset: tuple[str, str] | None = None,
     ) -> None:
         """Log metrics of one step (an epoch, say); ``model`` names a model of this run that they describe.
 
+        ``dataset`` is the name and digest of the data set that they were measured on.
         Points that the run had before it was interrupted are not logged again
         (:class:`rmer.tracking.delivery.points.LoggedPoints`).
         """
         step = 0 if step is None else int(step)
         new = self._points.take_new({key: float(value) for key, value in values.items()}, step)
         if new:
-            self._sender.submit(operations.LogMetrics(new, int(time.time() * 1000), step, model))
+            self._sender.submit(operations.LogMetrics(new, int(time.time() * 1000), step, model, dataset))
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags."""
@@ -156,8 +162,9 @@ class Run:
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
+        plain = {key.removeprefix(PREFIX): text for key, text in as_params(params or {}).items()}
         file = self._journal.relative(place)
-        self._sender.submit(operations.LogModel(file, name, step, _texts(params or {})))
+        self._sender.submit(operations.LogModel(file, name, step, plain))
         return f"runs:/{self.run_id}/{name}"
 
     def dataset_input(

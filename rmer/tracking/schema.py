@@ -31,6 +31,7 @@ class Tag:
     SYSTEM = "rmer.system"
     SEED = "rmer.seed"
     DATASET = "rmer.dataset"
+    DATASET_NAME = "rmer.dataset_name"
     WEIGHTS = "rmer.weights"
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"
@@ -72,6 +73,7 @@ class Stage:
     IMPORT = "import"
     STUDY = "study"
     SWEEP = "sweep"
+    PREDICT = "predict"
 
 
 class Origin:
@@ -101,6 +103,7 @@ class Artifact:
     SANITY = "tables/sanity.csv"
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
+    SONGS = "predictions.html"
 
 
 def is_time(metric: str) -> bool:

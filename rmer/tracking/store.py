@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
@@ -105,6 +105,12 @@ class Store(Records):
         from rmer.tracking.models.export import load_network  # MLflow's PyTorch part takes a second to import
 
         return load_network(self.model_folder(uri))
+
+    def model_description(self, folder: Path) -> dict[str, Any]:
+        """Return what a model folder of rmer says of its model (targets, normalisation, ...); else empty."""
+        from rmer.tracking.models.export import metadata_of
+
+        return metadata_of(folder)
 
     def run_of_model(self, folder: Path) -> RunRecord | None:
         """Return the run that a model folder says it was logged by, where it names one of this store."""

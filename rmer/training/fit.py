@@ -27,6 +27,7 @@ from rmer.systems.prediction import Array, predict
 from rmer.systems.weights import require_finite
 from rmer.training.adversarial import Sounds, attack_unbounded, batch_seed, crafting
 from rmer.training.checkpoint import TrainingState
+from rmer.training.last_layer import refit_last_layer
 from rmer.training.protocol import FitConfig
 from rmer.training.randomness import seeded, shuffled_batches
 from rmer.training.stopping import EarlyStopping
@@ -105,7 +106,7 @@ class _Training:
             order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(config.seed))
             self.train = replace(self.train, concepts=self.train.concepts[order.to(device)])
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
-        network = build_network(config.arch, data.train.labels.shape[1], concepts)
+        network = build_network(config.arch, data.train.labels.shape[1], concepts, config.width)
         # Convolutions are faster when channels come last, and Adam when it is one pass over its state.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = device.type in ("cpu", "cuda")
@@ -124,7 +125,10 @@ class _Training:
             if self.stopping.exhausted:
                 break
             started = time.perf_counter()
-            metrics = self._train_epoch(epoch) | self._validate(epoch)
+            metrics = self._train_epoch(epoch)
+            if self.config.last_layer != "joint":
+                refit_last_layer(self.network, self.train, self.config.last_layer)
+            metrics |= self._validate(epoch)
             value = self._stopping_value(metrics)
             if self.stopping.improved(value, epoch):
                 self.best = _copied(self.network.state_dict())
@@ -217,6 +221,8 @@ class _Training:
         return metrics
 
     def _stopping_value(self, metrics: EpochMetrics) -> float:
+        if self.config.last_layer != "joint":
+            return metrics["val/concept/corr"]
         value = metrics["val/emotion/corr"]
         if self.config.stop_on_concepts:
             value += metrics["val/concept/corr"]

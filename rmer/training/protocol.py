@@ -10,11 +10,13 @@ from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.systems.arithmetic import PRECISIONS, Precision
-from rmer.systems.catalogue import System
+from rmer.systems.catalogue import LastLayer, System
 
 TrainProtocol = Literal["published", "corrected"]
 Domain = Literal["spectrogram", "waveform"]
 DOMAINS: tuple[Domain, ...] = ("spectrogram", "waveform")
+# Values that go without saying: runs from before there was a choice are the same ones.
+_FIRST = {"width": 1.0, "last_layer": "joint"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class FitParams(Parameters):
     batch_size: int = param(8, "clips a step", low=1, high=4096)
     patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
+    width: float = param(
+        1.0, "channels of the network as a share of the published ones", low=1 / 64, high=8.0
+    )
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ class FitConfig(FitParams):
     emotion_weight, concept_weight : weights of the two mean squared errors
     stop_on_concepts : whether validation correlation of concepts adds to the stopping criterion
     drop_last : whether an incomplete last batch is left out, in training and in validation (published)
+    last_layer : what the layer from concepts to emotions is fitted on
     """
 
     train_protocol: TrainProtocol
@@ -134,6 +140,7 @@ class FitConfig(FitParams):
     precision: Precision = "fp32"
     adversarial: AdversarialTraining | None = None
     permuted_concepts: bool = False
+    last_layer: LastLayer = "joint"
 
     @property
     def names_concepts(self) -> bool:
@@ -161,6 +168,9 @@ class FitConfig(FitParams):
     def values(self) -> dict[str, Any]:
         """Return plain values by the names that users give them, such as ``adversarial_epsilon``."""
         values = asdict(self)
+        for name, value in _FIRST.items():
+            if values[name] == value:
+                del values[name]
         values["adversarial"] = self.adversarial is not None
         if self.adversarial is not None:
             settings = {name: value for name, value in asdict(self.adversarial).items() if value is not None}
@@ -211,4 +221,5 @@ def resolve_fit(
         drop_last=published,
         adversarial=adversarial,
         permuted_concepts=system.permuted_concepts,
+        last_layer=system.last_layer,
     )

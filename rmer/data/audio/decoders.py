@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, gcd
 from pathlib import Path
@@ -27,6 +28,7 @@ from rmer.errors import UserError
 SAMPLE_RATE = 22050
 FULL_SCALE = 32768  # int16 steps per unit of the float signal
 LOWEST_RATE, HIGHEST_RATE = 4000, 384_000  # Hz of a file: below telephones, above studios
+_FORKS = ".AppleDouble"  # the other place of resource forks
 LOUDEST = 100.0  # 40 dB over full scale: no recording, but numbers taken for samples
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -147,7 +149,7 @@ def _swr_phases(up: int, down: int) -> FloatArray:
 
 def _decode_soundfile(path: Path) -> Signal:
     try:
-        with complaints_on_stderr() as complaints, soundfile.SoundFile(path) as file:
+        with complaints_on_stderr() as complaints, _opened(path) as file:
             rate = _plausible(file.samplerate, path)
             promised = _promised(path, file)
             signal = file.read(dtype="float32", always_2d=True)
@@ -160,6 +162,22 @@ def _decode_soundfile(path: Path) -> Signal:
     channels = signal.shape[1]
     mono = signal @ np.full(channels, 1 / channels, np.float32)
     return Signal(resample(mono, rate), promised, tuple(complaints))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a file by its name, or by its descriptor where a resource fork lies beside it.
+
+    libsndfile would take ``._001.mp3``, which archives made on a Mac hold, for the better half of
+    ``001.mp3``, and fail; without a name it cannot find it, nor guess a format by the ending.
+    """
+    forks = (path.with_name(f"._{path.name}"), path.parent / _FORKS / path.name)
+    if not any(fork.exists() for fork in forks):
+        with soundfile.SoundFile(path) as file:
+            yield file
+        return
+    with path.open("rb") as stream, soundfile.SoundFile(stream.fileno(), closefd=False) as file:
+        yield file
 
 
 def _decode_madmom(path: Path) -> Signal:
@@ -221,7 +239,7 @@ def _check_amplitude(signal: FloatArray, path: Path) -> None:
 def _promised_to_libsndfile(path: Path) -> float:
     """Return the seconds that a container states, NaN where it is none of libsndfile's; checks the rate."""
     try:
-        with soundfile.SoundFile(path) as file:
+        with _opened(path) as file:
             _plausible(file.samplerate, path)
             return _promised(path, file)
     except soundfile.SoundFileError:

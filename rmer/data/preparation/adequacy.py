@@ -36,6 +36,15 @@ def constant_labels(
     return problems, warnings
 
 
+def late_starts(starts: Mapping[str, float], seconds: Mapping[str, float]) -> dict[str, list[str]]:
+    """Return clip -> what is wrong, of those whose excerpt would start after the recording ends."""
+    return {
+        clip: [f"lasts {seconds[clip]:.1f} s: clip {clip} would start at {start:g} s"]
+        for clip, start in starts.items()
+        if clip in seconds and start >= seconds[clip]
+    }
+
+
 def too_few_groups(albums: Sequence[str], groups: Sequence[str]) -> list[str]:
     """Return why clips of these ``albums``, which duplicates join to ``groups``, cannot be split."""
     names = sorted(set(groups))

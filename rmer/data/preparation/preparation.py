@@ -14,11 +14,19 @@ from rmer.data.preparation.excerpts import EXCERPT_SEED, excerpt, excerpt_starts
 from rmer.data.preparation.survey import Survey
 
 
-def prepare(surveyed: Survey) -> Dataset:
-    """Cut all clips and label them with both splits; raises DataErrors where the survey found problems."""
+def prepare(surveyed: Survey, name: str = "") -> Dataset:
+    """Cut all clips and label them with all splits; raises DataErrors where the survey found problems.
+
+    ``name`` is what the data set is called.
+    """
     clips, frames = surveyed.checked().collected.clips, surveyed.frames
     spectrograms = [surveyed.spectrograms[clip] for clip in clips["clip"]]
     starts = _starts(clips["clip"].tolist(), [item.frames for item in spectrograms], frames)
+    given = surveyed.collected.starts
+    starts = [
+        int(given[clip] * FPS) if clip in given else start
+        for clip, start in zip(clips["clip"], starts, strict=True)
+    ]
     excerpts = [excerpt(item.load(), start, frames) for item, start in zip(spectrograms, starts, strict=True)]
     return Dataset(
         spectrograms=np.stack(excerpts).astype(np.float32),
@@ -43,6 +51,8 @@ def prepare(surveyed: Survey) -> Dataset:
             "excerpt_seed": EXCERPT_SEED,
             "split_seed": surveyed.split_seed,
         },
+        name=name,
+        labels=surveyed.collected.labels,
     )
 
 

@@ -15,7 +15,7 @@ from rmer.data.audio.filterbank import FPS
 from rmer.data.audio.frontend import FRAMES, File2Spect
 from rmer.data.audio.soundness import MIN_SECONDS, problems_of, warnings_of
 from rmer.data.audio.spectrograms import CachedSpectrogram, compute_spectrograms
-from rmer.data.preparation.adequacy import constant_labels, too_few_groups, weak_parts
+from rmer.data.preparation.adequacy import constant_labels, late_starts, too_few_groups, weak_parts
 from rmer.data.preparation.duplicates import Match, find_duplicates
 from rmer.data.readers.collection import MEND, Collected
 from rmer.data.splits import SPLIT_SEED, album_split, grouped, part_column, published_split
@@ -68,17 +68,24 @@ def survey(
     :func:`rmer.data.audio.spectrograms.compute_spectrograms` does.
     """
     started = time.perf_counter()
-    results = compute_spectrograms(list(collected.audio.values()), file2spect, cache_dir, workers)
+    firsts = _first_clips(collected)
+    first = set(firsts.values())
+    results = compute_spectrograms(list(firsts), file2spect, cache_dir, workers)
     seconds = time.perf_counter() - started
-    audio = dict(zip(collected.audio, results, strict=True))
+    heard = dict(zip(firsts, results, strict=True))
     wrong = {
-        clip: [item.what] if isinstance(item, UserError) else problems_of(item.sound, min_seconds)
-        for clip, item in audio.items()
+        firsts[path]: [item.what] if isinstance(item, UserError) else problems_of(item.sound, min_seconds)
+        for path, item in heard.items()
     }
     spectrograms = {
-        clip: item for clip, item in audio.items() if isinstance(item, CachedSpectrogram) and not wrong[clip]
+        clip: item
+        for clip, path in collected.audio.items()
+        if isinstance(item := heard[path], CachedSpectrogram) and not wrong[firsts[path]]
     }
-    odd = {clip: warnings_of(item.sound, frames / FPS) for clip, item in spectrograms.items()}
+    wrong |= late_starts(collected.starts, {clip: item.frames / FPS for clip, item in spectrograms.items()})
+    odd = {
+        clip: warnings_of(item.sound, frames / FPS) for clip, item in spectrograms.items() if clip in first
+    }
     matches = _matches(collected, spectrograms)
     constant, unlearnable = constant_labels(collected.clips, collected.emotions, collected.concepts)
     problems = [*collected.problems, *_named(collected, wrong), *constant]
@@ -107,18 +114,33 @@ def _named(collected: Collected, found: Mapping[str, Sequence[str]]) -> list[str
 
 
 def _matches(collected: Collected, spectrograms: Mapping[str, CachedSpectrogram]) -> list[Match]:
-    rows = [row for row, clip in enumerate(collected.clips["clip"]) if clip in spectrograms]
+    # Windows of one file are no duplicates of each other.
+    usable = set(_first_clips(collected).values()) & set(spectrograms)
+    rows = [row for row, clip in enumerate(collected.clips["clip"]) if clip in usable]
     found = find_duplicates([spectrograms[clip].load() for clip in collected.clips["clip"].iloc[rows]])
     return [dataclasses.replace(match, rows=(rows[match.rows[0]], rows[match.rows[1]])) for match in found]
 
 
+def _first_clips(collected: Collected) -> dict[Path, str]:
+    """Return file -> the first of its clips, of which there are several where these are windows of it."""
+    firsts: dict[Path, str] = {}
+    for clip, path in collected.audio.items():
+        firsts.setdefault(path, clip)
+    return firsts
+
+
 def _splits(collected: Collected, groups: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Return the part of each clip in the published split and, where albums are known, in the album split."""
+    """Return the part of each clip in every split of the data set.
+
+    These are the published one and, where there are any, that by album and the official one.
+    """
     clips = collected.clips
     splits = {"published": part_column(published_split(len(clips)), len(clips))}
     if collected.has_albums:
         targets = clips[list(collected.emotions)].to_numpy(np.float64)
         splits["album"] = part_column(album_split(groups, targets, seed), len(clips))
+    if collected.official:
+        splits["official"] = [collected.official.get(clip, "") for clip in clips["clip"]]
     return splits
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import DataErrors
 
 FEWEST_CLIPS = 6
@@ -25,6 +26,11 @@ class Collected:
     where unknown), the ``emotions`` and, where they are known, the ``concepts`` (0-1). ``audio`` maps clips
     to files. Clips of one album (or artist, film, session) never lie in two parts of the album split, which
     there is where the data set ``has_albums``.
+
+    ``labels`` says what the targets are (:mod:`rmer.data.tables.class_labels`), ``titles`` how the files call
+    those that have another name. ``official`` maps clips to their part of the split that comes with the data
+    set, and is empty where none does. ``starts`` maps clips to the second at which their excerpt starts, of
+    those for which it is not drawn: several clips may be windows of one file.
     """
 
     clips: pd.DataFrame
@@ -34,6 +40,10 @@ class Collected:
     has_albums: bool = False
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    labels: LabelKind = "ratings"
+    titles: Mapping[str, str] = field(default_factory=dict)
+    official: Mapping[str, str] = field(default_factory=dict)
+    starts: Mapping[str, float] = field(default_factory=dict)
 
     def checked(self) -> Collected:
         """Return itself; raises DataErrors with all problems where there are any."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +13,8 @@ from typing import ClassVar
 import pandas as pd
 
 from rmer.data.readers.collection import FEWEST_CLIPS, Collected
+from rmer.data.tables.target_names import asked_for, metric_names
+from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
 from rmer.parameters import Parameters
 
@@ -22,13 +26,17 @@ class DatasetReader(Parameters, ABC):
     A reader is a frozen dataclass whose fields are its options: parameters of ``preprocess`` that it takes
     under the same name (``tracklist``, say), and others of its own, declared with
     :func:`rmer.parameters.param`. It writes :meth:`read`, and says which ``files`` its folder holds, how to
-    cite the data set, and under which licence it may be used. ``targets`` are those to predict, by commas
-    ("": all that the data set has).
+    cite the data set, under which licence it may be used, and what its ``faults`` are that one should know
+    of. ``title`` is the data set's own name; one without is called by its folder. ``targets`` are those to
+    predict, by commas ("": all that the data set has), each ``heading`` or ``name=heading``
+    (:mod:`rmer.data.tables.target_names`).
     """
 
     files: ClassVar[str]
+    title: ClassVar[str] = ""
     citation: ClassVar[str] = ""
     licence: ClassVar[str] = ""
+    faults: ClassVar[tuple[str, ...]] = ()
 
     targets: str = ""
 
@@ -41,8 +49,8 @@ class DatasetReader(Parameters, ABC):
         """
 
     def target_names(self) -> tuple[str, ...]:
-        """Return the names in ``targets``."""
-        return tuple(filter(None, map(str.strip, self.targets.split(","))))
+        """Return the headings in ``targets``."""
+        return tuple(asked_for(self.targets))
 
     def __call__(self, folder: Path) -> Collected:
         """Read a data set, and hold it to what is asked of any; raises what :meth:`read` does."""
@@ -51,16 +59,30 @@ class DatasetReader(Parameters, ABC):
         files = [_relative(found.audio.get(name), folder) for name in names]
         clips = pd.DataFrame({"file": files, "album": "", "track": ""}, index=found.clips.index)
         clips[found.clips.columns] = found.clips
-        emotions = self.target_names() or found.emotions
-        if unknown := set(emotions) - set(found.emotions):
-            mend = f"Give some of {', '.join(found.emotions)}"
-            raise UserError(f"there is no {', '.join(sorted(unknown))}", where="parameter targets", mend=mend)
+        named = self._named(found.emotions)
+        # Of columns that are read and not asked for, none may have the new name of another.
+        clips = clips.drop(columns=set(found.emotions) - set(named)).rename(columns=named)
+        emotions = tuple(named.values())
+        titles = {name: heading for heading, name in named.items() if name != heading}
         columns = ["clip", "file", "album", "track", *emotions, *found.concepts]
         problems = found.problems
         if 0 < len(names) < FEWEST_CLIPS:
             few = f"{len(names)} clips are too few to divide: at least {FEWEST_CLIPS} are needed"
             problems = (*problems, few)
-        return dataclasses.replace(found, clips=clips[columns], emotions=emotions, problems=problems)
+        return dataclasses.replace(
+            found, clips=clips[columns], emotions=emotions, problems=problems, titles=titles
+        )
+
+    def _named(self, found: Sequence[str]) -> dict[str, str]:
+        """Return heading -> name of the targets asked for; raises UserError where the data set lacks one."""
+        asked = asked_for(self.targets)
+        unknown = sorted(heading for heading in asked if heading not in found)
+        if unknown and found:
+            near = difflib.get_close_matches(unknown[0], found, 1, cutoff=0.6)
+            mend = f"Did you mean {near[0]}? " if near else ""
+            mend += f"Give some of {some(found, 60)}"
+            raise UserError(f"there is no {', '.join(unknown)}", where="parameter targets", mend=mend)
+        return asked if asked and found else metric_names(found)
 
 
 def _relative(path: Path | None, folder: Path) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from rmer.data.csv_tables import TEXT_COLUMNS
-from rmer.data.dataset import CONCEPTS, EMOTIONS, INTEGER_COLUMNS
+from rmer.data.dataset import EMOTIONS
+from rmer.data.tables.target_names import RESERVED
 from rmer.data.tables.text_tables import (
     Reading,
     TextTable,
@@ -23,8 +22,6 @@ from rmer.errors import UserError
 RATINGS_FILE = "mean_ratings_set1.csv"
 SCALE_MAX = 10.0
 SOUNDTRACKS_SCALE = (1.0, 9.0)
-_MEANT = ("spec_mean", "spec_mean_square", "emotion", "concept")
-_RESERVED = {*TEXT_COLUMNS, *INTEGER_COLUMNS, *CONCEPTS, *_MEANT}
 
 
 def inspect_ratings(
@@ -60,14 +57,11 @@ def inspect_ratings(
 
 
 def check_targets(targets: Sequence[str]) -> None:
-    """Raise UserError unless ``targets`` are usable as columns and as names of metrics."""
+    """Raise UserError unless ``targets`` may stand beside the other columns of a data set."""
     where, mend = "targets", "Name columns of the ratings file, such as valence,energy"
-    bad = [name for name in targets if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_. -]*", name)]
-    taken = [name for name in targets if name in _RESERVED]
+    taken = [name for name in targets if name in RESERVED]
     if not targets:
         raise UserError("none are given", where=where, mend=mend)
-    if bad:
-        raise UserError(f"{', '.join(map(repr, bad))} cannot be the name of a metric", where=where, mend=mend)
     if taken:
         raise UserError(f"{', '.join(taken)} already has a meaning in a data set", where=where, mend=mend)
     if len({heading(name) for name in targets}) < len(targets):

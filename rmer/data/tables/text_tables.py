@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,32 @@ def read_text_table(
     return table
 
 
+def read_whole_table(path: Path, *, ragged: bool = False) -> TextTable:
+    """Read all columns of a table whose separator is the one that its first line has most of.
+
+    ``columns`` are called as the file calls them, trimmed and in composed Unicode (NFC); nameless ones are
+    left out. Rows longer than the header are a problem, unless the table is ``ragged``. Encodings are those
+    of :func:`read_text_table`.
+    """
+    table = TextTable(Path(path))
+    first = next(iter(_rows(TextTable(table.path), "\0")), (0, [""]))[1][0]
+    rows = _rows(table, max(SEPARATORS, key=first.count))
+    if not rows:
+        return table
+    named, table.rows = rows[0][1], rows[1:]
+    for position, cell in enumerate(unicodedata.normalize("NFC", cell) for cell in named):
+        if cell in table.columns:
+            table.problems.append(f"{table.path.name} has more than one column called {cell!r}")
+        elif cell:
+            table.columns[cell] = position
+    for line, cells in table.rows:
+        if any(cells[len(named) :]) and not ragged:
+            table.add(line, "has more cells than the header")
+    if not table.rows:
+        table.problems.append(f"{table.path.name} has no rows")
+    return table
+
+
 def heading(cell: str) -> str:
     """Return a heading in comparable form: trimmed, lower case, one blank for blanks and underscores."""
     return re.sub(r"[\s_]+", " ", cell.strip()).casefold()
@@ -120,7 +147,7 @@ def number_in(cell: str, low: float, high: float) -> tuple[float, str]:
     if math.isnan(value):
         return math.nan, "is NaN"
     if not low <= value <= high:
-        return math.nan, f"is {cell}, outside {low:g}-{high:g}"
+        return math.nan, f"is {cell}, outside {low:g}{' to ' if low < 0 else '-'}{high:g}"
     return value, ""
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from rmer.attacks.losses import NO_DAMAGE
 from rmer.evaluation.checks.measurements import (
     ERRORS,
+    NOISES,
     AttackedScores,
     Measurements,
     NotMeasuredError,
@@ -39,7 +40,6 @@ BUDGET_USED = {"linf": 0.99, "l2": 0.5, "snr": 0.5, "masking": 0.5}
 SAME_SEED = 0.02
 OTHER_SEED = 0.5
 
-CONTROLS = ("uniform", "sign", "gaussian")
 ITERATED = ("pgd", "apgd")
 
 
@@ -140,7 +140,7 @@ def white_box_at_least_transfer(measurements: Measurements) -> Verdict:
 def attack_beats_noise(measurements: Measurements) -> Verdict:
     """Damage of the worst noise of the same size, as a share of the damage of APGD."""
     clean, attack = _compared_clean(measurements), _of(measurements, "apgd")
-    controls = [name for name in CONTROLS if name in measurements.attacked]
+    controls = [name for name in NOISES if name in measurements.attacked]
     if not controls or measurements.epsilon == 0:
         raise NotMeasuredError("no noise was tried" if not controls else "the budget is 0")
     shares = {}

@@ -41,9 +41,8 @@ from rmer.systems.frozen import FrozenNetwork
 
 # A budget of a whole standard deviation, within which every model must break.
 HUGE = 1.0
-# Clips of an adaptive tier that controls are made on, and that are searched by the fixed attack too, at the
-# reported and the largest budget.
-CONTROLLED, FIXED, FIXED_BUDGETS = 6, 3, 2
+# Clips of an adaptive tier that are searched by the fixed attack too, at the reported and the largest budget.
+FIXED, FIXED_BUDGETS = 3, 2
 AT_HUGE = PGD(10, losses=L1, restarts=1)
 
 
@@ -92,7 +91,7 @@ def control_cost(tier: Tier, targets: int, *, clips: int, transfer: bool, on_sou
     if transfer:
         attacks.append(APGD(tier.steps, L1, restarts=1))
     cost = sum(attack.passes(targets).in_gradients for attack in attacks)
-    total = cost * (min(CONTROLLED, clips) if tier.adaptive else clips)
+    total = cost * min(tier.controlled or clips, clips)
     total += AT_HUGE.passes(targets).in_gradients * clips
     if tier.adaptive:
         total += fixed_search(tier).passes(targets).in_gradients * min(FIXED, clips) * FIXED_BUDGETS
@@ -109,13 +108,13 @@ def gather(
 ) -> Measurements:
     """Run the controls at the reported budget and return what the sanity checks judge.
 
-    ``saved`` holds metric -> adversaries as read back from the artifacts. An adaptive tier has its controls
-    made on a random sample of the clips.
+    ``saved`` holds metric -> adversaries as read back from the artifacts. Some tiers have their controls made
+    on a random sample of the clips.
     """
     network, inputs, labels = subject.network, subject.inputs, subject.labels
     threat, targets, truth = reported.threat, background.targets, subject.truth
-    rows = subject.sample(CONTROLLED) if tier.adaptive else list(range(len(inputs)))
-    sample = subject.of(rows) if tier.adaptive else subject
+    rows = subject.sample(tier.controlled) if tier.controlled else list(range(len(inputs)))
+    sample = subject.of(rows) if tier.controlled else subject
 
     def run(name: str, attack: Attack) -> Floats:
         within = threat.of(rows)

@@ -16,6 +16,8 @@ from rmer.evaluation.metrics import clip_errors
 Value = TypeVar("Value")
 # Scores that grow with damage; correlation falls.
 ERRORS = ("mae", "mae_clipped")
+# Controls that are random.
+NOISES = ("uniform", "sign", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,22 @@ class Measurements:
     labels: Floats | None = None
     predictions: Floats | None = None
     twins: Sequence[str] | None = None
+
+
+def noise_metrics(measurements: Measurements) -> dict[str, float]:
+    """Return ``noise/mae_clipped`` and the like: the worst noise of the reported budget, and what it adds.
+
+    Both are of the clips that have controls; empty where nothing of this was measured.
+    """
+    noises = [measurements.attacked[kind] for kind in NOISES if kind in measurements.attacked]
+    clean = measurements.compared_clean
+    if not noises or clean is None:
+        return {}
+    found: dict[str, float] = {}
+    for error in ERRORS:
+        worst = max(float(getattr(scores, error)) for scores in noises)
+        found |= {f"noise/{error}": worst, f"noise/delta_{error}": worst - float(getattr(clean, error))}
+    return found
 
 
 def measured(value: Value | None, what: str) -> Value:

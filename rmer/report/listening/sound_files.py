@@ -52,3 +52,13 @@ def audio_uri(samples: Samples) -> str:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, SAMPLE_RATE, "PCM_16", format="FLAC")
     return f"data:audio/flac;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def mp3_uri(samples: Samples) -> str:
+    """Return int16 [samples] as a data URI of an MP3, about 40 kbit/s: for whole songs, to be listened to."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", SAMPLE_RATE, 1, "MPEG_LAYER_III", format="MP3", compression_level=0.8
+    ) as file:
+        file.write(samples)
+    return f"data:audio/mpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rmer.evaluation.concepts import AttackedConcepts, movement_table, shift_table
 from rmer.evaluation.interventions import repair_table
+from rmer.evaluation.leakage import BETWEEN, TASK, leakage_means, leakage_table
 from rmer.report.concept_figures import (
     REPLACEMENTS,
     Systems,
@@ -26,7 +27,6 @@ from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import mean_and_std, number
 from rmer.systems.catalogue import known_system
-from rmer.systems.network import FEATURES
 
 LIMITS = (
     "These are statements about models, exact because the layer from concepts to emotions is linear. A "
@@ -42,7 +42,7 @@ def reason_without(system: str) -> str:
     if known is None:
         return "no units that are known to stand for rated concepts"
     if not known.has_bottleneck:
-        return f"no bottleneck, the emotions follow from {FEATURES} features directly"
+        return "no bottleneck, the emotions follow from the features of the convolutions directly"
     if known.permuted_concepts:
         return "units trained on the ratings of other clips, so that the concepts' names would mislead"
     if not known.supervises_concepts:
@@ -58,13 +58,22 @@ def concepts_section(contents: Contents) -> Section:
     systems, reasons = contents.explained, dict[str, list[str]]()
     for name, reason in contents.unexplained.items():
         reasons.setdefault(reason, []).append(name)
-    paragraphs = [" ".join(findings(name, models)) for name, models in systems.items()]
+    leakage = {
+        name: over_seeds([leakage_table(model) for model in models]) for name, models in systems.items()
+    }
+    paragraphs = [
+        " ".join([*findings(name, models), *_leaks(leakage[name])]) for name, models in systems.items()
+    ]
     paragraphs += [LIMITS] if systems else []
     paragraphs += [f"Not explained: {', '.join(names)} ({reason})." for reason, names in reasons.items()]
     if not systems:
         return Section("Concepts", paragraphs)
     figures = _figures(systems, contents.emotions)
-    return Section("Concepts", paragraphs, _readable(systems), figures, concept_tables(systems))
+    tables = _readable(systems)
+    if any(table[TASK].notna().any() for table in leakage.values()):
+        tables.append(_readable_leakage(leakage))
+    data = {**concept_tables(systems), "concept_leakage": _leakage_data(systems, leakage)}
+    return Section("Concepts", paragraphs, tables, figures, data)
 
 
 def findings(name: str, models: Sequence[AttackedConcepts]) -> list[str]:
@@ -147,6 +156,49 @@ def _repairs(tables: Sequence[pd.DataFrame]) -> list[str]:
             "not as they were rated."
         )
     return sentences
+
+
+def _leaks(table: pd.DataFrame) -> list[str]:
+    """Return a sentence on whether a system's concepts carry what they are named after; of few clips none."""
+    found = leakage_means(table)
+    told, chance = found[TASK], found[f"{TASK}_control"]
+    if np.isnan(told):
+        return []
+    said = (
+        f"Concept leakage to the emotions is {number(told, 3)}, where chance alone gives {number(chance, 3)}"
+    )
+    if told > 2 * chance:
+        return [f"{said}: its units tell more of the emotions than the concepts that they are named after."]
+    return [f"{said}: nothing says that its units tell more of the emotions than the concepts do."]
+
+
+def _readable_leakage(leakage: Mapping[str, pd.DataFrame]) -> ReportTable:
+    rows = [
+        {
+            "System": name,
+            "Concept": in_words(str(row["concept"])),
+            "To the emotions": number(row[TASK], 3),
+            "By chance": number(row[f"{TASK}_control"], 3),
+            "To other concepts": number(row[BETWEEN], 3),
+            "By chance ": number(row[f"{BETWEEN}_control"], 3),
+        }
+        for name, table in leakage.items()
+        for row in table.to_dict("records")
+    ]
+    return ReportTable(
+        "Concept leakage on clean clips (Parisini et al. 2025), 0-1: how much more the predicted concept "
+        "tells of the emotions, and of the other concepts, than the rated one does; mean over seeds. By "
+        "chance: the same of the ratings with the errors of other clips, which cannot tell more.",
+        pd.DataFrame(rows),
+    )
+
+
+def _leakage_data(systems: Systems, leakage: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    frames = [
+        table.assign(system=name, seeds=len(systems[name]))[["system", "seeds", *table.columns]]
+        for name, table in leakage.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _readable(systems: Systems) -> list[ReportTable]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rmer.attacks.sound_budgets import UNITS, budget_of
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, estimate
 from rmer.evaluation.metrics import METRICS
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NORM_NAMES, tick
+from rmer.report.readable import NORM_NAMES, SOUND_NORM_NAMES, tick
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_areas, readable_robustness, shown_metrics
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import in_order
@@ -34,33 +37,54 @@ def curves_section(contents: Contents) -> Section | None:
         return None
     table, robustness = curves_table(contents.groups, seed=contents.bootstrap_seed), contents.robustness
     constant = next(iter(robustness.values()))["constant"].mean()
-    tables = [
-        ReportTable(
-            f"{NORM_NAMES.get(norm, norm)}: mean of the curve over log ε (0 left out), mean ± population "
-            "standard deviation over seeds; break-even: the ε at which attacked clipped MAE passes the "
-            "constant predictor's, median over seeds (smallest to largest).",
-            readable_areas(of_norm, float(table["epsilon"].max())),
-        )
-        for norm, of_norm in robustness.items()
-    ]
+    scale = Scale(contents.on_sound)
+    if contents.on_sound:
+        of_rows = zip(table["norm"], table["epsilon"], strict=True)
+        table.insert(4, "db", [budget_of(norm, at) if at > 0 else np.nan for norm, at in of_rows])
     others = list(robustness)[1:]
-    tables += [
-        ReportTable(
-            f"Scores under {NORM_NAMES.get(norm, norm)} at the reported ε a cell. " + ROBUSTNESS_CAPTION,
-            readable_robustness(robustness[norm]),
-        )
-        for norm in others
-    ]
     radius = "The L2 ball of a budget has radius ε x root of the number of cells and contains the L∞ ball."
     figure = ReportFigure(
         "Scores over the budget",
-        "Mean over seeds and clips, each metric attacked for itself; 0: clean. Bars: 95 % percentile "
-        f"interval of the bootstrap over seeds and albums ({DRAWS} draws), too narrow with few seeds. "
-        "Dotted: the constant predictor. Grey: the budget of the endpoints.",
-        curves_figure(table, constant, contents.reported_epsilon),
+        f"Mean over seeds and clips, each metric attacked for itself; {scale.zero}: clean. Bars: 95 % "
+        f"percentile interval of the bootstrap over seeds and albums ({DRAWS} draws), too narrow with few "
+        "seeds. Dotted: the constant predictor. Grey: the budget of the endpoints.",
+        curves_figure(table, constant, contents.reported_epsilon, scale),
     )
-    notes = [radius] if others else []
+    notes = [radius] if others and not contents.on_sound else []
+    tables = [*_areas(contents, table, scale), *_other_norms(contents, others)]
     return Section("Over the budget", notes, tables, {"curves": figure}, {"curves": table})
+
+
+def _areas(contents: Contents, table: pd.DataFrame, scale: Scale) -> list[ReportTable]:
+    """Return area and break-even of each norm; ``table`` holds the curves."""
+    caption = (
+        f"mean of the curve over {scale.mean_over} ({scale.zero} left out), mean ± population standard "
+        f"deviation over seeds; break-even: the {scale.unit} at which attacked clipped MAE passes the "
+        f"constant predictor's, median over seeds (smallest budget to largest{scale.note})."
+    )
+    return [
+        ReportTable(
+            f"{scale.name(norm)}: {caption}",
+            readable_areas(
+                of_norm,
+                float(table.loc[table["norm"] == norm, "epsilon"].max()),
+                unit=scale.unit,
+                shown=partial(scale.shown, norm),
+            ),
+        )
+        for norm, of_norm in contents.robustness.items()
+    ]
+
+
+def _other_norms(contents: Contents, norms: Sequence[str]) -> list[ReportTable]:
+    """Return the scores under norms that are not that of the endpoints."""
+    return [
+        ReportTable(
+            f"Scores within {contents.budget_of(norm)}. {ROBUSTNESS_CAPTION}",
+            readable_robustness(contents.robustness[norm]),
+        )
+        for norm in norms
+    ]
 
 
 def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = SEED) -> pd.DataFrame:
@@ -85,14 +109,62 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How budgets are told: epsilon a cell, or, ``on_sound``, dB of their norm."""
+
+    on_sound: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What a budget is counted in."""
+        return "dB" if self.on_sound else "ε"
+
+    @property
+    def mean_over(self) -> str:
+        """What means of curves are taken over."""
+        return "dB" if self.on_sound else "log ε"
+
+    @property
+    def zero(self) -> str:
+        """What the clean clips are shown as: silence has no level in dB."""
+        return "none" if self.on_sound else "0"
+
+    @property
+    def note(self) -> str:
+        """What is to be said of signs in the table of break-even budgets."""
+        return "; >: a larger budget than that; none: worse before the attack" if self.on_sound else ""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Norm -> its name, in the order of the figure."""
+        return SOUND_NORM_NAMES if self.on_sound else NORM_NAMES
+
+    def name(self, norm: str) -> str:
+        """Return the name of a norm."""
+        return self.names.get(norm, norm)
+
+    def shown(self, norm: str, epsilon: float) -> str:
+        """Return a budget as it is shown: ``.01``, or ``-6`` dB."""
+        if not self.on_sound:
+            return tick(epsilon)
+        return f"{budget_of(norm, epsilon):.3g}" if epsilon > 0 else self.zero
+
+    def axis(self, norm: str) -> str:
+        """Return the label of the axis of budgets."""
+        return f"budget ({UNITS[norm]})" if self.on_sound else "ε a cell (standardised units)"
+
+
 @styled
-def curves_figure(table: pd.DataFrame, constant: float, reported: float | None = None) -> Figure:
+def curves_figure(
+    table: pd.DataFrame, constant: float, reported: float | None = None, scale: Scale = Scale()
+) -> Figure:
     """Return the curves of :func:`curves_table`, epsilon on a log axis, clean scores apart on its left.
 
     ``constant`` is the constant predictor's MAE (NaN: unknown), ``reported`` the budget of the endpoints.
     Bars are intervals; systems stand side by side at each budget.
     """
-    norms = [norm for norm in NORM_NAMES if norm in set(table["norm"])]
+    norms = [norm for norm in scale.names if norm in set(table["norm"])]
     metrics = shown_metrics()
     figure = Figure(figsize=(0.1 + 3.1 * len(metrics), 0.6 + 2.7 * len(norms)), layout="constrained")
     grid = figure.subplots(len(norms), len(metrics), squeeze=False)
@@ -100,21 +172,21 @@ def curves_figure(table: pd.DataFrame, constant: float, reported: float | None =
     for row, norm in zip(grid, norms, strict=True):
         for axes, (name, metric) in zip(row, metrics.items(), strict=True):
             shown = table[(table["norm"] == norm) & (table["metric"] == name)]
-            _draw(axes, shown, lines)
+            _draw(axes, shown, lines, scale)
             if metric.against_constant and np.isfinite(constant):
                 axes.axhline(constant, color=DIAGONAL, lw=0.9, ls=":", zorder=1, label="constant predictor")
-            if reported and norm == "linf":
+            if reported and norm == norms[0]:
                 axes.axvline(reported, color="#dddddd", lw=5, zorder=0)
-            axes.set_title(f"{metric.title} ({NORM_NAMES[norm]})" if len(norms) > 1 else metric.title)
+            axes.set_title(f"{metric.title} ({scale.name(norm)})" if len(norms) > 1 else metric.title)
+            if norm == norms[-1] or scale.on_sound:
+                axes.set_xlabel(scale.axis(norm))
         row[0].set_ylabel("clean or attacked score")
-    for axes in grid[-1]:
-        axes.set_xlabel("ε a cell (standardised units)")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 8), frameon=False)
     return figure
 
 
-def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]], scale: Scale) -> None:
     attacked = sorted(epsilon for epsilon in set(table["epsilon"]) if epsilon > 0)
     # Zero has no place on a log axis: it stands half a decade left of the smallest budget, behind a gap.
     clean_at = attacked[0] / 10**0.5
@@ -131,7 +203,8 @@ def _draw(axes: Axes, table: pd.DataFrame, lines: Mapping[str, dict[str, Any]]) 
         style = {**lines[name], "ms": 3.5, "lw": 1.1, "mew": 0.8}
         axes.plot(x[later], rows["mean"][later], zorder=2, label=name, **style)
     axes.set_xscale("log")
-    axes.set_xticks([clean_at, *attacked], ["0", *map(tick, attacked)])
+    norm = table["norm"].iloc[0]
+    axes.set_xticks([clean_at, *attacked], [scale.zero, *(scale.shown(norm, at) for at in attacked)])
     axes.tick_params(axis="x", labelsize=7)
     axes.minorticks_off()
     axes.axvline((clean_at * attacked[0]) ** 0.5, color="#999999", lw=0.6, ls=(0, (1, 3)))

@@ -1,4 +1,4 @@
-"""From the published study to the corrected one, a change at a time: tables, figure and sentences."""
+"""From the published study to the audible domain, a change at a time: tables, figure and sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.evaluation.metrics import METRICS
-from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
+from rmer.evaluation.protocol_steps import STEPS, WAVEFORM, ProtocolStep
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, number, tick
@@ -19,11 +19,16 @@ from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import is_adversarial
 
 TICKS = dict(
-    zip(STEPS.values(), ("published", "bridge", "corrected\nattack", "corrected\ntraining"), strict=True)
+    zip(
+        STEPS.values(),
+        ("published", "bridge", "corrected\nattack", "corrected\ntraining", "audible"),
+        strict=True,
+    )
 )
 COLUMNS = (
     "step", "train_protocol", "attack_protocol", "attack", "epsilon", "budget_held",
     "system", "seeds", "metric", "clean", "clean_std", "adv", "adv_std", "delta", "delta_std",
+    "domain", "norm", "level",
 )  # fmt: skip
 
 
@@ -44,19 +49,19 @@ def protocol_steps_section(contents: Contents) -> Section:
     if len(drawn) > 1:
         tables.append(ReportTable("Mean ± population standard deviation over seeds.", readable_scores(drawn)))
         figures["protocol_steps"] = ReportFigure(
-            "From published to corrected",
+            "From published to audible",
             "Attacked scores, mean over seeds, step by step; short dashes: clean scores. Dotted: the "
             "constant predictor.",
             protocol_steps_figure(steps),
         )
-    return Section("From the published study to the corrected one", _sentences(steps), tables, figures, data)
+    return Section("From the published study to the audible domain", _sentences(steps), tables, figures, data)
 
 
 def protocol_steps_table(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
     """Return ``tables/protocol_steps.csv``, in full precision; missing steps have a row without values."""
     rows: list[dict[Hashable, object]] = []
     for step in steps:
-        known: dict[Hashable, object] = {name: getattr(step, name) for name in COLUMNS[1:5]}
+        known: dict[Hashable, object] = {name: getattr(step, name) for name in (*COLUMNS[1:5], *COLUMNS[-3:])}
         known |= {"step": step.title, "budget_held": budget_held(step)}
         rows += [known | row for row in step.scores.to_dict("records")] or [known]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -80,7 +85,7 @@ def readable_steps(steps: Sequence[ProtocolStep]) -> pd.DataFrame:
         {
             "Step": [step.title for step in steps],
             "Attack": [step.attack or NO_VALUE for step in steps],
-            "ε": [_epsilon(step) for step in steps],
+            "ε, or level": [_budget(step) for step in steps],
             "Budget": ["no runs" if step.missing else budget_held(step) for step in steps],
             **{
                 f"Best by: {_lower(metric.title)}": [best(step, name) for step in steps]
@@ -181,14 +186,18 @@ def _along(steps: Sequence[ProtocolStep], system: str, metric: str, kind: str) -
 
 
 def _name(step: ProtocolStep) -> str:
-    return f"{step.title}, ε\N{NO-BREAK SPACE}{_epsilon(step)}"
+    of = "" if step.domain == WAVEFORM else "ε\N{NO-BREAK SPACE}"
+    return f"{step.title}, {of}{_budget(step)}"
 
 
 def _tick(step: ProtocolStep) -> str:
-    return TICKS[step.title] if step.missing else f"{TICKS[step.title]}\nε {_epsilon(step)}"
+    of = "" if step.domain == WAVEFORM else "ε "
+    return TICKS[step.title] if step.missing else f"{TICKS[step.title]}\n{of}{_budget(step)}"
 
 
-def _epsilon(step: ProtocolStep) -> str:
+def _budget(step: ProtocolStep) -> str:
+    if step.domain == WAVEFORM and not math.isnan(step.level):
+        return f"{step.norm} {step.level:g} dB"
     return NO_VALUE if math.isnan(step.epsilon) else tick(step.epsilon)
 
 

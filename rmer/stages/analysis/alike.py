@@ -21,14 +21,16 @@ DIMENSIONS = {
     Tag.ATTACK: "attack",
     Tag.TIER: "tier",
     Tag.ATTACK_PROTOCOL: "attack_protocol",
+    Tag.DOMAIN: "domain",
     Tag.NORM: "norm",
     Tag.EPSILON: "epsilon",
+    Tag.BUDGET: "budget",
     Tag.ATTACK_SEED: "attack_seed",
 }
 # What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
     ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
-     "training", "adversarial_training", *AttackParams.names("model", "machine"),
+     "training", "adversarial_training", "listen", "codecs", *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
 # What a train run logs beside what determined the training: repetitions may differ in it.
@@ -43,10 +45,13 @@ OF_SYSTEM = frozenset(
 OF_PROTOCOL = frozenset(("normalised_on", "drop_last"))
 # What names of settings of the training begin with.
 TRAINING = "training."
-# Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier.
-OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED)
+# Absence says nothing of these: an attack without random numbers has no seed, a single attack no tier, one on
+# spectrograms no budget in dB.
+OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED, Tag.BUDGET)
 # The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
 SUITE = "suite"
+# What a budget in dB is named by: it means something else under each norm of the sound.
+OF_BUDGET = ("epsilon", "budget", "budgets")
 
 # Run id -> name -> value.
 Settings = Mapping[str, Mapping[str, str]]
@@ -65,10 +70,39 @@ def settings_of(store: Store, records: Sequence[RunRecord]) -> Settings:
     }
 
 
+def dimensions(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return the tags that must agree; the budget of sounds alone is told in dB alone."""
+    sound = all(map(on_sound, records))
+    return {tag: name for tag, name in DIMENSIONS.items() if not (sound and tag == Tag.EPSILON)}
+
+
+def on_sound(record: RunRecord) -> bool:
+    """Return whether an attack run changed the sound of clips."""
+    return Tag.DOMAIN in record.tags
+
+
+def differing_but_norm(records: Sequence[RunRecord], settings: Settings) -> dict[str, Counter[str]]:
+    """Return what differs between runs that may have several norms: that is no difference.
+
+    Nor are then budgets of sounds, which are in the dB of their norm; those of one norm must agree.
+    """
+    differences = differing(records, settings)
+    differences.pop("norm", None)
+    if all(map(on_sound, records)):
+        norms: dict[str, list[RunRecord]] = {}
+        for record in records:
+            norms.setdefault(record.tags.get(Tag.NORM, ABSENT), []).append(record)
+        within = [differing(members, settings) for members in norms.values()]
+        for name in OF_BUDGET:
+            if not any(name in found for found in within):
+                differences.pop(name, None)
+    return differences
+
+
 def differing(records: Sequence[RunRecord], settings: Settings) -> dict[str, Counter[str]]:
     """Return parameter or setting -> its values and their counts, for every one that is not the same."""
     differences: dict[str, Counter[str]] = {}
-    for tag, parameter in DIMENSIONS.items():
+    for tag, parameter in dimensions(records).items():
         values = Counter(record.tags.get(tag, ABSENT) for record in records)
         if tag in OPTIONAL:
             del values[ABSENT]

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,26 @@ import pandas as pd
 import rmer
 from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import ProtocolStep
+from rmer.evaluation.protocol_steps import DOMAINS
 from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
 from rmer.report.readable import REPORTED_2019, markdown
+from rmer.report.sections.sound_section import SOUND
 from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
 from rmer.stages.analysis.distinct import require_distinct
+from rmer.stages.analysis.domains import SelectedDomains, select_domains
 from rmer.stages.analysis.explanations import read_explanations
+from rmer.stages.analysis.hearing_runs import read_heard
 from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import AnalysedRuns, read_runs, used_runs
 from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
-from rmer.stages.analysis.selection import Selected, select_attack_runs, shared_tags
+from rmer.stages.analysis.selection import Selected, shared_tags
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 LONGEST_NOTE = 7500
@@ -68,34 +71,37 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     (:func:`rmer.stages.analysis.selection.select_attack_runs`), a table of a run cannot be used, or two of
     the systems or seeds are one model.
     """
-    systems = listed(params.systems)
-    tags, where, mixed = params.tags(), params.settings(), params.allow_mixed
-    selected = select_attack_runs(
-        store, tags, study=params.study, systems=systems, where=where, allow_mixed=mixed
-    )
+    found = select_domains(store, params)
+    selected = found.main
     _check_named(store, params, selected)
-    runs = read_runs(store, selected)
-    require_distinct(store, runs)
+    runs = _distinct_runs(store, selected)
+    sound = _distinct_runs(store, found.sound) if found.sound else None
     steps, step_records = find_protocol_steps(
-        store, runs, study=params.study, further=listed(params.ladder), systems=systems
+        store,
+        [item.record for read in (runs, sound) if read is not None for item in read.chosen],
+        study=params.study,
+        further=listed(params.ladder),
+        systems=listed(params.systems),
     )
-    shared = shared_tags(selected)
-    selection = {"study": params.study} if params.study else {}
-    selection |= {DIMENSIONS[tag]: value for tag, value in shared.items()} | where
-    contents = _contents(store, params, runs, steps, selection)
+    contents = _explained(store, params, runs, _contents(store, params, runs))
+    heard = None if sound is None else _contents(store, params, sound)
+    contents = replace(contents, steps=steps, sound=heard, note=found.note)
     report = report_of(contents)
+    shared = shared_tags(selected)
+    if sound is not None:
+        shared[Tag.DOMAIN] = ", ".join(DOMAINS)
     spec = RunSpec(
         stage=Stage.ANALYZE,
         name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
         config={
-            **_config(params, selected, step_records),
+            **_config(params, found, step_records),
             "emotions": list(contents.emotions),
             "scatter": [f"{name} s{model.seed}" for name, model in contents.scatter.items()],
         },
         tags={**shared, Tag.ORIGIN: Origin.COMPUTED},
         study=params.study or None,
     )
-    files = write_bundle(store, params, runs, report, step_records) if params.bundle else []
+    files = write_bundle(store, params, runs, report, step_records, sound) if params.bundle else []
 
     def body(run: Run) -> None:
         _log(run, report)
@@ -105,27 +111,23 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     return Analysis(store.perform(spec, body), report)
 
 
-def _contents(
-    store: Store,
-    params: AnalyzeParams,
-    runs: AnalysedRuns,
-    steps: Sequence[ProtocolStep],
-    selection: Mapping[str, str],
-) -> Contents:
-    """Return what the report is made of; ``selection`` maps parameters to the values that all runs share.
+def _distinct_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
+    runs = read_runs(store, selected)
+    require_distinct(store, runs)
+    return runs
 
-    Raises UserError where the scatter plot is to show what there is not, or an explanation is not what its
-    run logged.
-    """
-    models = runs.models
-    scatter = scatter_models(models, params.scatter_systems, params.scatter_seed)
-    emotions = scatter_emotions(models, params.emotions)
-    explained, unexplained = read_explanations(store, runs.chosen, list(in_order(models)))
+
+def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Contents:
+    """Return what the report says of the runs of one domain."""
+    selection = {"study": params.study} if params.study else {}
+    selection |= {DIMENSIONS[tag]: value for tag, value in shared_tags(runs.selected).items()}
     return Contents(
         groups=runs.groups,
         logged={item.record.run_id: item.record.metrics for item in runs.selected},
         runs=used_runs(store, runs),
-        selection=selection,
+        selection=selection | params.settings(),
+        levels=runs.levels,
+        heard=read_heard(store, runs),
         reference=params.reference,
         margins=params.margins,
         bootstrap_seed=params.bootstrap_seed,
@@ -136,11 +138,23 @@ def _contents(
         checks=runs.checks,
         precision_checks=runs.precision_checks,
         reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
-        steps=steps,
+    )
+
+
+def _explained(store: Store, params: AnalyzeParams, runs: AnalysedRuns, contents: Contents) -> Contents:
+    """Return the contents with explanations by concepts, and with what the scatter plot shows.
+
+    Raises UserError where the scatter plot is to show what there is not, or an explanation is not what its
+    run logged.
+    """
+    models = runs.models
+    explained, unexplained = read_explanations(store, runs.chosen, list(in_order(models)))
+    return replace(
+        contents,
         explained=explained,
         unexplained=unexplained,
-        scatter=scatter,
-        emotions=emotions,
+        scatter=scatter_models(models, params.scatter_systems, params.scatter_seed),
+        emotions=scatter_emotions(models, params.emotions),
     )
 
 
@@ -156,19 +170,22 @@ def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selecte
             raise UserError(f"no finished attack run in study {study!r}", where="parameter ladder", mend=mend)
 
 
-def _config(
-    params: AnalyzeParams, selected: Sequence[Selected], steps: Sequence[RunRecord]
-) -> dict[str, Any]:
+def _config(params: AnalyzeParams, found: SelectedDomains, steps: Sequence[RunRecord]) -> dict[str, Any]:
     # Digests, because the ids of a large study are longer than a parameter may be.
-    rows = sorted(f"{item.name} {item.seed} {item.record.run_id}" for item in selected)
+    sound = {"sound_runs": _digest(_rows(found.sound))} if found.sound else {}
     return {
         "version": rmer.__version__,
-        "runs": _digest(rows),
-        "number_of_runs": len(rows),
+        "runs": _digest(_rows(found.main)),
+        "number_of_runs": len(found.main) + len(found.sound),
+        **sound,
         "ladder_runs": _digest(sorted({record.run_id for record in steps})),  # as digests have it
         **params.as_dict("result"),
         "bundle": bool(params.bundle),
     }
+
+
+def _rows(selected: Sequence[Selected]) -> list[str]:
+    return sorted(f"{item.name} {item.seed} {item.record.run_id}" for item in selected)
 
 
 def _digest(lines: Sequence[str]) -> str:
@@ -196,10 +213,22 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):
             metrics.setdefault(f"{_group(row['system'])}/{kind}_{row['metric']}", row[kind])
-    for row in tables["comparisons"].to_dict("records"):
-        stem = f"{_group(row['a'])} - {_group(row['b'])}/{row['endpoint'].replace('/', '_')}"
-        metrics |= {f"{stem}_difference": row["difference"], f"{stem}_p_holm": row["p_holm"]}
+    metrics |= _comparison_metrics(tables["comparisons"])
+    if "sound_robustness" in tables:  # beside those of spectrograms: of the norm of the endpoints
+        robustness = tables["sound_robustness"]
+        for row in robustness[robustness["norm"] == robustness["norm"].iloc[0]].to_dict("records"):
+            for kind in ("adv", "delta", "auc"):
+                metrics[f"{_group(row['system'])}/{SOUND}{kind}_{row['metric']}"] = row[kind]
+        metrics |= _comparison_metrics(tables["sound_comparisons"], SOUND)
     return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
+
+
+def _comparison_metrics(table: pd.DataFrame, prefix: str = "") -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for row in table.to_dict("records"):
+        stem = f"{_group(row['a'])} - {_group(row['b'])}/{prefix}{row['endpoint'].replace('/', '_')}"
+        metrics |= {f"{stem}_difference": row["difference"], f"{stem}_p_holm": row["p_holm"]}
+    return metrics
 
 
 def _group(system: object) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rmer.attacks.sound_budgets import SOUND_NORMS
+from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import CORR_MARGIN, MAE_MARGIN, PRIMARY, SECONDARY
+from rmer.evaluation.protocol_steps import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.parameters import Parameters, choice, name_choice, param, place
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.tracking import Tag
 
 REFERENCE = "A2M2E"
+_NORMS = {SPECTROGRAM: NORMS, WAVEFORM: SOUND_NORMS}
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,17 @@ class AnalyzeParams(Parameters):
     attack_protocol: str = choice("", "protocol of attacks", choices=("", "published", "bridge", "corrected"))
     attack: str = name_choice("", "runs of this attack (published, bridge, suite, pgd, ...)")
     tier: str = name_choice("", "size of the suite of attacks (quick, paper)")
-    norm: str = choice("", "norm of the budget; suites: shown under all", choices=("", "linf", "l2"))
+    domain: str = choice("", "what was attacked; default: both, the sound first", choices=("", *DOMAINS))
+    norm: str = choice(
+        "",
+        "norm of the budget; suites: shown under all",
+        choices=("", *dict.fromkeys((*NORMS, *SOUND_NORMS))),
+    )
     epsilon: float | None = choice(None, "reported budget a cell, standardised units", low=0.0, high=1e6)
+    budget: float | None = choice(None, "reported budget of attacks on sound, dB", low=-200.0, high=200.0)
     attack_seed: str = name_choice("", "seed of the attack's random starts")
     dataset: str = name_choice("", "digest of the data set (tag rmer.dataset)")
-    split_scheme: str = choice("", "published or album split", choices=("", "published", "album"))
+    split_scheme: str = choice("", "published or album split", choices=("", "published", "album", "official"))
     split: str = choice("", "attacked part of the data", choices=("", "test", "validation"))
     where: str = choice("", "settings of attack and training, by commas (steps=40,training.epochs=199)")
     systems: str = choice("", "systems, separated by commas")
@@ -46,6 +56,33 @@ class AnalyzeParams(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.settings()
+        others = {self._of_sound: "epsilon", self._of_spectrograms: "budget"}
+        for wrong, name in others.items():
+            if wrong and getattr(self, name) is not None:
+                mend = "Leave it out, or choose the other domain or norm"
+                raise UserError("is of the other domain", where=f"parameter {name}", mend=mend)
+        if self.domain and self.norm and self.norm not in _NORMS[self.domain]:
+            mend = f"Choose one of: {', '.join(_NORMS[self.domain])}"
+            what = f"{self.norm} is no norm of domain {self.domain}"
+            raise UserError(what, where="parameter norm", mend=mend)
+
+    @property
+    def _of_sound(self) -> bool:
+        return self.domain == WAVEFORM or self.norm in set(SOUND_NORMS) - set(NORMS)
+
+    @property
+    def _of_spectrograms(self) -> bool:
+        return self.domain == SPECTROGRAM or self.norm in set(NORMS) - set(SOUND_NORMS)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains whose runs are looked for: both, unless a parameter speaks of one of them."""
+        if self._of_sound or self.budget is not None:
+            return (WAVEFORM,)
+        # A budget a cell, or a norm that either has, means spectrograms, as before there was sound.
+        if self._of_spectrograms or self.epsilon is not None or self.norm:
+            return (SPECTROGRAM,)
+        return DOMAINS
 
     def settings(self) -> dict[str, str]:
         """Return the settings that attack runs must have: name -> value.
@@ -66,9 +103,11 @@ class AnalyzeParams(Parameters):
         return found
 
     def tags(self) -> dict[str, str]:
-        """Return the tags that attack runs must have."""
+        """Return the tags that attack runs must have; runs on spectrograms have none of the domain."""
         values = {tag: getattr(self, name) for tag, name in DIMENSIONS.items()}
-        values[Tag.EPSILON] = "" if self.epsilon is None else f"{self.epsilon:g}"
+        for tag, number in ((Tag.EPSILON, self.epsilon), (Tag.BUDGET, self.budget)):
+            values[tag] = "" if number is None else f"{number:g}"
+        values[Tag.DOMAIN] = WAVEFORM if self.domains == (WAVEFORM,) else ""
         return {tag: value for tag, value in values.items() if value}
 
     @property

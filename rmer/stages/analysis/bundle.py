@@ -14,13 +14,14 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.attacks.sound_budgets import UNITS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
 from rmer.report.html import Report, ReportTable
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
-from rmer.report.readable import number
+from rmer.report.readable import and_list, number, sound_budget_in_words
 from rmer.report.sections.gradient_precision_section import largest_loss
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.parallel import named_runs
@@ -44,17 +45,23 @@ reproduce.sh      the commands that make the runs and this folder anew
 
 
 def write_bundle(
-    store: Store, params: AnalyzeParams, runs: AnalysedRuns, report: Report, steps: Sequence[RunRecord]
+    store: Store,
+    params: AnalyzeParams,
+    runs: AnalysedRuns,
+    report: Report,
+    steps: Sequence[RunRecord],
+    sound: AnalysedRuns | None = None,
 ) -> list[Path]:
     """Write the bundle to the folder that the parameters name; return its files, relative to it.
 
-    ``steps`` are the runs of the steps from the published study to the corrected one.
+    ``steps`` are the runs of the steps from the published study to the corrected one, ``sound`` attacks on
+    the sound beside those on spectrograms.
 
     Raises UserError where the folder cannot be written.
     """
     folder = Path(params.bundle).expanduser()
     try:
-        return _write(folder, store, params, runs, report, steps)
+        return _write(folder, store, params, runs, report, steps, sound)
     except OSError as error:
         raise UserError(f"cannot be written ({error})", where=str(folder), mend="Check bundle") from error
 
@@ -66,12 +73,13 @@ def _write(
     runs: AnalysedRuns,
     report: Report,
     steps: Sequence[RunRecord],
+    sound: AnalysedRuns | None,
 ) -> list[Path]:
     tables = dict(named_tables(report))
-    records = [item.record for item in runs.selected]
+    records = [item.record for item in [*runs.selected, *(sound.selected if sound else ())]]
     trained = named_runs(store, records, Tag.TRAIN_RUN_ID)
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
-    methods = methods_sentences(_methods(params, runs, report, trained, datasets))
+    methods = methods_sentences(_methods(params, runs, report, trained, datasets, sound))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
     prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
     texts = {
@@ -114,6 +122,7 @@ def _methods(
     report: Report,
     trained: Sequence[RunRecord],
     datasets: Sequence[RunRecord],
+    sound: AnalysedRuns | None,
 ) -> Methods:
     first, model = runs.chosen[0].record, runs.models[0]
     systems: dict[str, list[str]] = {}
@@ -134,7 +143,8 @@ def _methods(
         margins=params.margins,
         data=_facts(datasets, ("clips", *DataParams.names("result"))),
         training=_facts(trained, TrainingParams.names("result")),
-        attack=_attack(runs),
+        attack={} if runs.on_sound else _attack(runs),
+        sound=_sound(runs if runs.on_sound else sound),
     )
 
 
@@ -169,6 +179,23 @@ def _attack(runs: AnalysedRuns) -> dict[str, str]:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
         facts["search_runs"] = f"{len(runs.precision_checks)} of {len(runs.selected)}"
     return facts
+
+
+def _sound(runs: AnalysedRuns | None) -> dict[str, str]:
+    if runs is None:
+        return {}
+    budgets = []
+    for norm in runs.groups:
+        tried = _facts([item.record for item in runs.selected if item.norm == norm], ("budgets",))
+        listed = and_list(tried.get("budgets", "").split(","))
+        budgets.append(f"budgets of {listed} {UNITS[norm]}" if listed else norm)
+    first = runs.chosen[0].record.tags
+    norm = next(iter(runs.groups))
+    return {
+        "attack": " ".join(filter(None, [first.get(Tag.ATTACK, ""), first.get(Tag.TIER, "")])),
+        "budgets": and_list(budgets),
+        "reported": sound_budget_in_words(norm, runs.levels.get(norm)),
+    }
 
 
 def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> pd.DataFrame:

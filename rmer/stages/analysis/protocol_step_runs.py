@@ -1,4 +1,4 @@
-"""Finds the runs of every step from the published study to the corrected one."""
+"""Finds the runs of every step from the published study to the corrected one, and to the audible domain."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
+from rmer.evaluation.protocol_steps import SPECTROGRAM, STEPS, ProtocolStep
 from rmer.report.robustness import shown_metrics
 from rmer.report.system_tables import system_rank
-from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, on_sound, settings_of
 from rmer.stages.analysis.parallel import in_parallel
-from rmer.stages.analysis.reading import AnalysedRuns
+from rmer.stages.analysis.reading import NORM_ORDER
 from rmer.stages.attack.agreement import checked_model, read_curve
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 from rmer.tracking.values import ABSENT
@@ -36,15 +36,19 @@ class _Found:
 
 
 def find_protocol_steps(
-    store: Store, runs: AnalysedRuns, *, study: str, further: Sequence[str], systems: Sequence[str]
+    store: Store,
+    chosen: Sequence[RunRecord],
+    *,
+    study: str,
+    further: Sequence[str],
+    systems: Sequence[str],
 ) -> tuple[list[ProtocolStep], list[RunRecord]]:
     """Return the steps in order, missing ones included, and the records that they rest on.
 
-    Runs are those of the analysis, of its ``study`` and of ``further`` studies. Of several kinds of attack
-    runs that would do for a step, those of the analysis are taken, else the kind that is most like it and
-    most thorough.
+    Runs are those of the analysis (``chosen``), of its ``study`` and of ``further`` studies. Of several kinds
+    of attack runs that would do for a step, those of the analysis are taken, else the kind that is most like
+    it and most thorough.
     """
-    chosen = [item.record for item in runs.chosen]
     known = {record.run_id: record for record in chosen}
     for name in filter(None, dict.fromkeys([study, *further])):
         known |= {record.run_id: record for record in store.find(Stage.ATTACK, study=name)}
@@ -54,20 +58,27 @@ def find_protocol_steps(
         if record.tags.get(Tag.ATTACK) in ATTACKS and (not systems or record.tags.get(Tag.SYSTEM) in systems)
     ]
     found: list[_Found] = []
-    for (train, attack), title in STEPS.items():
-        step = ProtocolStep(title, train, attack)
-        members = [record for record in wanted if _protocols(record) == (train, attack)]
+    for of_step, title in STEPS.items():
+        step = ProtocolStep(title, *of_step)
+        members = [record for record in wanted if _protocols(record) == of_step]
         records = _most_alike(members, chosen)
         if not records:
             found.append(_Found(step, ()))
             continue
-        before = next((one.step.epsilon for one in reversed(found) if one.records), math.nan)
+        # Budgets of spectrograms and of sounds have nothing in common.
+        alike = [one.step.epsilon for one in found if one.records and one.step.domain == step.domain]
+        before = alike[-1] if alike else math.nan
         found += _at_budgets(store, step, records, before)
     return _with_changes(store, found), [record for one in found for record in one.records]
 
 
-def _protocols(record: RunRecord) -> tuple[str, str]:
-    return record.tags.get(Tag.TRAIN_PROTOCOL, ""), record.tags.get(Tag.ATTACK_PROTOCOL, "")
+def _protocols(record: RunRecord) -> tuple[str, str, str]:
+    tags = record.tags
+    return (
+        tags.get(Tag.TRAIN_PROTOCOL, ""),
+        tags.get(Tag.ATTACK_PROTOCOL, ""),
+        tags.get(Tag.DOMAIN, SPECTROGRAM),
+    )
 
 
 def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> list[RunRecord]:
@@ -85,7 +96,8 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
         alike = [tags.get(tag) == wanted.get(tag) for tag in (Tag.DATASET, Tag.SPLIT, Tag.NORM, Tag.TIER)]
         thorough = -ATTACKS.index(tags[Tag.ATTACK])
         in_analysis = any(record.run_id in own for record in members)
-        return in_analysis, *alike[:2], thorough, *alike[2:], len(members), members[0].start_time
+        first = on_sound(members[0]) and tags[Tag.NORM] == NORM_ORDER[True][0]
+        return in_analysis, *alike[:2], first, thorough, *alike[2:], len(members), members[0].start_time
 
     best = max(kinds.values(), key=rank)
     oldest_first = sorted(best, key=lambda record: record.start_time)
@@ -100,6 +112,10 @@ def _at_budgets(
     tags = records[0].tags
     epsilon = float(tags.get(Tag.EPSILON) or math.nan)
     step = dataclasses.replace(step, attack=tags.get(Tag.ATTACK, ""), epsilon=epsilon)
+    if on_sound(records[0]):
+        step = dataclasses.replace(
+            step, norm=tags.get(Tag.NORM, ""), level=float(tags.get(Tag.BUDGET) or math.nan)
+        )
     clips = [float(record.params.get("cfg.clips", "nan")) for record in records]
     reported = dataclasses.replace(
         step,
@@ -167,9 +183,10 @@ def _with_changes(store: Store, found: Sequence[_Found]) -> list[ProtocolStep]:
 
 def _changes(before: _Found, after: _Found, settings: Settings) -> list[str]:
     changes = []
-    if before.step.epsilon != after.step.epsilon:
+    same_domain = before.step.domain == after.step.domain
+    if same_domain and before.step.epsilon != after.step.epsilon:
         changes.append(f"ε {before.step.epsilon:g} to {after.step.epsilon:g}".replace(" 0.", " ."))
-    for tag in (Tag.ORIGIN, Tag.NORM, Tag.SPLIT, Tag.SPLIT_SCHEME):
+    for tag in (Tag.ORIGIN, *([Tag.NORM] if same_domain else []), Tag.SPLIT, Tag.SPLIT_SCHEME):
         values = [_values(one.records, tag) for one in (before, after)]
         if values[0] != values[1]:
             changes.append(f"{DIMENSIONS[tag].replace('_', ' ')} {values[0]} to {values[1]}")

@@ -8,18 +8,20 @@ from itertools import chain
 
 import pandas as pd
 
+from rmer.attacks.sound_budgets import epsilon_of
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.report.html import UsedRun
 from rmer.report.system_tables import in_order
+from rmer.stages.analysis.alike import on_sound
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.selection import Selected
 from rmer.stages.attack.agreement import checked_model, read_checks, read_searches, require_same_clips
 from rmer.tracking import Artifact, RunRecord, Store, Tag
 
-# The norm whose runs the endpoints are taken from, where there are several.
-FIRST_NORM = "linf"
+# Norms in the order in which they are reported; the endpoints are taken from the first that there is.
+NORM_ORDER = {False: ("linf", "l2"), True: ("masking", "snr", "linf")}  # on spectrograms, on sound
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class AnalysedRuns:
     selected : Every attack run.
     groups : Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one
         group.
-    first_clips : The per-clip table of the first run.
+    clips : Run id -> its per-clip table.
     checks : Run in words -> its sanity checks.
     precision_checks : The runs whose search with reduced gradients was compared with one of float32
         gradients.
@@ -39,7 +41,7 @@ class AnalysedRuns:
 
     selected: Sequence[Selected]
     groups: Mapping[str, Sequence[AttackedModel]]
-    first_clips: pd.DataFrame
+    clips: Mapping[str, pd.DataFrame]
     checks: Mapping[str, pd.DataFrame]
     precision_checks: Sequence[PrecisionCheck]
 
@@ -55,8 +57,29 @@ class AnalysedRuns:
         return [item for item in self.selected if item.record.run_id in runs]
 
     @property
+    def first_clips(self) -> pd.DataFrame:
+        """The per-clip table of the first run."""
+        return next(iter(self.clips.values()))
+
+    @property
+    def on_sound(self) -> bool:
+        """Whether the sound of clips was attacked, not their spectrograms."""
+        return all(on_sound(item.record) for item in self.selected)
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """Norm of sounds -> reported budget in dB, where all runs of the norm name the same."""
+        found: dict[str, set[str]] = {}
+        for item in filter(lambda item: on_sound(item.record), self.selected):
+            found.setdefault(item.norm, set()).add(item.record.tags.get(Tag.BUDGET, ""))
+        return {norm: float(*budgets) for norm, budgets in found.items() if len(budgets) == 1}
+
+    @property
     def reported_epsilon(self) -> float | None:
         """The budget of the endpoints, where all runs name the same."""
+        if self.on_sound:
+            norm = next(iter(self.groups))
+            return epsilon_of(norm, self.levels[norm]) if norm in self.levels else None
         found = {item.record.params.get("cfg.epsilon", "") for item in self.selected}
         return float(found.pop()) if len(found) == 1 and "" not in found else None
 
@@ -100,7 +123,7 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
     return AnalysedRuns(
         selected=selected,
         groups=_by_norm(selected, models),
-        first_clips=clips[0],
+        clips={item.record.run_id: found for item, found in zip(selected, clips, strict=True)},
         checks={run_in_words(item, selected): found for item, found in zip(suites, checks, strict=True)},
         precision_checks=in_parallel(precision, compared),
     )
@@ -136,6 +159,8 @@ def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:
     if not all(item.is_suite for item in selected):
         return {selected[0].norm: list(models)}
-    norms = sorted({item.norm for item in selected}, key=lambda norm: (norm != FIRST_NORM, norm))
+    order = NORM_ORDER[on_sound(selected[0].record)]
+    norms = sorted({item.norm for item in selected})
+    norms.sort(key=lambda norm: order.index(norm) if norm in order else len(order))
     pairs = list(zip(selected, models, strict=True))
     return {norm: [model for item, model in pairs if item.norm == norm] for norm in norms}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmer.attacks.known_attacks import ATTACKS
+from rmer.evaluation.protocol_steps import SPECTROGRAM
 from rmer.parameters import Parameters
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams
@@ -63,8 +64,8 @@ def reproduce_script(
 
 
 def _attack(record: RunRecord) -> str:
-    attack = record.tags.get(Tag.ATTACK, "")
-    known = {"attack", "split", "precision", *(defaults_of(attack) if attack in ATTACKS else ())}
+    attack, domain = record.tags.get(Tag.ATTACK, ""), record.tags.get(Tag.DOMAIN, SPECTROGRAM)
+    known = {"attack", "split", "precision", *(defaults_of(attack, domain) if attack in ATTACKS else ())}
     values = {name: value for name, value in logged(AttackParams, record).items() if name in known}
     named = {"system": Tag.SYSTEM, "seed": Tag.SEED, "train_protocol": Tag.TRAIN_PROTOCOL}
     if Tag.TRAIN_RUN_ID not in record.tags:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
-from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, settings_of
+from rmer.stages.analysis.alike import (
+    DIMENSIONS,
+    SUITE,
+    Settings,
+    differing,
+    differing_but_norm,
+    dimensions,
+    on_sound,
+    settings_of,
+)
 from rmer.tracking import RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
 from rmer.tracking.values import ABSENT
@@ -69,11 +78,12 @@ def select_attack_runs(
     Raises UserError when there is none; when runs differ in a tag of
     :data:`rmer.stages.analysis.alike.DIMENSIONS` or in a setting of attack or training; when a system and
     seed occur twice. With ``allow_mixed`` what differs becomes part of the row's name, and the newest run of
-    a row and seed counts. Both norms of a suite of attacks are no mixture.
+    a row and seed counts. Several norms of a suite of attacks are no mixture. Without a tag of the domain,
+    runs are those on spectrograms.
     """
     records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
     if Tag.DOMAIN not in tags:  # budgets of spectrograms and of sounds have nothing in common
-        records = [record for record in records if Tag.DOMAIN not in record.tags]
+        records = [record for record in records if not on_sound(record)]
     if systems:
         records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
     if not records:
@@ -81,9 +91,8 @@ def select_attack_runs(
     settings = settings_of(store, records)
     for name, value in where.items():
         records = _narrowed(store, records, settings, name, value)
-    differences = differing(records, settings)
-    if all(record.tags.get(Tag.ATTACK) == SUITE for record in records):
-        differences.pop("norm", None)
+    suites = all(record.tags.get(Tag.ATTACK) == SUITE for record in records)
+    differences = differing_but_norm(records, settings) if suites else differing(records, settings)
     if differences and not allow_mixed:
         raise _mixture(store, differences, study, settings[records[0].run_id])
     selected = [Selected(record, _name(record, differences, settings[record.run_id])) for record in records]
@@ -93,7 +102,7 @@ def select_attack_runs(
 def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
     """Return tag -> value, several joined by commas, of every dimension that some run has."""
     shared = {}
-    for tag in DIMENSIONS:
+    for tag in dimensions([item.record for item in selected]):
         values = sorted({item.record.tags[tag] for item in selected if tag in item.record.tags})
         if values:
             shared[tag] = ", ".join(values)

@@ -16,6 +16,7 @@ from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
+from rmer.stages.data.dataset_runs import name_tag
 from rmer.stages.data.found_recordings import sound_folder
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
@@ -143,6 +144,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
             Tag.TRAIN_PROTOCOL: victim.train_protocol,
             Tag.SPLIT_SCHEME: victim.scheme,
             Tag.DATASET: victim.dataset.digest,
+            **name_tag(victim.dataset),
             Tag.DATASET_RUN_ID: victim.dataset_run_id,
             **({Tag.TRAIN_RUN_ID: victim.run.run_id} if victim.run else {Tag.MODEL_URI: params.model_uri}),
             Tag.ORIGIN: Origin.COMPUTED if own else Origin.EXTERNAL,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from rmer.attacks.sound_budgets import UNITS, budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
-from rmer.evaluation.checks.measurements import ERRORS, Measurements
+from rmer.evaluation.checks.measurements import ERRORS, Measurements, noise_metrics
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
@@ -29,15 +29,14 @@ from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
+from rmer.stages.data.dataset_runs import log_dataset_input
 from rmer.tracking import Artifact, Run, Tag
 
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    run.dataset_input(
-        "soundtracks", victim.dataset.digest, source={"run_id": victim.dataset_run_id}, context=params.split
-    )
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
     with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
@@ -78,11 +77,14 @@ def _log_sounds(
 ) -> None:
     """Log what there is to listen to, and what codecs leave of a suite, or of what is meant to survive."""
     params, settings = setup.params, setup.params.settings
+    whole = params.suite is not None and not params.suite.brief
+    codecs = whole or bool(params.transformation_names)
+    run.params({"listen": params.listen, "codecs": codecs})
     if params.listen:
         title = f"{setup.victim.system} under {params.attack}"
         budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
         log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
-    if params.suite is not None or params.transformation_names:
+    if codecs:
         log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
 
 
@@ -127,6 +129,7 @@ def _log_sanity(run: Run, setup: AttackSetup, measurements: Measurements) -> Non
     run.table(sanity_table(checks), Artifact.SANITY)
     not_judged = sum(check.passed is None for check in checks)
     run.metrics({"sanity/failed": float(failed(checks)), "sanity/not_judged": float(not_judged)})
+    run.metrics(noise_metrics(measurements))
     if measurements.precisions:  # what gradients in bfloat16 cost the search; steps are as in ``curve/*``
         table = precision_table(measurements.precisions)
         run.table(table, Artifact.PRECISION)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import AttackMethod, Setting
 from rmer.attacks.sound_budgets import (
+    BRIEF_DB,
     LEAST_LINF_DB,
     REPORTED_DB,
     SOUND_NORMS,
@@ -29,6 +30,7 @@ from rmer.attacks.threat import NORMS
 from rmer.data.audio.transformations import TRANSFORMATIONS
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
+from rmer.evaluation.protocol_steps import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
 from rmer.systems.arithmetic import PRECISIONS
@@ -36,8 +38,6 @@ from rmer.systems.arithmetic import PRECISIONS
 P = TypeVar("P", bound=type[Parameters])
 
 SEED = 21
-# What is attacked: standardised spectrograms, or the samples of recordings.
-SPECTROGRAM, WAVEFORM = DOMAINS = ("spectrogram", "waveform")
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
 FIXED = {"mode": ("untargeted",), "target": ("random", None)}
@@ -117,7 +117,9 @@ class AttackParams(Parameters):
     model_uri: str = model_choice("", "attack this MLflow model or checkpoint file", kind="path")
     dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
-    split_scheme: str = choice("", "split of the model of model_uri", choices=("", "published", "album"))
+    split_scheme: str = choice(
+        "", "split of the model of model_uri", choices=("", "published", "album", "official")
+    )
     split: str = param("test", "part of the data to attack", choices=("test", "validation"))
     config: str = place("", "YAML file of attack parameters (the published keys are known)")
     epsilon: float | None = param(
@@ -294,7 +296,8 @@ class AttackParams(Parameters):
     def _epsilons_of_sound(self) -> list[float]:
         settings = self.settings
         norm, reported, text = settings["norm"], settings["budget"], settings["budgets"]
-        usual = {*(SUITE_DB[norm] if self.suite is not None else ()), reported}
+        known = () if self.suite is None else BRIEF_DB[norm] if self.suite.brief else SUITE_DB[norm]
+        usual = {*known, reported}
         budgets = _listed_levels(text) if text else sorted(usual)
         if reported not in budgets:
             mend = "Add it, or name the one to be reported with budget"

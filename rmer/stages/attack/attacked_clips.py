@@ -16,6 +16,7 @@ from rmer.data.standardised import Part
 from rmer.errors import UserError
 from rmer.evaluation.attacked import attack_metrics, named_columns
 from rmer.evaluation.budgets import Point
+from rmer.evaluation.classification import classification_metrics
 from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
 from rmer.stages.attack.saved_adversaries import Saved
 from rmer.stages.attack.victims import Victim
@@ -87,6 +88,8 @@ def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:
         if f"{kind}_{emotions[0]}" in table
     }
     metrics = attack_metrics(labels, clean, adversarial, emotions, own)
+    if victim.dataset.labels != "ratings":
+        metrics |= classification_metrics(labels, clean, adversarial, emotions, victim.dataset.labels)
     if f"rescored_{emotions[0]}" in table:
         rescored = _values(table, "rescored_", emotions)
         metrics |= regression_scores(labels, rescored, emotions).named("rescored")

@@ -20,6 +20,7 @@ from rmer.evaluation.concepts import (
 )
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.interventions import repair_table, what_if_table
+from rmer.evaluation.leakage import leakage_means, leakage_table
 from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
 from rmer.report.sections.concepts_section import reason_without
@@ -60,6 +61,7 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
         "concept_movement": movement_table(model),
         "concept_what_if": what_if_table(model),
         "concept_repair": repair_table(model),
+        "concept_leakage": leakage_table(model),
     }
     for name, frame in tables.items():
         run.table(frame, f"tables/{name}.csv")
@@ -112,6 +114,8 @@ def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[s
         for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
     }
     metrics |= concept_scores(model)
+    leakage = leakage_means(tables["concept_leakage"])
+    metrics |= {f"concept/{name}": value for name, value in leakage.items() if not np.isnan(value)}
     attacked = repair["input"] == "adversarial"
     rated, undone = (repair["mae"][attacked & (repair["replaced_by"] == by)] for by in ("rated", "clean"))
     return metrics | {

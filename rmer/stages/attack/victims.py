@@ -6,6 +6,7 @@ import hashlib
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from torch import nn
@@ -15,8 +16,10 @@ from rmer.data.dataset import Dataset
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.digests import file_digest
 from rmer.errors import UserError
+from rmer.redaction import redacted
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.dataset_runs import find_dataset
+from rmer.systems.black_box import adapted, is_address, served
 from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
@@ -130,7 +133,7 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
     return _victim(
         store,
         model,
-        path,
+        digest_of(path),
         run=run,
         dataset_run_id=dataset_run_id or run.tags.get(Tag.DATASET_RUN_ID, ""),
         study="",
@@ -144,19 +147,24 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
 
 
 def victim_of_uri(store: Store, params: AttackParams) -> Victim:
-    """Load ``model_uri``: any MLflow model, or a checkpoint file of this project or of the published code.
+    """Load ``model_uri``: any MLflow model, a checkpoint file of this project or of the published code, or
+    the address of a server, of which only predictions are known.
 
     A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
     that it is that run's model still. Of any other model only its user knows how the data were split and
     standardised for it.
     """
     uri = params.model_uri
-    if uri.endswith(CHECKPOINT_SUFFIXES):
+    if is_address(uri):
+        model: nn.Module = served(uri)
+        # Nothing is known of its weights.
+        digest, name = hashlib.sha256(redacted(uri).encode()).hexdigest()[:16], urlsplit(uri).hostname or uri
+    elif uri.endswith(CHECKPOINT_SUFFIXES):
         path, name = Path(uri.removeprefix("file://")), Path(uri).stem
-        model: nn.Module = load_checkpoint(path)
+        model, digest = load_checkpoint(path), digest_of(path)
     else:
         path = store.model_folder(uri)
-        model = store.load_model(str(path))
+        model, digest = store.load_model(str(path)), digest_of(path)
         run = store.run_of_model(path)
         own = None if run is None else _as_of_run(store, run, model, params)
         if own is not None:
@@ -167,7 +175,7 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
     return _victim(
         store,
         model,
-        path,
+        digest,
         run=None,
         dataset_run_id=params.dataset_run_id,
         study=params.study,
@@ -215,7 +223,7 @@ def _named_weights(network: nn.Module) -> dict[str, torch.Tensor]:
 def _victim(
     store: Store,
     model: nn.Module,
-    path: Path,
+    digest: str,
     *,
     run: RunRecord | None,
     dataset_run_id: str,
@@ -229,10 +237,10 @@ def _victim(
     dataset_run, dataset = find_dataset(store, dataset_run_id, study)
     fit_on = normalised_on(train_protocol)
     data = standardise(dataset, scheme, fit_on)
-    units = _check_contract(model, data, dataset, where=system)
+    model, units = _meeting_contract(model, data, dataset, where=system)
     return Victim(
         model=model,
-        digest=digest_of(path),
+        digest=digest,
         run=run,
         dataset_run_id=dataset_run.run_id,
         dataset=dataset,
@@ -256,12 +264,18 @@ def digest_of(path: Path) -> str:
     return content.hexdigest()[:16]
 
 
-def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, where: str) -> int:
-    """Return the number of concept units; raise UserError where the model does not meet the contract."""
+def _meeting_contract(
+    model: nn.Module, data: Standardised, dataset: Dataset, *, where: str
+) -> tuple[nn.Module, int]:
+    """Return the model as the contract has it, and the number of its concept units.
+
+    Raises UserError where it does not meet the contract.
+    """
     require_finite(model.state_dict(), where=where, mend="Give a model whose training did not diverge")
     mend = "See the model contract in docs/own-model.md"
     inputs, targets = data.test.inputs[:2], len(dataset.emotions)
     try:
+        model = adapted(model, inputs)
         with torch.no_grad():
             prediction = model(inputs)
         output, units = prediction["output"], prediction["c_prob"]
@@ -275,4 +289,4 @@ def _check_contract(model: nn.Module, data: Standardised, dataset: Dataset, *, w
         raise UserError(what, where=where, mend=mend)
     if not output.isfinite().all():
         raise UserError("the model predicts NaN or infinity for clean clips", where=where, mend=mend)
-    return 0 if units is None else int(units.shape[1])
+    return model, 0 if units is None else int(units.shape[1])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from rmer.data.dataset import Dataset
+from rmer.data.tables.ratings import SCALE_MAX
 from rmer.errors import UserError
-from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
+from rmer.tracking import Artifact, Run, RunRecord, Stage, Store, Tag
 
 
 def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunRecord, Dataset]:
@@ -29,6 +30,30 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
         mend = "Restore its artifact dataset, or delete the run and preprocess again"
         raise UserError(what, where=f"run {record.run_id} ({record.name})", mend=mend)
     return record, dataset
+
+
+def name_tag(dataset: Dataset) -> dict[str, str]:
+    """Return the tag that says what a data set is called; none for one of before that did not say it."""
+    return {Tag.DATASET_NAME: dataset.name} if dataset.name else {}
+
+
+def name_of(dataset: Dataset) -> str:
+    """Return what a data set is called on runs."""
+    return dataset.name or "soundtracks"
+
+
+def log_dataset_input(
+    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training"
+) -> None:
+    """Log the data set that a run works on, by its own name, with its clips and those of each part."""
+    source = {"run_id": dataset_run_id}
+    profile = {"split": scheme, **dataset.sizes(scheme)}
+    run.dataset_input(name_of(dataset), dataset.digest, source=source, profile=profile, context=context)
+
+
+def scale_of(record: RunRecord) -> float:
+    """Return the rating that a label of 1 stands for, which a preprocess run logged."""
+    return float(record.params.get("cfg.scale_max", SCALE_MAX))
 
 
 # The many runs of a study share one data set: reading and checking it once is enough.

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
 # Parameters that every run logs. Later ones are logged where they are given, so that digests stay.
 FIRST = ("scale_max", "decoder", "frames", "frontend", "split_seed")
+KINDS = {
+    "classes": "Each clip is of one class; targets are 1 for it, else 0: systems regress on these.",
+    "tags": "A target is 1 where a clip has the tag and 0 where not: systems regress on these.",
+}
 NOTED = 20  # warnings in a run's description; all are in its artifact
 
 
@@ -60,7 +65,7 @@ def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Ou
 
 def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
     """Return what the run of these parameters is, without doing it."""
-    name = f"preprocess {len(surveyed.collected.clips)} clips, {params.frames} frames"
+    name = f"{params.dataset_name()}, {len(surveyed.collected.clips)} clips, {params.frames} frames"
     return RunSpec(Stage.PREPROCESS, name, _config(params, surveyed), study=params.study or None)
 
 
@@ -74,7 +79,7 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
     config = {
         **{name: given[name] for name in kept},
         "clips": len(clips),
-        "targets": list(collected.emotions),
+        "targets": [_asked(name, collected.titles) for name in collected.emotions],
         "labels": labels_digest(clips, [*collected.emotions, *collected.concepts]),
         "concepts": bool(collected.concepts),
         "albums": _digest(clips[["album", "track"]].to_numpy().tolist()) if collected.has_albums else "",
@@ -82,9 +87,21 @@ def _config(params: PreprocessParams, surveyed: Survey) -> dict[str, Any]:
         "decoder_version": decoder_version(params.decoder),
         "frontend_version": FRONTEND_VERSION,
     }
+    # Only where there are any, so that the digests of other data sets stay.
+    for key, known in (("official", collected.official), ("starts", collected.starts)):
+        if known:
+            config[key] = _digest(sorted(known.items()))
+    if collected.labels != "ratings":
+        config["label_kind"] = collected.labels
     if len(duplicates):  # they change the album split, of data sets that have any
         config["duplicates"] = _digest(duplicates[["first", "second"]].to_numpy().tolist())
     return config
+
+
+def _asked(name: str, titles: Mapping[str, str]) -> str:
+    """Return a target as the parameter names it, so that the logged one gives the same again."""
+    text = f"{name}={titles[name]}" if name in titles else name
+    return f'"{text}"' if "," in text else text
 
 
 def _digest(values: object) -> str:
@@ -92,7 +109,7 @@ def _digest(values: object) -> str:
 
 
 def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
-    dataset = prepare(surveyed)
+    dataset = prepare(surveyed, params.dataset_name())
     dataset.save(run.work_dir / Artifact.DATASET)
     run.file(run.work_dir / Artifact.DATASET)
     run.json(_normalisations(dataset), f"{Artifact.DATASET}/normalisation.json")
@@ -100,9 +117,10 @@ def _body(run: Run, params: PreprocessParams, surveyed: Survey) -> None:
     if len(surveyed.duplicates):
         run.table(surveyed.duplicates, Artifact.DUPLICATES)
     run.tags({Tag.DATASET: dataset.digest, Tag.DATASET_RUN_ID: run.run_id})
+    run.tags({Tag.DATASET_NAME: dataset.name})
     run.tags({Tag.SOUNDTRACKS_DIR: str(Path(params.soundtracks_dir).absolute())})
     run.metrics(_metrics(surveyed))
-    _describe(run, params, dataset, surveyed.warnings)
+    _describe(run, params, dataset, surveyed)
 
 
 def _metrics(surveyed: Survey) -> dict[str, float]:
@@ -129,19 +147,26 @@ def _normalisations(dataset: Dataset) -> dict[str, dict[str, float]]:
     return {name: dataclasses.asdict(normalisation) for name, normalisation in fitted.items()}
 
 
-def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tuple[str, ...]) -> None:
+def _describe(run: Run, params: PreprocessParams, dataset: Dataset, surveyed: Survey) -> None:
     clips, frames, bands = dataset.spectrograms.shape
     labels = [*dataset.emotions, *dataset.concepts]
     columns = [{"name": name, "type": "double", "required": True} for name in labels]
     run.dataset_input(
-        Path(params.soundtracks_dir).absolute().name,
+        dataset.name,
         dataset.digest,
         source={"soundtracks_dir": str(Path(params.soundtracks_dir).absolute()), "run_id": run.run_id},
         schema={"mlflow_colspec": columns},
-        profile={"clips": clips, "frames": frames, "bands": bands},
+        profile={"frames": frames, "bands": bands, **dataset.sizes(_schemes(dataset)[-1])},
         context="preprocess",
     )
-    lines = [f"{clips} clips, {frames} frames x {bands} bands; labels: {', '.join(labels)}."]
+    warnings, titles = surveyed.warnings, surveyed.collected.titles
+    lines = [f"{dataset.name}: {clips} clips, {frames} frames x {bands} bands; labels: {', '.join(labels)}."]
+    if titles:
+        lines.append(
+            "In the files: " + ", ".join(f"{name} is `{title}`" for name, title in titles.items()) + "."
+        )
+    if dataset.labels != "ratings":
+        lines.append(KINDS[dataset.labels])
     for scheme in _schemes(dataset):
         rows = dataset.split(scheme)
         far = largest_difference(rows, dataset.emotion_labels())
@@ -155,6 +180,7 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, warnings: tu
     if len(warnings) > NOTED:
         lines.append(f"{len(warnings) - NOTED} more in `{Artifact.WARNINGS}`.")
     reader = params.reader()
+    lines += [f"Known: {fault}." for fault in reader.faults]
     lines += [text for text in (reader.citation, reader.licence) if text]
     run.note("\n\n".join(lines))
 

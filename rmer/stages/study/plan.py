@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rmer.attacks.known_attacks import ATTACKS
-from rmer.attacks.suite import TIERS
+from rmer.attacks.threat import NORMS
 from rmer.data.dataset import EMOTIONS
 from rmer.data.readers.collection import Collected
+from rmer.data.readers.known_readers import DEFAULT_READER
 from rmer.data.tables.ratings import check_targets
+from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
+from rmer.evaluation.protocol_steps import WAVEFORM
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
+from rmer.stages.study.variants import (
+    OF_SOUND,
+    OF_SPECTROGRAMS,
+    SoundParams,
+    attack_variants,
+    chosen_domains,
+    sound_norms,
+)
 from rmer.stages.train import TrainingParams, TrainParams
 from rmer.systems.catalogue import System, groups, resolve
 from rmer.systems.devices import check_device_name
@@ -31,20 +42,20 @@ SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "seeds": "6,21", "clips": 60, "frames": 64, "epochs": 8, "adversarial_iterations": 5,
         "max_iters": 50, "steps": 20, "tier": "quick", "precision": "auto",
+        "sound_norms": "masking", "sound_tier": "brief",
     },
     "full": {
         "seeds": PUBLISHED_SEEDS, "clips": 360, "frames": 313, "epochs": 199, "adversarial_iterations": None,
         "max_iters": 1000, "steps": 40, "tier": "paper", "precision": "fp32",
+        "sound_norms": "masking,snr", "sound_tier": "paper",
     },
 }  # fmt: skip
-# Attacks on sound are no part of a study: no analysis compares them yet.
-OF_SOUND = ("domain", "budget", "budgets")
 # Parameters of an attack that a study hands on: all but those that it chooses itself, and those that mean
 # something else in training (lr).
 OF_ATTACKS = [
     name
     for name in AttackParams.names("result", "machine")
-    if name not in ("attack", "source_system", *OF_SOUND, *TrainingParams.names())
+    if name not in ("attack", "source_system", "domain", *OF_SOUND, *TrainingParams.names())
 ]
 
 
@@ -68,7 +79,7 @@ class AttackingParams(Parameters):
 
 @dataclass(frozen=True)
 @preset(SIZES)
-class StudyParams(EngineParams, AttackingParams, TrainingParams, DataParams, DesignParams):
+class StudyParams(EngineParams, AttackingParams, SoundParams, TrainingParams, DataParams, DesignParams):
     """Parameters of ``main``: those of the design, and those that its stages and the engine take."""
 
     def sized(self) -> StudyParams:
@@ -85,6 +96,7 @@ class Plan:
     systems: list[System]
     seeds: list[int]
     attacks: list[str]
+    domains: list[str] = field(default_factory=list)
 
     @property
     def models(self) -> list[tuple[System, int]]:
@@ -97,16 +109,21 @@ class Plan:
         return {name: getattr(self.params, name) for name in (*OF_ATTACKS, "precision", "device", "study")}
 
     @property
-    def attack_variants(self) -> dict[str, dict[str, str]]:
-        """What is done to every model: name -> parameters; a suite is one run for each norm of its tier."""
-        found: dict[str, dict[str, str]] = {}
-        for attack in self.attacks:
-            given = self.of_attacks["norm"] if "norm" in defaults_of(attack) else ""
-            norms = TIERS[self.of_attacks["tier"]].norms if attack == "suite" and not given else (given,)
-            for norm in norms:
-                name = attack if norm in ("", "linf") else f"{attack} {norm}"
-                found[name] = {"attack": attack, "norm": norm}
-        return found
+    def attack_variants(self) -> dict[str, dict[str, Any]]:
+        """What is done to every model: name -> parameters (:func:`rmer.stages.study.variants`)."""
+        norms = sound_norms(self.params)
+        return attack_variants(self.attacks, self.domains, norms, self.of_attacks)
+
+    @property
+    def sound(self) -> dict[str, str]:
+        """Attack on the sound -> its size and budgets; empty of a study of spectrograms."""
+        found = {name: self.attack_params(name, "") for name in self.attack_variants}
+        return {
+            name: f"{params.settings.get('tier', '')} {'; '.join(params.budgets_in_words)}, reported "
+            f"{params.settings['budget']:g} dB".lstrip()
+            for name, params in found.items()
+            if params.on_sound
+        }
 
     def source_of(self, system: System) -> System | None:
         """Return the system that adversaries are transferred from: the first other one that is no control."""
@@ -119,7 +136,9 @@ class Plan:
 
     def preprocess_params(self, folder: str) -> PreprocessParams:
         """Return the parameters of stage preprocess for the data in ``folder``."""
-        return PreprocessParams(**{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder})
+        return PreprocessParams(
+            **{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder, "data_dir": ""}
+        )
 
     def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
         """Return the parameters of stage train for one model."""
@@ -129,11 +148,18 @@ class Plan:
         shared |= {"system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
         return TrainParams(**shared)
 
-    def attack_params(self, name: str, train_run_id: str) -> AttackParams:
-        """Return the parameters of stage attack for one model and one of :attr:`attack_variants`."""
+    def attack_params(self, name: str, train_run_id: str, folder: str = "") -> AttackParams:
+        """Return the parameters of stage attack for one model and one of :attr:`attack_variants`.
+
+        ``folder`` is that of the recordings, for attacks on the sound.
+        """
         chosen = self.attack_variants[name]
         attack = chosen["attack"]
         of_others = _settings(ATTACKS) - set(defaults_of(attack))
+        if chosen.get("domain") == WAVEFORM:
+            of_others |= set(OF_SPECTROGRAMS)
+            chosen = {**chosen, **{name: getattr(self.params, name) for name in OF_SOUND}}
+            chosen |= {"soundtracks_dir": folder, "tier": self.params.sound_tier if attack == "suite" else ""}
         if ATTACKS[attack].protocol != "corrected":
             of_others |= {"epsilon"}  # the reported one of corrected attacks
         shared = {key: value for key, value in self.of_attacks.items() if key not in of_others}
@@ -156,7 +182,8 @@ def make_plan(params: StudyParams) -> Plan:
     if unknown or not attacks:
         what = f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named"
         raise UserError(what, where="parameter attacks", mend=f"Known are {', '.join(ATTACKS)}")
-    plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks)
+    domains = chosen_domains(params, attacks)
+    plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks, domains)
     _check_stages(plan)
     return plan
 
@@ -166,10 +193,18 @@ def _check_stages(plan: Plan) -> None:
     params = plan.params
     if not params.soundtracks_dir:
         plan.demo_params("")
-        if unknown := [target for target in listed(params.targets) if target not in EMOTIONS]:
+        if params.dataset != DEFAULT_READER:
+            mend = "Give the folder of the data set"
+            raise UserError("is not given", where="parameter data_dir", mend=mend)
+        if unknown := [target for target in asked_for(params.targets) if target not in EMOTIONS]:
             mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
             raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
-    check_targets(listed(params.targets))
+    if params.dataset == DEFAULT_READER:
+        check_targets(list(asked_for(params.targets)))
+    plan.preprocess_params(params.soundtracks_dir).reader()
+    if (norm := plan.of_attacks["norm"]) and norm not in NORMS:
+        mend = "Give it as sound_norms"
+        raise UserError(f"{norm} is no norm of spectrograms", where="parameter norm", mend=mend)
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
         plan.train_params(system, plan.seeds[0], "")
@@ -217,7 +252,10 @@ def _settings(attacks: Iterable[str]) -> set[str]:
 def _unused(plan: Plan) -> list[str]:
     """Return the settings that were given and belong to other attacks than those of the plan."""
     of_others = _settings(ATTACKS) - _settings(plan.attacks) - set(SIZES[plan.params.size])
-    return [name for name, value in plan.of_attacks.items() if name in of_others and value not in (None, "")]
+    given = {name: value for name, value in plan.of_attacks.items() if name in of_others}
+    if not any(chosen.get("domain") == WAVEFORM for chosen in plan.attack_variants.values()):
+        given |= {name: getattr(plan.params, name) for name in ("budget", "budgets")}
+    return [name for name, value in given.items() if value not in (None, "")]
 
 
 def _shared(params: StudyParams, stage: type[Parameters]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
+from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
@@ -32,6 +33,7 @@ from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
 DEFAULT = "(default)"
+SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
-    outcome = store.perform(spec, lambda run: summaries.append(_body(run, store, named, engine, log_data)))
+    outcome = store.perform(
+        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, str(folder)))
+    )
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
     return StudyResult(outcome, study, summaries[0])
@@ -84,7 +88,8 @@ def _check_name(store: Store, study: str, settings: dict[str, Any]) -> None:
     fixed = as_params(settings)
     known = [*fixed, *(f"{PREFIX}{name}" for name in StudyParams.names("result"))]
     for record in store.search({Tag.STAGE: Stage.STUDY, Tag.STUDY: study}):
-        found = {key: record.params.get(key, DEFAULT) for key in dict.fromkeys(known)}
+        joining = {key for key in fixed if key.startswith(SOUND) and key not in record.params}
+        found = {key: record.params.get(key, DEFAULT) for key in dict.fromkeys(known) if key not in joining}
         other = [f"{key} {text}" for key, text in found.items() if text != fixed.get(key, DEFAULT)]
         if other:
             what = f"study {study!r} holds runs of other settings ({', '.join(other).replace(PREFIX, '')})"
@@ -99,11 +104,14 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
     """
     params = plan.params
     said = {*SIZES[params.size], "train_protocol", "epsilon"}
-    return {"data": data} | {
+    # Attacks on the sound may join a study that has none; what each of them does is said for itself.
+    heard = {f"sound_{name}": text for name, text in plan.sound.items()}
+    return {"data": data, **heard} | {
         field.name: getattr(params, field.name)
         for field in fields(params)
         if field.name in params.names("result")
         and field.name not in DataParams.names()
+        and field.name not in SoundParams.names()
         and (field.name in said or getattr(params, field.name) != field.default)
     }
 
@@ -117,11 +125,19 @@ def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
 
-def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Callable[[], Outcome]) -> str:
+def _body(
+    run: Run,
+    store: Store,
+    plan: Plan,
+    engine: EngineParams,
+    log_data: Callable[[], Outcome],
+    folder: str = "",
+) -> str:
     dataset_run_id = log_data().run_id
-    jobs = study_jobs(plan, dataset_run_id)
+    jobs = study_jobs(plan, dataset_run_id, folder)
     done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
-    attacks = [name for name in plan.attacks if any(job.endswith(f" | {name}") for job in done)]
+    made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
+    attacks = [name for name in plan.attacks if name in made]
     try:
         analyses = {name: _analyze(store, plan, name) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
@@ -132,22 +148,30 @@ def _body(run: Run, store: Store, plan: Plan, engine: EngineParams, log_data: Ca
     for name, analysis in analyses.items():
         run.metrics(_summary_metrics(name, analysis))
     summary = "\n\n".join(
-        f"### Attack: {name}\n\n{markdown(analysis.report.systems)}" for name, analysis in analyses.items()
+        f"### Attack: {name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()
     )
     run.text(summary, SUMMARY)
     run.note(summary)
     return summary
 
 
-def study_jobs(plan: Plan, dataset_run_id: str) -> list[Job]:
-    """Return the jobs of a plan on a data set: all trainings, then all attacks."""
+def _summary(analysis: Analysis) -> str:
+    """Return the table of the analysis, after that of attacks on the sound where it has both."""
+    sound, systems = analysis.report.sound, markdown(analysis.report.systems)
+    if sound is None:
+        return systems
+    return f"On the sound, {sound.budget}:\n\n{markdown(sound.systems)}\nOn spectrograms:\n\n{systems}"
+
+
+def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
+    """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
     models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
     training = [
         Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
         for name, (system, seed) in models.items()
     ]
     attacks = [
-        attack_job(f"{model} | {name}", plan.attack_params(name, ""), model, _source(plan, name, *of))
+        attack_job(f"{model} | {name}", plan.attack_params(name, "", folder), model, _source(plan, name, *of))
         for model, of in models.items()
         for name in plan.attack_variants
     ]
@@ -169,8 +193,20 @@ def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
 
 def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     columns = ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped")
-    return {
+    return _sound_metrics(attack_name, analysis) | {
         f"{str(row['system']).replace(' ', '_')}/{attack_name}_{column}": float(row[column])
         for row in analysis.systems.to_dict("records")
         for column in columns
+    }
+
+
+def _sound_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
+    """Return what attacks on the sound did within the budget of the endpoints."""
+    table = analysis.tables.get("sound_robustness")
+    if table is None:
+        return {}
+    return {
+        f"{str(row['system']).replace(' ', '_')}/{attack_name}_sound_{kind}_{row['metric']}": float(row[kind])
+        for row in table[table["norm"] == table["norm"].iloc[0]].to_dict("records")
+        for kind in ("adv", "delta")
     }

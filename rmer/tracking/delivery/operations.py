@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -59,18 +59,23 @@ class Batched(Operation):
 
 @dataclass(frozen=True)
 class LogMetrics(Batched):
-    """Metrics of one step; ``time`` in milliseconds, ``model`` the name of the run's model, if of one."""
+    """Metrics of one step; ``time`` in milliseconds, ``model`` the name of the run's model, if of one.
+
+    ``dataset`` is the name and digest of the data set, where that is said.
+    """
 
     do = "metrics"
     time: int
     step: int
     model: str | None = None
+    dataset: Sequence[str] | None = None
 
     def add_to(self, batch: Batch, to: Destination) -> None:
         model_id = to.model_id(self.model) if self.model else None
+        name, digest = self.dataset or (None, None)
+        of = {"model_id": model_id, "dataset_name": name, "dataset_digest": digest, "run_id": to.run_id}
         batch.metrics += [
-            Metric(key, value, self.time, self.step, model_id=model_id, run_id=to.run_id)
-            for key, value in self.values.items()
+            Metric(key, value, self.time, self.step, **of) for key, value in self.values.items()
         ]
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from rmer.errors import UserError
 from rmer.tracking.machine import lack
 from rmer.tracking.models.archive_check import check_archive, damaged, refused
+from rmer.tracking.models.serving_flavour import add_serving, requirements
 
 _PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
@@ -62,7 +63,9 @@ def save_network(
     """Write a network as an MLflow model folder: exported program, signature, input example.
 
     ``example_input`` is float32 ``[batch, 1, frames, bands]``; the batch size stays free. The network is
-    exported from a copy on the CPU in evaluation mode. ``extra_files`` go beside it under these names.
+    exported from a copy on the CPU in evaluation mode. ``extra_files`` go beside it under these names. Where
+    ``metadata`` says what the network predicts of what, MLflow can serve it
+    (:mod:`rmer.tracking.models.serving_flavour`).
     """
     example = np.ascontiguousarray(example_input, dtype=np.float32)
     if len(example) < 2:  # a batch of one would be frozen into the exported program
@@ -80,11 +83,13 @@ def save_network(
             str(folder),
             signature=signature,
             input_example=example,
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}"],
+            pip_requirements=requirements(),
             metadata=dict(metadata or {}),
             serialization_format="pt2",
         )
     _drop_serving(folder)
+    if described := metadata_of(folder):
+        add_serving(folder, described)
     for name, path in (extra_files or {}).items():
         shutil.copyfile(path, folder / name)
 
@@ -109,6 +114,13 @@ def load_network(folder: Path) -> nn.Module:
 def naming_run(folder: Path) -> str:
     """Return the id of the run that a model folder says it was logged by, empty where it names none."""
     return str(_description(folder).get("run_id") or "")
+
+
+def metadata_of(folder: Path) -> dict[str, Any]:
+    """Return what a model folder of rmer says of its model (targets, concepts, ...); empty of others."""
+    found = _description(folder).get("metadata")
+    known = isinstance(found, dict) and {"targets", "concepts", "normalisation", "frontend"} <= set(found)
+    return dict(found) if known else {}  # type: ignore[arg-type]
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -149,7 +161,8 @@ def _not_ours(folder: Path, reason: str) -> UserError:
 
 
 def _drop_serving(folder: Path) -> None:
-    # MLflow serves, and loads as "python_function", networks that return one tensor; ours return several.
+    # MLflow serves, and loads as "python_function", networks that return one tensor; ours return several, and
+    # are served by a loader of rmer's.
     model = Model.load(str(folder))
     model.flavors.pop("python_function", None)
     example = (model.saved_input_example_info or {}).pop("serving_input_path", None)

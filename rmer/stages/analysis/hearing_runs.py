@@ -1,0 +1,74 @@
+"""Reads what attack runs on the sound say of their sounds."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from rmer.evaluation.attacked import AttackedModel
+from rmer.evaluation.metrics import clip_errors
+from rmer.report.heard import CLIP_COLUMNS, CODEC_COLUMNS, Heard, ListeningPage
+from rmer.stages.analysis.parallel import in_parallel
+from rmer.stages.analysis.reading import AnalysedRuns
+from rmer.tracking import Artifact, RunRecord, Store
+
+MEASURED = ("snr_db", "noise_to_mask_db", "audible_share")
+METRIC = "mae_clipped"
+
+
+def read_heard(store: Store, runs: AnalysedRuns) -> Heard:
+    """Read per-clip measures and codec tables, and say where to listen; empty of runs on spectrograms."""
+    if not runs.on_sound:
+        return Heard()
+    records = {item.record.run_id: item.record for item in runs.selected}
+    models = [(norm, model) for norm, members in runs.groups.items() for model in members]
+    clips = [_clips(norm, model, runs.clips[model.run_id]) for norm, model in models]
+    with_codecs = [(norm, model) for norm, model in models if _has_codecs(records[model.run_id])]
+    codecs = in_parallel(lambda pair: _codecs(store, *pair), with_codecs)
+    return Heard(
+        clips=pd.concat(clips, ignore_index=True),
+        codecs=pd.concat(codecs, ignore_index=True) if codecs else Heard().codecs,
+        pages=[
+            _page(store, norm, model, records[model.run_id])
+            for norm, model in models
+            if records[model.run_id].params.get("cfg.listen") != "0"
+        ],
+    )
+
+
+def _clips(norm: str, model: AttackedModel, table: pd.DataFrame) -> pd.DataFrame:
+    table = table.sort_values("clip", kind="stable")  # as in the model
+    clean, attacked = (
+        clip_errors(model.labels, predictions, clipped=True)
+        for predictions in (model.clean, model.worst(METRIC))
+    )
+    found = pd.DataFrame(
+        {
+            "norm": norm,
+            "system": model.name,
+            "seed": model.seed,
+            "run_id": model.run_id,
+            "clip": list(model.clips),
+            f"clean_{METRIC}": clean,
+            f"adv_{METRIC}": attacked,
+            f"delta_{METRIC}": attacked - clean,
+        }
+    )
+    for name in MEASURED:
+        found[name] = table[name].to_numpy(float) if name in table else float("nan")
+    return found[list(CLIP_COLUMNS)]
+
+
+def _has_codecs(record: RunRecord) -> bool:
+    return record.params.get("cfg.codecs") == "true"
+
+
+def _codecs(store: Store, norm: str, model: AttackedModel) -> pd.DataFrame:
+    table = store.read_table(model.run_id, Artifact.CODECS)
+    kinds = {f"{kind}/{METRIC}": kind for kind in ("clean", "adv", "delta")}
+    table = table.rename(columns=kinds).assign(norm=norm, system=model.name, seed=model.seed)
+    return table[list(CODEC_COLUMNS)]
+
+
+def _page(store: Store, norm: str, model: AttackedModel, record: RunRecord) -> ListeningPage:
+    url = f"{store.link(record)}/artifacts/{Artifact.LISTEN}" if store.web else ""
+    return ListeningPage(model.name, model.seed, norm, model.run_id, url)

@@ -1,0 +1,1 @@
+"""Emotions of anyone's songs, predicted by trained models."""

@@ -1,0 +1,212 @@
+"""Models known by their predictions alone: a callable, and a regressor that MLflow serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+from noise_data import log_dataset, noise_dataset, published_parts
+from servers import free_port, wait_for
+from torch import Tensor, nn
+
+from rmer.attacks.apgd import APGD
+from rmer.attacks.noise import Noise
+from rmer.attacks.square import Square
+from rmer.attacks.threat import Threat
+from rmer.errors import UserError
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.systems.black_box import BlackBox, PlainOutput, adapted, served
+from rmer.systems.frozen import FrozenNetwork
+from rmer.tracking import RunSpec, Stage, Store
+
+FRAMES = 24
+# A scikit-learn regressor on the mean level of eight groups of bands, as one file of code, without pickles.
+REGRESSOR = """
+import mlflow
+import numpy as np
+from sklearn.linear_model import Ridge
+
+
+def levels(spectrograms):
+    parts = np.array_split(np.asarray(spectrograms), 8, axis=3)
+    return np.stack([part.mean(axis=(1, 2, 3)) for part in parts], 1)
+
+
+class Regressor(mlflow.pyfunc.PythonModel):
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.ridge = Ridge().fit(rng.normal(0, 1, (40, 8)), rng.uniform(0, 1, (40, 8)))
+
+    def predict(self, context, model_input, params=None):
+        return self.ridge.predict(levels(model_input))
+
+
+mlflow.models.set_model(Regressor())
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("regressor")
+    (folder / "regressor.py").write_text(REGRESSOR)
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("float32"), (-1, 1, FRAMES, 149))]),
+        Schema([TensorSpec(np.dtype("float64"), (-1, 8))]),
+    )
+    mlflow.pyfunc.save_model(
+        folder / "model", python_model=str(folder / "regressor.py"), signature=signature, pip_requirements=[]
+    )
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(folder / "model"),
+        "-p",
+        str(port),
+    ]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local", "-h", "127.0.0.1"],
+            stdout=log, stderr=log, env=dict(os.environ), cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        inputs = torch.zeros(1, 1, FRAMES, 149)
+        wait_for(lambda: _answers(f"http://127.0.0.1:{port}", inputs), f"no answer: see {folder / 'log'}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(30)
+
+
+def _answers(address: str, inputs: Tensor) -> bool:
+    try:
+        return served(address)(inputs)["output"].shape == (1, 8)
+    except UserError:
+        return False
+
+
+def regressor() -> BlackBox:
+    """Return the regressor of the server in this process."""
+    module: dict[str, object] = {}
+    exec(REGRESSOR.replace("mlflow.models.set_model(Regressor())", "model = Regressor()"), module)
+    model = module["model"]
+    return BlackBox(lambda spectrograms: model.predict(None, spectrograms), "regressor")  # type: ignore[attr-defined]
+
+
+def test_a_served_model_predicts_what_it_predicts_here(address: str) -> None:
+    inputs = torch.randn(3, 1, FRAMES, 149)
+    assert torch.allclose(served(address)(inputs)["output"], regressor()(inputs)["output"], atol=1e-5)
+    assert torch.allclose(
+        served(f"{address}/invocations")(inputs)["output"], regressor()(inputs)["output"], atol=1e-5
+    )
+
+
+def test_a_search_without_gradients_finds_most_of_what_a_linear_model_can_lose() -> None:
+    model, inputs = regressor(), torch.randn(4, 1, FRAMES, 149)
+    labels = model(inputs)["output"]
+    ridge = model.predict.__closure__[0].cell_contents.ridge  # type: ignore[attr-defined]
+    # A budget moves each level by epsilon at most, the error by that times the largest signed sum of weights.
+    signs = torch.cartesian_prod(*[torch.tensor([1.0, -1.0])] * 8)
+    best = 0.1 * float((signs @ torch.from_numpy(ridge.coef_).float()).abs().sum(1).max()) / 8
+    threat = Threat("linf", 0.1)
+    found = {
+        name: float(
+            (model(method(model, inputs, labels, threat, seed=1).adversaries)["output"] - labels).abs().mean()
+        )
+        for name, method in (("square", Square(queries=400)), ("noise", Noise(draws=5)))
+    }
+    assert best >= found["square"] > 0.5 * best
+    assert found["square"] > 3 * found["noise"]
+
+
+def test_attacks_that_need_gradients_say_why_they_do_not_work() -> None:
+    inputs = torch.randn(2, 1, FRAMES, 149)
+    with pytest.raises(UserError, match=r"known by its predictions alone.*square, noise and transfer"):
+        APGD(3)(regressor(), inputs, torch.zeros(2, 8), Threat("linf", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (lambda x: np.zeros((len(x), 8, 2)), r"predicts \[2, 8, 2\] for 2 clips"),
+        (lambda x: np.zeros((1, 8)), r"predicts \[1, 8\] for 2 clips"),
+        (lambda x: [["a"] * 8] * len(x), "something else than numbers"),
+        (lambda x: [[1.0], [1.0, 2.0]], "something else than numbers"),
+    ],
+)
+def test_what_is_no_prediction_is_refused(returned: object, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        BlackBox(returned, "mine")(torch.zeros(2, 1, FRAMES, 149))  # type: ignore[arg-type]
+
+
+def test_a_network_that_returns_a_plain_tensor_is_taken() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(FRAMES * 149, 8)).eval()
+    inputs = torch.randn(2, 1, FRAMES, 149)
+    model = adapted(network, inputs)
+    assert isinstance(model, PlainOutput)
+    assert torch.equal(model(inputs)["output"], network(inputs))
+    assert adapted(model, inputs) is model
+    _, gradient = FrozenNetwork(model).gradient(inputs, lambda found: found["output"].sum(1))
+    assert torch.allclose(gradient.flatten(1)[0], network[1].weight.sum(0), atol=1e-5)
+
+
+class _Odd(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps(
+            {"predictions": None} if self.path.startswith("/none") else {"error": "no"}
+        ).encode()
+        self.send_response(400 if self.path.startswith("/refuses") else 200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("refuses", "the server refuses"), ("none", "no predictions"), ("odd", "no predictions")],
+)
+def test_what_a_server_answers_instead_is_told(path: str, told: str) -> None:
+    server = HTTPServer(("127.0.0.1", 0), _Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(UserError, match=told):
+        served(f"http://127.0.0.1:{server.server_port}/{path}")(torch.zeros(1, 1, FRAMES, 149))
+    server.shutdown()
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    with pytest.raises(UserError, match=r"no model answers.*Start it"):
+        served(f"http://user:secret@127.0.0.1:{free_port()}")(torch.zeros(1, 1, FRAMES, 149))
+
+
+def test_one_command_evaluates_a_served_regressor(address: str, lasting_store: Store, tmp_path: Path) -> None:
+    data = noise_dataset(published_parts(16), frames=FRAMES)
+    lasting_store.perform(RunSpec(Stage.PREPROCESS, "noise", {"a": 1}), lambda run: log_dataset(run, data))
+    (outcome,) = attack(
+        lasting_store,
+        AttackParams(attack="square", queries=30, epsilon=0.1, model_uri=address, system="ridge"),
+    )
+    run = lasting_store.get(outcome.run_id)
+    assert run.tags["rmer.system"] == "ridge"
+    assert run.metrics["adv/mae"] > run.metrics["clean/mae"]
+    assert run.metrics["budget/violations"] == 0
