@@ -116,7 +116,9 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
     for system, seed in plan.models:
         config = plan.train_params(system, seed, "").resolve_fit()
         training += config.epochs * parts["train"]
-        attack += _adversarial_gradients(config, parts)
+        crafted = _adversarial_gradients(config, parts)
+        attack += crafted
+        heard += crafted if config.adversarial is not None and config.adversarial.on_sound else 0
     for name in plan.attack_variants:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")
