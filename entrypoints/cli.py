@@ -20,7 +20,7 @@ COMMANDS = {
     "train": "Train one system on a preprocessed data set.",
     "attack": "Attack trained systems, chosen by tags, run id or model URI.",
     "analyze": "Compare attacked systems: tables, tests, figures, report.",
-    "predict": "Predict the emotions of songs, with a page to listen to.",
+    "predict": "Predict the emotions of songs: audio files, and folders with all below them.",
     "sweep": "Run a grid of training and attack jobs, several at once.",
     "import-published": "Import the logs of the published study as runs.",
     "demo-data": "Write a synthetic data set in the layout of the real ones.",

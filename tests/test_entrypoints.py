@@ -20,6 +20,7 @@ from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.import_published import ImportParams
+from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.sweep import SweepParams
 from rmer.stages.train import TrainParams
@@ -30,6 +31,7 @@ ENTRY_POINTS: dict[str, type[Parameters]] = {
     "train": TrainParams,
     "attack": AttackParams,
     "analyze": AnalyzeParams,
+    "predict": PredictParams,
     "sweep": SweepParams,
     "import_published": ImportParams,
     "demo_data": DemoParams,
