@@ -21,7 +21,6 @@ from rmer.data.audio.frontend import File2Spect
 from rmer.data.audio.recordings import HEADER, Header, Samples
 from rmer.data.audio.transformations import (
     TRANSFORMATIONS,
-    filtered,
     louder,
     lowpass_taps,
     resampling_taps,
