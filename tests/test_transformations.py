@@ -21,7 +21,6 @@ from rmer.data.audio.frontend import File2Spect
 from rmer.data.audio.recordings import HEADER, Header, Samples
 from rmer.data.audio.transformations import (
     TRANSFORMATIONS,
-    filtered,
     louder,
     lowpass_taps,
     resampling_taps,
@@ -30,7 +29,7 @@ from rmer.data.audio.transformations import (
 )
 from rmer.data.preparation.excerpts import excerpt
 from rmer.errors import UserError
-from rmer.evaluation.hearing.codecs import amplified, cut, resampled
+from rmer.evaluation.hearing.codecs import amplified, cut
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
@@ -73,17 +72,12 @@ def test_gain_is_heard_as_a_louder_file_that_clips(tmp_path: Path) -> None:
     assert (heard(row)[0] - found).abs().max() > 0.1, "9 dB more are clipped"
 
 
-def test_resampling_is_that_of_files(tmp_path: Path) -> None:
-    recording = clips()["from its start"]
-    row = torch.from_numpy(recording.row(FRAMES))[None, None]
+def test_resampling_is_twice_the_rate_and_back() -> None:
     noise = np.random.default_rng(0).normal(size=2000)
     expected = resample_poly(resample_poly(noise, 2, 1), 1, 2)
     inside = slice(20, -20)
     found = np.convolve(noise, resampling_taps(), "same")
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-4)
-    by_row = heard(filtered(row, resampling_taps))[0]
-    file = heard_from_file(resampled(recording.samples), recording.start, tmp_path)
-    np.testing.assert_allclose(by_row, file, atol=0.05)  # files are rounded in between, too
 
 
 def test_the_low_pass_leaves_low_tones_and_stops_high_ones() -> None:
