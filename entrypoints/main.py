@@ -6,6 +6,7 @@ import click
 
 from entrypoints.options import command, exit_code
 from rmer.execution.scheduler import check_engine
+from rmer.stages.study.best_model import register_best
 from rmer.stages.study.cost import describe
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.study import data_folder, run_study
@@ -25,6 +26,8 @@ def cli(params: StudyParams) -> int:
     click.echo(f"\n{result.summary}\n")
     if plan.params.size == "small":
         click.echo("A small study shows how everything works; its numbers say little about the systems.")
+    if plan.params.register:
+        click.echo(register_best(store, result.study, plan.params.register))
     look = f"open {store.web}" if store.web else f"mlflow ui --backend-store-uri {store.name}"
     click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {look}")
     return exit_code(store)

@@ -122,6 +122,15 @@ class Store(Records):
         except AbsentError:
             return None  # a model brought from another store
 
+    def register(self, run_id: str, name: str, alias: str) -> int:
+        """Register the one model of a run under ``name``, point the alias at it, and return its version.
+
+        Raises :class:`UserError` where the run has no model, or several, or MLflow refuses the name.
+        """
+        from rmer.tracking.models.registration import register_model
+
+        return self.patiently(lambda: register_model(self.client, run_id, name, alias))
+
     def experiment_name(self) -> str:
         """Return the name of the experiment that this store logs to."""
         return str(self.patiently(lambda: self.client.get_experiment(self.experiment_id)).name)

@@ -69,6 +69,9 @@ class DesignParams(Parameters):
     seeds: str = choice("", "training seeds, by commas")
     attacks: str = choice("published,bridge,suite", "attacks, by commas (published, bridge, suite, pgd, ...)")
     clips: int | None = choice(None, "clips of the demo data", low=11, high=100_000)
+    register: str = name_choice(
+        "", "name in MLflow's registry for the model of the best validation correlation"
+    )
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,9 @@ def make_plan(params: StudyParams) -> Plan:
     """
     given, params = params, params.sized()
     check_device_name(params.device)
+    if unusable := sorted(set(params.register) & set("/:")):
+        mend = "Leave it out"
+        raise UserError(f"{params.register!r} has a {unusable[0]}", where="parameter register", mend=mend)
     attacks = listed(params.attacks)
     unknown = [name for name in attacks if name not in ATTACKS]
     if params.soundtracks_dir and given.clips is not None:
