@@ -139,7 +139,7 @@ def sent_by_an_epoch(system: str, protocol: TrainProtocol, clips: int) -> list[s
     config = resolve_fit(CATALOGUE[system], protocol, seed=6, adversarial_iterations=2, batch_size=4)
     if config.adversarial is not None:
         config = replace(config, adversarial=replace(config.adversarial, every=1))
-    training = _Training(synthetic_data(train=clips, validation=2), config, DEVICE, None)
+    training = _Training(synthetic_data(train=clips, validation=2), config, DEVICE, None, None)
     with crossings() as found:
         training._steps(1)
     return found

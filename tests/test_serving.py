@@ -128,7 +128,7 @@ class Only:
             return paths.find_spec(name, path) if path else None
         owned = [re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(top, [])]
         return paths.find_spec(name, path, target) if not owned or allowed & set(owned) else None
-    find_distributions = paths.find_distributions
+    find_distributions = staticmethod(paths.find_distributions)
 sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter] + [Only()]
 sys.path_importer_cache.clear()
 import mlflow, pandas

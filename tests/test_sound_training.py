@@ -21,6 +21,7 @@ from rmer.data.standardised import Part, Standardised
 from rmer.errors import UserError
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.data.found_recordings import _decoded
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.train import TrainParams, train
 from rmer.systems.catalogue import CATALOGUE
@@ -180,6 +181,7 @@ def test_a_run_says_its_domain_and_its_model_is_attacked(store: Store, tmp_path:
     (attacked,) = attack(store, params)
     assert "domain waveform" in store.get(attacked.run_id).params["cfg.adversarial_training"]
     folder.rename(tmp_path / "elsewhere")
+    _decoded.cache_clear()  # another process has heard nothing yet
     assert train(store, TrainParams(**given)).skipped, "what is finished needs no recordings"
     with pytest.raises(UserError, match="soundtracks_dir"):
         train(store, TrainParams(**given, adversarial_budget=-50.0))

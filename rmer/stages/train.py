@@ -167,7 +167,7 @@ class _Job:
 
     def sounds(self) -> Sounds | None:
         """Return recordings of training and validation clips, if attacked; raises what finding them does."""
-        if not self.folder:
+        if self.config.adversarial is None or not self.config.adversarial.on_sound:
             return None
         parts: dict[PartName, tuple[int, ...]] = {
             name: tuple(self.data.part(name).rows.tolist()) for name in ATTACKED

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmer.attacks.known_attacks import ATTACKS
+from rmer.errors import UserError
 from rmer.evaluation.protocol_steps import SPECTROGRAM
 from rmer.parameters import Parameters
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainingParams
-from rmer.systems.catalogue import CATALOGUE
+from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.network import ARCHITECTURES
 from rmer.tracking import Origin, RunRecord, Tag
 
@@ -106,9 +107,17 @@ def _variation(name: str, params: Mapping[str, str]) -> dict[str, Any]:
     ways = [
         {"system": known.name} | {key: value for key, value in wanted.items() if getattr(known, key) != value}
         for known in sorted(alike, key=lambda known: known.supervises_concepts != supervised)
-        if wanted["arch"] in ARCHITECTURES and known.varied(**wanted).name == name
+        if wanted["arch"] in ARCHITECTURES and _varied_name(known, wanted) == name
     ]
     return min(ways, key=len, default={"system": name})
+
+
+def _varied_name(system: System, wanted: Mapping[str, Any]) -> str:
+    """Return the name of a system with other properties; empty where it cannot have them."""
+    try:
+        return system.varied(**wanted).name
+    except UserError:
+        return ""
 
 
 def _study(record: RunRecord) -> dict[str, str]:
