@@ -101,7 +101,7 @@ def test_the_worst_clips_can_be_listened_to(store: Store) -> None:
     assert 2 <= len(kept) <= 5
     assert kept <= set(clips["clip"])
     assert all(f"{clip}" in page for clip in kept)
-    assert "-10 dB over masked" in page
+    assert "10 dB below what the music masks" in page
     for clip in kept:
         sounds = store.download(record.run_id, f"{Artifact.SOUNDS}/mae/{clip}.wav")
         heard = (folder / clip / "adversary.wav").read_bytes()

@@ -74,7 +74,7 @@ def levels_by_frequency(clean: Samples, adversary: Samples) -> Figure:
         means.plot(hertz, _decibels(power[0].mean(1)), label=label, color=colour, linestyle=style)
     means.set_ylabel("mean level in band (dB SPL)")
     means.set_ylim(bottom=-20)
-    means.legend(frameon=False, loc="upper right")
+    means.legend(frameon=False, loc="lower center")
     worst = noise_to_mask(music, difference)[0].amax(1).numpy()
     ratios.axhline(0, color=GREY, linestyle="--")
     ratios.plot(hertz, np.where(np.isfinite(worst), worst, np.nan), color=ADVERSARIAL)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from rmer.attacks.sound_budgets import UNITS, budget_of
+from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
 from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements, noise_metrics
@@ -23,6 +23,7 @@ from rmer.evaluation.metrics import constant_mae, under_attack
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
 from rmer.report.damage_curve import damage_curve
+from rmer.report.readable import sound_budget_in_words
 from rmer.report.spectrogram_figure import spectrogram_comparison
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
@@ -82,7 +83,7 @@ def _log_sounds(
     run.params({"listen": params.listen, "codecs": codecs})
     if params.listen:
         title = f"{setup.victim.system} under {params.attack}"
-        budget = f"{settings['budget']:g} {UNITS[settings['norm']]}"
+        budget = sound_budget_in_words(settings["norm"], settings["budget"])
         log_listening(run, subject, table, adversaries, most=params.listen, title=title, budget=budget)
     if codecs:
         log_codecs(run, subject, adversaries, setup.victim.dataset.emotions)
