@@ -27,6 +27,7 @@ from rmer.evaluation.concepts import (
     shift_table,
 )
 from rmer.evaluation.interventions import repair_table, what_if_table
+from rmer.evaluation.leakage import leakage_means
 from rmer.report.concept_figures import (
     concept_effects,
     concept_movement,
@@ -362,9 +363,9 @@ def store(lasting_store: Store) -> Store:
     return lasting_store
 
 
-def attacked(store: Store, system: str, model: nn.Module) -> Selected:
+def attacked(store: Store, system: str, model: nn.Module, clips: int = 3) -> Selected:
     """Log the explanation of one attack run, as the attack stage does, and select it."""
-    data = noise_dataset(["train"] * 8 + ["validation"] + ["test"] * 3)
+    data = noise_dataset(["train"] * 8 + ["validation"] + ["test"] * clips)
     named = system not in CATALOGUE or CATALOGUE[system].interpretable
     victim = Victim(
         model=model, digest="", run=None, dataset_run_id="", dataset=data, seed="1", system=system,
@@ -415,6 +416,21 @@ def test_a_run_logs_its_explanation_and_analysis_reads_it(store: Store) -> None:
         assert len(store.read_table(run_id, f"tables/concept_{name}.csv")) == rows
     for name in ("weights", "shift", "movement", "repair", "effects"):
         assert store.download(run_id, f"figures/concept_{name}.png").stat().st_size > 5000
+
+
+def test_analysis_takes_leakage_from_the_run_that_measured_it(store: Store) -> None:
+    run = attacked(store, "aA2M2E", bottleneck(2), clips=9)
+    (model,) = read_explanations(store, [run], ["aA2M2E"])[0]["aA2M2E"]
+    assert model.leakage is not None
+    means = {f"concept/{name}": value for name, value in leakage_means(model.leakage).items()}
+    assert {name: run.record.metrics[name] for name in means} == pytest.approx(means)
+    marked = dataclasses.replace(model, leakage=model.leakage.assign(task_leakage=0.123))
+    section = concepts_section(Contents(explained={"aA2M2E": [marked]}, emotions=list(EMOTIONS)))
+    assert (section.data["concept_leakage"]["task_leakage"] == 0.123).all()
+    few = attacked(store, "A2M2E", bottleneck(5))
+    assert "concept/task_leakage" not in few.record.metrics
+    (model,) = read_explanations(store, [few], ["A2M2E"])[0]["A2M2E"]
+    assert model.leakage is None
 
 
 def test_a_run_without_an_explanation_says_why(store: Store) -> None:

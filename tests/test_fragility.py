@@ -12,12 +12,13 @@ from heard_models import song
 from networks import Linear
 from sounds import FRAMES, NORMALISATION, SmallListener
 
+from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
 from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.audio.masking import noise_to_mask
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song, read_song
 from rmer.errors import UserError
-from rmer.evaluation.fragility import MOST, SPECTROGRAM, WAVEFORM, fragility
+from rmer.evaluation.fragility import MOST, fragility
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel
 
 EMOTIONS = ("valence", "energy", "tension")

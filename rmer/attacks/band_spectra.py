@@ -6,6 +6,7 @@ band and frame.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
@@ -20,9 +21,7 @@ def limited(samples: Tensor, limits: Tensor) -> Tensor:
     ``limits`` [clips, bands, frames] are magnitudes, as of :func:`rmer.data.audio.masking.band_limits`. Once:
     of spectra that belong to no signal, the nearest signal's may still exceed them.
     """
-    spectra = stft(samples)
-    gains = limits * band_means(spectra).clamp_min(torch.finfo(limits.dtype).tiny).rsqrt()
-    return istft(_scaled(spectra, gains.clamp_max(1.0)), samples.shape[1])
+    return _at_limits(samples, limits, most=1.0)
 
 
 def filled(samples: Tensor, limits: Tensor) -> Tensor:
@@ -30,9 +29,14 @@ def filled(samples: Tensor, limits: Tensor) -> Tensor:
 
     In units of the limits the budget of a band is a ball: the gradient there, scaled to its border.
     """
+    return _at_limits(samples, limits)
+
+
+def _at_limits(samples: Tensor, limits: Tensor, most: float = math.inf) -> Tensor:
+    """Scale each band of each frame to its limit, by ``most`` at most."""
     spectra = stft(samples)
     gains = limits * band_means(spectra).clamp_min(torch.finfo(limits.dtype).tiny).rsqrt()
-    return istft(_scaled(spectra, gains), samples.shape[1])
+    return istft(_scaled(spectra, gains.clamp_max(most)), samples.shape[1])
 
 
 def band_means(spectra: Tensor) -> Tensor:

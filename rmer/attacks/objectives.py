@@ -72,7 +72,7 @@ class Objective(ABC):
         return self
 
 
-class _ClipObjective(Objective):
+class ClipObjective(Objective):
     """An objective whose loss is a function of each clip alone."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class _ClipObjective(Objective):
 
 
 @dataclass(frozen=True)
-class ErrorObjective(_ClipObjective):
+class ErrorObjective(ClipObjective):
     """Raise the error of each clip; ``kind`` names the loss that supplies gradients."""
 
     kind: Literal["l1", "mse"]
@@ -124,7 +124,7 @@ class Ranking(NamedTuple):
         return Ranking(self.directions, self.errors[clips], self.reach[clips])
 
 
-class RankedObjective(_ClipObjective):
+class RankedObjective(ClipObjective):
     """Raise the error of each clip along one direction in the space of its outputs: the one of ``rank``.
 
     Directions are ranked per clip by the error that a linear model predicts for them: the error now, plus
@@ -152,17 +152,26 @@ class RankedObjective(_ClipObjective):
     def ranking(self, network: FrozenNetwork, inputs: Tensor, labels: Tensor, threat: Threat) -> Ranking:
         """Return what directions promise, whatever the size of the budget."""
         directions = self.directions(labels.shape[1]).to(inputs)
-        passes = [
-            network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
-            for target in range(labels.shape[1])
-        ]
-        slopes = torch.stack([gradient.flatten(1) for _, gradient in passes], 1)
-        prediction = passes[0][0]
+        prediction, slopes = output_slopes(network, inputs, labels.shape[1])
         errors = (prediction["output"] - labels) @ directions.T
         return Ranking(directions, errors, threat.dual_norms(slopes, directions))
 
     def loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
         raise AssertionError("directions are chosen at the start of an attack")
+
+
+def output_slopes(network: FrozenNetwork, inputs: Tensor, targets: int) -> tuple[Prediction, Tensor]:
+    """Return the prediction at ``inputs`` and the gradient of each output there, [clips, targets, cells]."""
+    passes = [
+        network.gradient(inputs, lambda found, k=target: found["output"][:, k])  # type: ignore[misc]
+        for target in range(targets)
+    ]
+    return passes[0][0], torch.stack([gradient.flatten(1) for _, gradient in passes], 1)
+
+
+def up_and_down(targets: int) -> Tensor:
+    """Return the directions up and down of each output in turn, [2 targets, targets]."""
+    return torch.stack([torch.eye(targets), -torch.eye(targets)], 1).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -173,8 +182,7 @@ class OutputObjective(RankedObjective):
     name = "outputs"
 
     def directions(self, targets: int) -> Tensor:
-        # Up and down of each output in turn.
-        return torch.stack([torch.eye(targets), -torch.eye(targets)], 1).flatten(0, 1)
+        return up_and_down(targets)
 
 
 @dataclass(frozen=True)
@@ -197,7 +205,7 @@ class SignsObjective(RankedObjective):
 
 
 @dataclass(frozen=True, eq=False)
-class _DirectedObjective(_ClipObjective):
+class _DirectedObjective(ClipObjective):
     """Raise the signed sum of each clip's outputs along its ``directions`` [batch, targets]."""
 
     directions: Tensor
@@ -208,7 +216,7 @@ class _DirectedObjective(_ClipObjective):
 
 
 @dataclass(frozen=True)
-class SteeringObjective(_ClipObjective):
+class SteeringObjective(ClipObjective):
     """Push one emotion or concept up or down, whatever the labels say (a targeted attack)."""
 
     unit: Literal["output", "c_prob"]

@@ -97,7 +97,8 @@ class AttackedConcepts:
     """One bottleneck on the clips of a split, before and after an attack.
 
     ``labels`` are rated emotions [clips, emotions], ``rated`` rated concepts, ``clean`` and ``adversarial``
-    concepts as predicted before and under the attack, all [clips, concepts].
+    concepts as predicted before and under the attack, all [clips, concepts]. ``leakage`` is the table of
+    :mod:`rmer.evaluation.leakage`, where it is known.
     """
 
     layer: ConceptLayer
@@ -106,6 +107,7 @@ class AttackedConcepts:
     rated: Floats
     clean: Floats
     adversarial: Floats
+    leakage: pd.DataFrame | None = None
 
     @classmethod
     def from_table(cls, table: pd.DataFrame, layer: ConceptLayer) -> AttackedConcepts:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
+from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
 from rmer.attacks.base import AttackResult
 from rmer.attacks.largest_move import LargestMove
 from rmer.attacks.minimum_norm import MinimumNorm
@@ -36,7 +37,7 @@ from rmer.systems.listening_network import ListeningNetwork
 from rmer.systems.network import Prediction
 
 MOVE = 0.1
-DOMAINS = WAVEFORM, SPECTROGRAM = ("waveform", "spectrogram")
+DOMAINS = (WAVEFORM, SPECTROGRAM)  # the default first
 # Largest budgets that are tried: what the music masks, and .1 standardised units a cell.
 MOST = {WAVEFORM: epsilon_of("masking", 0.0), SPECTROGRAM: 0.1}
 STEPS, BISECTIONS = 10, 7
@@ -213,7 +214,7 @@ def _attacked(
     network: FrozenNetwork, inputs: Tensor, before: Floats, threat: Threat, move: float, seed: int
 ) -> AttackResult:
     """Bisect the budget of one clip, pushing the emotion that is moved most easily."""
-    objective = LargestMove.easiest(network, inputs, threat)
+    objective = LargestMove.easiest(network, inputs, len(before), threat)
     attack = LevelBisection(move, APGD(STEPS, (objective,), restarts=1), BISECTIONS)
     return attack(network, inputs, torch.from_numpy(before).float()[None], threat, seed=seed, batch_size=1)
 

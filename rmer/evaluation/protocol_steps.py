@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-SPECTROGRAM, WAVEFORM = DOMAINS = ("spectrogram", "waveform")
+from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
+
 # Training protocol, attack protocol, what is attacked -> what the step is, in their order.
 STEPS = {
     ("published", "published", SPECTROGRAM): "as published",

@@ -20,8 +20,9 @@ from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song
 from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
-from rmer.evaluation.concepts import FLOAT32_TOLERANCE, ConceptLayer
+from rmer.evaluation.concepts import ConceptLayer
 from rmer.evaluation.endpoints import Floats
+from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.systems.frozen import FrozenNetwork
 
 # Mid-level concepts are rated from 1 to 10, and divided by 10.
@@ -209,8 +210,7 @@ def last_layer(
 ) -> ConceptLayer | None:
     """Return the linear layer from concepts to emotions of a network, None where it has none.
 
-    Any weights of the right shape are tried, the last ones first, also those of exported programs: the layer
-    is the one that turns the network's concepts into its emotions, for inputs drawn at random.
+    It is the one that turns the network's concepts into its emotions, for inputs drawn at random.
     """
     if not concepts:
         return None
@@ -221,15 +221,8 @@ def last_layer(
     units = found["c_prob"]
     if units is None or units.shape[1] != len(concepts):
         return None
-    state = network.state_dict()
-    for name in reversed(state):
-        if tuple(state[name].shape) != (len(emotions), len(concepts)):
-            continue
-        bias = state.get(f"{name.removesuffix('weight')}bias", torch.zeros(len(emotions)))
-        layer = ConceptLayer(emotions, concepts, *(values.double().numpy() for values in (state[name], bias)))
-        if layer.error(units.numpy(), found["output"].numpy()) <= FLOAT32_TOLERANCE:
-            return layer
-    return None
+    conceived, predicted = units.numpy(), found["output"].numpy()
+    return fitting_layer(network, emotions, concepts, lambda layer: layer.error(conceived, predicted))[0]
 
 
 def _spread(values: Floats) -> Floats:

@@ -8,12 +8,13 @@ from functools import cached_property
 
 import pandas as pd
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import Comparison
 from rmer.evaluation.concepts import AttackedConcepts
 from rmer.evaluation.gradient_precision import PrecisionCheck
-from rmer.evaluation.protocol_steps import WAVEFORM, ProtocolStep
+from rmer.evaluation.protocol_steps import ProtocolStep
 from rmer.report.comparing import compare_models
 from rmer.report.heard import Heard
 from rmer.report.html import UsedRun

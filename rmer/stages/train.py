@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.data.dataset import Dataset
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
@@ -121,10 +122,10 @@ def train(store: Store, params: TrainParams) -> Outcome:
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = normalised_on(params.train_protocol)
     data = standardise(dataset, scheme, fit_on)
-    on_sound = config.adversarial is not None and config.adversarial.on_sound
+    on_sound = config.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=f"{system.name} s{params.seed}{' waveform' if on_sound else ''}",
+        name=f"{system.name} s{params.seed}{f' {WAVEFORM}' if on_sound else ''}",
         config={
             "system": system.name,
             "dataset": dataset.digest,
@@ -142,7 +143,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.DATASET: dataset.digest,
             **name_tag(dataset),
             Tag.DATASET_RUN_ID: dataset_run.run_id,
-            **({Tag.DOMAIN: "waveform"} if on_sound else {}),
+            **({Tag.DOMAIN: WAVEFORM} if on_sound else {}),
         },
         study=params.study or None,
     )
@@ -167,7 +168,7 @@ class _Job:
 
     def sounds(self) -> Sounds | None:
         """Return recordings of training and validation clips, if attacked; raises what finding them does."""
-        if self.config.adversarial is None or not self.config.adversarial.on_sound:
+        if not self.config.on_sound:
             return None
         parts: dict[PartName, tuple[int, ...]] = {
             name: tuple(self.data.part(name).rows.tolist()) for name in ATTACKED

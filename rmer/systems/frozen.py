@@ -130,8 +130,8 @@ class FrozenNetwork:
         inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad():
             if self._reduced is not None:
-                kind = "reduced" if self._reduced.earlier else "finer"
-                setattr(self.spent, kind, getattr(self.spent, kind) + len(inputs))
+                self.spent.reduced += len(inputs) if self._reduced.earlier else 0
+                self.spent.finer += 0 if self._reduced.earlier else len(inputs)
             prediction: Prediction = (self._compiled or self._reduced or self.model)(inputs)
             (gradient,) = torch.autograd.grad(loss(prediction).sum(), inputs)
         if self._compiled is not None:  # its buffers are used again

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM, Domain
 from rmer.attacks.sound_budgets import LEAST_LINF_DB, REPORTED_DB, SOUND_NORMS
 from rmer.attacks.threat import NORMS, Norm
 from rmer.errors import UserError
@@ -13,8 +14,6 @@ from rmer.systems.arithmetic import PRECISIONS, Precision
 from rmer.systems.catalogue import LastLayer, System
 
 TrainProtocol = Literal["published", "corrected"]
-Domain = Literal["spectrogram", "waveform"]
-DOMAINS: tuple[Domain, ...] = ("spectrogram", "waveform")
 # Values that go without saying: runs from before there was a choice are the same ones.
 _FIRST = {"width": 1.0, "last_layer": "joint"}
 
@@ -41,7 +40,7 @@ class AdversarialParams(Parameters):
         None, "attack iterations in adversarial training (published 50, corrected 10)", low=1, high=100_000
     )
     adversarial_domain: str = param(
-        "spectrogram", "what it attacks (corrected): spectrograms, or the sound of the clips", choices=DOMAINS
+        SPECTROGRAM, "what it attacks (corrected): spectrograms, or the sound of the clips", choices=DOMAINS
     )
     adversarial_norm: str = param(
         "",
@@ -62,7 +61,7 @@ class AdversarialParams(Parameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sound = self.adversarial_domain == "waveform"
+        sound = self.adversarial_domain == WAVEFORM
         norms = SOUND_NORMS if sound else NORMS
         if self.adversarial_norm and self.adversarial_norm not in norms:
             what = f"{self.adversarial_norm} is no norm of domain {self.adversarial_domain}"
@@ -114,7 +113,7 @@ class AdversarialTraining:
     @property
     def on_sound(self) -> bool:
         """Whether the samples of recordings are attacked."""
-        return self.domain == "waveform"
+        return self.domain == WAVEFORM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +140,11 @@ class FitConfig(FitParams):
     adversarial: AdversarialTraining | None = None
     permuted_concepts: bool = False
     last_layer: LastLayer = "joint"
+
+    @property
+    def on_sound(self) -> bool:
+        """Whether adversarial training attacks the samples of recordings."""
+        return self.adversarial is not None and self.adversarial.on_sound
 
     @property
     def names_concepts(self) -> bool:
@@ -194,10 +198,10 @@ def resolve_fit(
     adversarial = None
     if system.adversarial and published:
         adversarial = AdversarialTraining(iterations=attacked.adversarial_iterations or 50, every=5)
-    elif system.adversarial and attacked.adversarial_domain == "waveform":
+    elif system.adversarial and attacked.adversarial_domain == WAVEFORM:
         adversarial = AdversarialTraining(
             iterations=attacked.adversarial_iterations or 10,
-            domain="waveform",
+            domain=WAVEFORM,
             norm=attacked.sound_norm,  # type: ignore[arg-type]
             budget=attacked.sound_budget,
             share=attacked.adversarial_share,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.data.preparation.songs import Song
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
-from rmer.evaluation.fragility import WAVEFORM, Fragility
+from rmer.evaluation.fragility import Fragility
 from rmer.evaluation.song_emotions import CONCEPT_SCALE, SongEmotions
 from rmer.report.listening.sound_files import audio_uri, mp3_uri
 from rmer.report.templates import template
@@ -23,16 +25,16 @@ STRONGEST = 1.0  # rating points of an effect in full colour, where none is stro
 
 
 @dataclass(frozen=True, eq=False)
-class ShownSong:
-    """One song of the page: the path of its file as it is shown, and what was found."""
+class HeardSong:
+    """A song, where its file is, what models say about it, and how fragile that is, where it was asked."""
 
-    path: str
+    path: Path
     song: Song
     found: SongEmotions
     fragility: Fragility | None = None
 
 
-def songs_page(songs: Sequence[ShownSong], system: str, problems: Sequence[str] = ()) -> str:
+def songs_page(songs: Sequence[HeardSong], system: str, problems: Sequence[str] = ()) -> str:
     """Return the page as an HTML document that needs nothing beside it.
 
     ``problems`` are messages about files that are not among the songs. Raises UserError where there is none.
@@ -64,7 +66,7 @@ def songs_page(songs: Sequence[ShownSong], system: str, problems: Sequence[str] 
     )
 
 
-def _shown(place: int, shown: ShownSong, overall: tuple[float, float], *, playable: bool) -> dict[str, Any]:
+def _shown(place: int, shown: HeardSong, overall: tuple[float, float], *, playable: bool) -> dict[str, Any]:
     """Return what the template shows of a song."""
     song, found = shown.song, shown.found
     spread = found.curve_spread
@@ -83,7 +85,7 @@ def _shown(place: int, shown: ShownSong, overall: tuple[float, float], *, playab
     return {
         "id": f"song-{place + 1}",
         "name": song.name,
-        "path": shown.path,
+        "path": str(shown.path),
         "length": _clock(song.seconds),
         "seconds": f"{song.seconds:.3f}",
         "windows": len(found.seconds),

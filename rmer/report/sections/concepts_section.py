@@ -58,9 +58,7 @@ def concepts_section(contents: Contents) -> Section:
     systems, reasons = contents.explained, dict[str, list[str]]()
     for name, reason in contents.unexplained.items():
         reasons.setdefault(reason, []).append(name)
-    leakage = {
-        name: over_seeds([leakage_table(model) for model in models]) for name, models in systems.items()
-    }
+    leakage = {name: over_seeds([_leakage(model) for model in models]) for name, models in systems.items()}
     paragraphs = [
         " ".join([*findings(name, models), *_leaks(leakage[name])]) for name, models in systems.items()
     ]
@@ -156,6 +154,10 @@ def _repairs(tables: Sequence[pd.DataFrame]) -> list[str]:
             "not as they were rated."
         )
     return sentences
+
+
+def _leakage(model: AttackedConcepts) -> pd.DataFrame:
+    return leakage_table(model) if model.leakage is None else model.leakage
 
 
 def _leaks(table: pd.DataFrame) -> list[str]:

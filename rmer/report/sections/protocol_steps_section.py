@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.evaluation.metrics import METRICS
-from rmer.evaluation.protocol_steps import STEPS, WAVEFORM, ProtocolStep
+from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, number, tick

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 import rmer
+from rmer.attacks.attack_domains import DOMAINS
 from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import DOMAINS
 from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import NORMS
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import CORR_MARGIN, MAE_MARGIN, PRIMARY, SECONDARY
-from rmer.evaluation.protocol_steps import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.parameters import Parameters, choice, name_choice, param, place
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.tracking import Tag
 
 REFERENCE = "A2M2E"
-_NORMS = {SPECTROGRAM: NORMS, WAVEFORM: SOUND_NORMS}
+_NORMS: dict[str, tuple[str, ...]] = {SPECTROGRAM: NORMS, WAVEFORM: SOUND_NORMS}
 
 
 @dataclass(frozen=True)

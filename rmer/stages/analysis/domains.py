@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import SPECTROGRAM, WAVEFORM
 from rmer.parameters import listed
 from rmer.stages.analysis.alike import on_sound
 from rmer.stages.analysis.analyze_params import AnalyzeParams

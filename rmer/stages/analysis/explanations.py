@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rmer.evaluation.concepts import AttackedConcepts, ConceptLayer, identity_error
 from rmer.report.sections.concepts_section import reason_without
 from rmer.stages.analysis.selection import Selected
 from rmer.stages.attack.agreement import require_scores
-from rmer.stages.attack.explanation import IDENTITY, WEIGHTS_TABLE, concept_scores
+from rmer.stages.attack.explanation import (
+    IDENTITY,
+    LEAKAGE,
+    LEAKAGE_TABLE,
+    WEIGHTS_TABLE,
+    concept_scores,
+)
 from rmer.tracking import Artifact, RunRecord, Store
 from rmer.tracking.integrity import altered
 
@@ -52,4 +59,6 @@ def _read_model(store: Store, record: RunRecord) -> AttackedConcepts:
         raise altered(record.run_id, record.name, what) from problem
     require_scores(record, WEIGHTS_TABLE, {IDENTITY: error})
     require_scores(record, Artifact.ADVERSARY_CLIPS, concept_scores(model))
-    return model
+    if LEAKAGE not in record.metrics:  # too few clips, or a run from before it was measured
+        return model
+    return replace(model, leakage=store.read_table(record.run_id, LEAKAGE_TABLE))

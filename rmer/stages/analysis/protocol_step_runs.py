@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rmer.evaluation.protocol_steps import SPECTROGRAM, STEPS, ProtocolStep
+from rmer.attacks.attack_domains import SPECTROGRAM
+from rmer.evaluation.protocol_steps import STEPS, ProtocolStep
 from rmer.report.robustness import shown_metrics
 from rmer.report.system_tables import system_rank
 from rmer.stages.analysis.alike import DIMENSIONS, SUITE, Settings, differing, on_sound, settings_of

@@ -8,9 +8,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rmer.attacks.attack_domains import SPECTROGRAM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import SPECTROGRAM
 from rmer.parameters import Parameters
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.preprocess import PreprocessParams

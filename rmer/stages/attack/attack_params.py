@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import AttackMethod, Setting
 from rmer.attacks.sound_budgets import (
@@ -30,7 +31,6 @@ from rmer.attacks.threat import NORMS
 from rmer.data.audio.transformations import TRANSFORMATIONS
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
-from rmer.evaluation.protocol_steps import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
 from rmer.systems.arithmetic import PRECISIONS

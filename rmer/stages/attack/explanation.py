@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from rmer.evaluation.concepts import (
@@ -18,9 +18,9 @@ from rmer.evaluation.concepts import (
     movement_table,
     shift_table,
 )
-from rmer.evaluation.endpoints import Floats
+from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.evaluation.interventions import repair_table, what_if_table
-from rmer.evaluation.leakage import leakage_means, leakage_table
+from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
 from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
 from rmer.report.sections.concepts_section import reason_without
@@ -28,8 +28,10 @@ from rmer.stages.attack.victims import Victim
 from rmer.systems.network import BottleneckNetwork
 from rmer.tracking import Run
 
-WEIGHTS_TABLE = "tables/concept_weights.csv"
+WEIGHTS_TABLE, LEAKAGE_TABLE = "tables/concept_weights.csv", "tables/concept_leakage.csv"
 REASON = "tables/concepts.txt"
+# Of concepts that leakage could be told of.
+LEAKAGE = f"concept/{TASK}"
 # Every explained run has it, so that an analysis knows without asking for files.
 IDENTITY = "concept/identity_error"
 
@@ -81,24 +83,10 @@ def concept_layer(
     clean and the attacked clips of a per-clip table. None where no layer fits, or a prediction is not finite.
     Raises ValueError where that happens to a network of the study with finite predictions.
     """
-    state, best = model.state_dict(), np.inf
-    for name in reversed(state):
-        if tuple(state[name].shape) != (len(emotions), len(concepts)):
-            continue
-        bias = state.get(f"{name.removesuffix('weight')}bias", torch.zeros(len(emotions)))
-        layer = ConceptLayer(tuple(emotions), tuple(concepts), _array(state[name]), _array(bias))
-        error = identity_error(table, layer)
-        if error <= FLOAT32_TOLERANCE:
-            return layer
-        best = min(best, error)
-    if isinstance(model, BottleneckNetwork) and np.isfinite(best):
+    layer, best = fitting_layer(model, emotions, concepts, partial(identity_error, table))
+    if layer is None and isinstance(model, BottleneckNetwork) and np.isfinite(best):
         raise ValueError(f"bias + sum of effects misses the predictions of the network by {best:.1g}")
-    return None
-
-
-def _array(values: torch.Tensor) -> Floats:
-    array: Floats = values.detach().cpu().double().numpy()
-    return array
+    return layer
 
 
 def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmer.data.preparation.songs import read_song
 from rmer.evaluation.song_emotions import SongEmotions
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.predict.seed_models import find_models
@@ -36,6 +35,4 @@ class File2Emotions:
 
         Raises UserError where it is no recording that could be judged.
         """
-        front, hears = self._hearer.file2spect, self._hearer.hears
-        song = read_song(Path(path), decoder=front.decoder, frontend=front.frontend, frames=hears.frames)
-        return hears(song, hop)
+        return self._hearer.hears(self._hearer.read(Path(path)), hop)

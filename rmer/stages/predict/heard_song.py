@@ -1,28 +1,15 @@
-"""One song with all that was found out about it."""
+"""What was found out about songs, as tables and plain values."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rmer.data.preparation.songs import Song
 from rmer.evaluation.fragility import Fragility
-from rmer.evaluation.song_emotions import SongEmotions
-
-
-@dataclass(frozen=True, eq=False)
-class HeardSong:
-    """A song, where its file is, what models say about it, and how fragile that is, where it was asked."""
-
-    path: Path
-    song: Song
-    found: SongEmotions
-    fragility: Fragility | None = None
+from rmer.report.listening.songs_page import HeardSong
 
 
 def songs_table(songs: Sequence[HeardSong]) -> pd.DataFrame:

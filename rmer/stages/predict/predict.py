@@ -14,16 +14,15 @@ import torch
 from tqdm import tqdm
 
 from rmer.data.csv_tables import write_table
-from rmer.data.preparation.songs import read_song
 from rmer.data.readers.song_files import find_songs
 from rmer.digests import file_digest
 from rmer.errors import DataErrors, UserError
 from rmer.evaluation.fragility import fragility
 from rmer.files import whole
 from rmer.parameters import listed
-from rmer.report.listening.songs_page import ShownSong, songs_page
+from rmer.report.listening.songs_page import HeardSong, songs_page
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.predict.heard_song import HeardSong, as_json, effects_table, songs_table, windows_table
+from rmer.stages.predict.heard_song import as_json, effects_table, songs_table, windows_table
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.predict.seed_models import Hearer, find_models
 from rmer.systems.devices import resolve_device
@@ -78,8 +77,7 @@ def predict(store: Store | None, params: PredictParams, places: Sequence[str] = 
 
 
 def _heard(path: Path, hearer: Hearer, params: PredictParams) -> HeardSong:
-    hears, front = hearer.hears, hearer.file2spect
-    song = read_song(path, decoder=front.decoder, frontend=front.frontend, frames=hears.frames)
+    hears, song = hearer.hears, hearer.read(path)
     found = hears(song, params.hop)
     if not params.fragility:
         return HeardSong(path, song, found)
@@ -89,7 +87,7 @@ def _heard(path: Path, hearer: Hearer, params: PredictParams) -> HeardSong:
         found,
         domain=params.fragility_domain,
         move=params.fragility_move,
-        frontend=front.frontend,
+        frontend=hearer.file2spect.frontend,
         precision=decided_precision(params.precision, resolve_device(params.device)),
     )
     return HeardSong(path, song, found, fragile)
@@ -97,8 +95,7 @@ def _heard(path: Path, hearer: Hearer, params: PredictParams) -> HeardSong:
 
 def _write(folder: Path, songs: list[HeardSong], problems: list[UserError], hearer: Hearer) -> Path:
     """Write page and tables into a folder, each whole or not at all, and return the page."""
-    shown = [ShownSong(str(heard.path), heard.song, heard.found, heard.fragility) for heard in songs]
-    page = songs_page(shown, hearer.name, [str(problem) for problem in problems])
+    page = songs_page(songs, hearer.name, [str(problem) for problem in problems])
     try:
         for name, table in _tables(songs).items():
             with whole(folder / f"{name}.csv") as file:

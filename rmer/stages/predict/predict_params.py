@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rmer.evaluation.fragility import DOMAINS, MOVE, WAVEFORM
+from rmer.attacks.attack_domains import WAVEFORM
+from rmer.evaluation.fragility import DOMAINS, MOVE
 from rmer.parameters import Parameters, machine, model_choice, name_choice, param, place
 from rmer.systems.arithmetic import PRECISIONS
 

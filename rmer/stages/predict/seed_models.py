@@ -13,14 +13,16 @@ from torch import nn
 from rmer.data.audio.filterbank import BANDS
 from rmer.data.audio.frontend import FRAMES, File2Spect
 from rmer.data.dataset import Normalisation
+from rmer.data.preparation.songs import Song, read_song
 from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.victims import CHECKPOINT_SUFFIXES, digest_of, victim_of_run, victim_of_uri
+from rmer.stages.attack.victims import CHECKPOINT_SUFFIXES, Victim, digest_of, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import scale_of
 from rmer.stages.predict.predict_params import PredictParams
+from rmer.stages.train import normalisation_values
 from rmer.systems.devices import resolve_device
 from rmer.systems.network import load_checkpoint
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -45,6 +47,11 @@ class Hearer:
     runs: tuple[str, ...]
     name: str
     note: str = ""
+
+    def read(self, path: Path) -> Song:
+        """Read a song as these models hear it; raises UserError where it cannot be judged."""
+        front = self.file2spect
+        return read_song(path, decoder=front.decoder, frontend=front.frontend, frames=self.hears.frames)
 
 
 def find_models(store: Store | None, params: PredictParams) -> Hearer:
@@ -113,15 +120,8 @@ def _of_runs(store: Store, runs: list[RunRecord], params: PredictParams, system:
 def _of_victims(store: Store, runs: list[RunRecord], params: PredictParams, system: str, note: str) -> Hearer:
     """Return the newest of models that others trained, standardised as for an attack."""
     victim = victim_of_run(store, runs[0], params.dataset_run_id)
-    described = {
-        "targets": victim.dataset.emotions,
-        "concepts": victim.concepts,
-        "normalisation": {"mean": victim.data.normalisation.mean, "std": victim.data.normalisation.std},
-        "frontend": victim.dataset.frontend,
-        "rating_scale": _scale_of(store, runs[0]),
-    }
     return _hearer(
-        [(runs[0].name, victim.model, None)], described, params,
+        [(runs[0].name, victim.model, None)], _as_described(store, victim, runs[0]), params,
         weights=[victim.digest], runs=[runs[0].run_id], name=system, note=note,
     )  # fmt: skip
 
@@ -150,15 +150,20 @@ def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
             store, AttackParams(model_uri=uri, system=params.system, dataset_run_id=params.dataset_run_id,
                                 train_protocol=params.train_protocol, study=params.study),
         )  # fmt: skip
-        described = {
-            "targets": victim.dataset.emotions,
-            "concepts": victim.concepts,
-            "normalisation": {"mean": victim.data.normalisation.mean, "std": victim.data.normalisation.std},
-            "frontend": victim.dataset.frontend,
-            "rating_scale": _scale_of(store, store.get(victim.dataset_run_id)),
-        }
+        described = _as_described(store, victim, store.get(victim.dataset_run_id))
         network = victim.model
     return _hearer([(name, network, None)], described, params, weights=[digest_of(path)], runs=[], name=name)
+
+
+def _as_described(store: Store, victim: Victim, run: RunRecord) -> dict[str, Any]:
+    """Return what a training would have logged of a model; ``run`` names or is that of its data set."""
+    return {
+        "targets": victim.dataset.emotions,
+        "concepts": victim.concepts,
+        "normalisation": normalisation_values(victim.data),
+        "frontend": victim.dataset.frontend,
+        "rating_scale": _scale_of(store, run),
+    }
 
 
 def _hearer(

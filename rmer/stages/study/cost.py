@@ -118,7 +118,7 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
         training += config.epochs * parts["train"]
         crafted = _adversarial_gradients(config, parts)
         attack += crafted
-        heard += crafted if config.adversarial is not None and config.adversarial.on_sound else 0
+        heard += crafted if config.on_sound else 0
     for name in plan.attack_variants:
         for system in plan.systems:
             attacking = plan.attack_params(name, "")

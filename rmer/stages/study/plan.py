@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.threat import NORMS
 from rmer.data.dataset import EMOTIONS
@@ -14,7 +15,6 @@ from rmer.data.readers.known_readers import DEFAULT_READER
 from rmer.data.tables.ratings import check_targets
 from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import SPECTROGRAM, WAVEFORM
 from rmer.execution.engine_params import EngineParams
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.errors import UserError
-from rmer.evaluation.protocol_steps import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.parameters import Parameters, choice, listed, param, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 
