@@ -199,6 +199,16 @@ def test_each_endpoint_takes_the_adversaries_that_are_worst_for_it() -> None:
     assert len(differences_figure([primary, secondary]).axes) == 2
 
 
+def test_intervals_that_leave_the_axis_end_in_an_arrow() -> None:
+    wide = dataclasses.replace(comparison("A2E", PRIMARY, 0.01, 0.9), low=-0.02, high=9.0)
+    axes = differences_figure([wide, comparison("A2B2E", PRIMARY, 0.01, 0.9)]).axes[0]
+    arrows = [
+        (line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">")
+    ]
+    assert arrows == [(">", axes.get_xlim()[1])] * 2
+    assert axes.get_xlim()[1] < 0.5
+
+
 def test_models_on_different_clips_are_not_compared() -> None:
     assert compare_models([model("A2E", 1, 0.2), model("A2M2E", 1, 0.1, first_clip=5)], "A2M2E") == []
 

@@ -26,9 +26,9 @@ PUBLISHED_CAVEATS = {
     "the same albums.",
 }
 TESTS_CAVEAT = (
-    "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
-    "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p of these "
-    "is corrected for the number of tests; those of the corrected comparison are."
+    "The published test pools clips: it takes the same clips under several seeds for independent. The tests "
+    "with one score a seed (Welch's is behind the sentences at the top) do not. No p of these is corrected "
+    "for the number of tests; those of the corrected comparison are."
 )
 
 

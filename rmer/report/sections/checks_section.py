@@ -70,7 +70,7 @@ def checks_section(contents: Contents) -> Section:
         return Section(TITLE, data={"sanity": table})
     judged = int(table["passed"].sum() + table["failed"].sum())
     sentence = sanity_sentence(table) or f"All {judged} checks that could be judged passed."
-    unjudged = table.loc[(table["passed"] + table["failed"]) == 0, "check"].tolist()
+    unjudged = [in_words(name) for name in table.loc[(table["passed"] + table["failed"]) == 0, "check"]]
     paragraphs = [sentence]
     if unjudged:
         paragraphs.append(f"Never judged, as no run has what they need: {', '.join(unjudged)}.")
@@ -78,11 +78,17 @@ def checks_section(contents: Contents) -> Section:
     return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_sanity(table))], data={"sanity": table})
 
 
+def in_words(check: str) -> str:
+    """Return the name of a check as it is read: ``L2 at least L-inf``."""
+    words = check.replace("_", " ").replace("l2", "L2").replace("linf", "L-inf")
+    return words[:1].upper() + words[1:]
+
+
 def readable_sanity(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text."""
     return pd.DataFrame(
         {
-            "Check": table["check"],
+            "Check": [in_words(name) for name in table["check"]],
             "Passed": table["passed"].astype(str),
             "Failed": table["failed"].astype(str),
             "Not judged": table["not_judged"].astype(str),

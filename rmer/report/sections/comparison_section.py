@@ -44,7 +44,7 @@ def comparison_section(contents: Contents) -> Section:
     figure = ReportFigure(
         "Differences between systems",
         "Difference with 95 % interval over seeds and albums. Shaded: margin of equivalence. Blue: clear "
-        "after correction for the number of tests.",
+        "after correction for the number of tests. An arrow: the interval goes on beyond the axis.",
         differences_figure(rows),
     )
     return Section(
@@ -81,8 +81,8 @@ def readable_comparisons(rows: Sequence[Comparison]) -> pd.DataFrame:
 def differences_figure(rows: Sequence[Comparison]) -> Figure:
     """Return the differences of each endpoint with 95 % intervals; the margin of equivalence is shaded.
 
-    Dark where the difference is clear after Holm's correction. An interval reaches beyond the axes where it
-    would squeeze all others.
+    Dark where the difference is clear after Holm's correction. An interval that would squeeze all others ends
+    in an arrow where it leaves the axes.
     """
     endpoints = list(dict.fromkeys(row.endpoint for row in rows))
     most = max(sum(row.endpoint == name for row in rows) for name in endpoints)
@@ -90,16 +90,20 @@ def differences_figure(rows: Sequence[Comparison]) -> Figure:
     for axes, endpoint in zip(figure.subplots(1, len(endpoints), squeeze=False)[0], endpoints, strict=True):
         shown = [row for row in rows if row.endpoint == endpoint]
         margin = shown[0].margin
+        left, right = _reach(shown, margin)
         axes.axvspan(-margin, margin, color="#e8eef4", lw=0, zorder=0)
         axes.axvline(0, color=DIAGONAL, lw=0.8, zorder=1)
         for place, row in enumerate(shown):
             clear = row.p_holm < 0.05
             style = {"color": HIGHLIGHT if clear else GREY, "zorder": 3}
             axes.plot([row.low, row.high], [place, place], lw=1.6, **style)
+            for end, arrow, leaves in ((left, "<", row.low < left), (right, ">", row.high > right)):
+                if leaves:
+                    axes.plot([end], [place], arrow, ms=6, clip_on=False, **style)
             axes.plot([row.difference], [place], "o" if clear else "D", ms=4.5, **style)
         axes.set_yticks(range(len(shown)), [f"{row.a} - {row.b}" for row in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlim(*_reach(shown, margin))
+        axes.set_xlim(left, right)
         axes.set_xlabel(f"difference of Δ {endpoint_phrase(endpoint)}")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

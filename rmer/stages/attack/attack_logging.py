@@ -145,6 +145,7 @@ def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversarie
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),
         adversaries[shown, 0].numpy(),
+        setup.victim.data.normalisation,
         float(setup.victim.dataset.frontend.get("fps", 31.3)),
     )
     run.figure(figure, "figures/spectrograms")
