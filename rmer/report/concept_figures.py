@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from rmer.evaluation.concepts import AttackedConcepts, movement_table, shift_table
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.interventions import repair_table
-from rmer.report.readable import number
+from rmer.report.readable import in_words, number
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, HATCH, STYLE, lines_of, styled
 
 Systems = Mapping[str, Sequence[AttackedConcepts]]
@@ -254,8 +254,3 @@ def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
 def replacement(table: pd.DataFrame, kind: str, replaced_by: str) -> pd.DataFrame:
     """Return the rows of one of :data:`REPLACEMENTS` of :func:`repair_table`."""
     return table[(table["input"] == kind) & (table["replaced_by"] == replaced_by)]
-
-
-def in_words(concept: str) -> str:
-    """Return the name of a concept as it is read."""
-    return concept.replace("_", " ")

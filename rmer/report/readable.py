@@ -178,6 +178,11 @@ def and_list(names: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def in_words(name: str) -> str:
+    """Return the name of a concept or a check as it is read: ``L2 at least L-inf``."""
+    return name.replace("_", " ").replace("l2 ", "L2 ").replace("linf", "L-inf")
+
+
 def p_value(value: float) -> str:
     """Return a p value with three decimals, or two digits and an exponent below .001."""
     return f"{value:.1e}" if value < 0.001 else number(value, 3)

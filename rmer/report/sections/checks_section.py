@@ -9,7 +9,7 @@ import pandas as pd
 
 from rmer.report.contents import Contents
 from rmer.report.html import ReportTable, Section
-from rmer.report.readable import NO_VALUE, tick
+from rmer.report.readable import NO_VALUE, in_words, tick
 
 TITLE = "Sanity checks"
 PAGE = "docs/sanity-checks.md"
@@ -76,12 +76,6 @@ def checks_section(contents: Contents) -> Section:
         paragraphs.append(f"Never judged, as no run has what they need: {', '.join(unjudged)}.")
     paragraphs.append(f"What each check means, and what to do when it fails: {PAGE}, under its name.")
     return Section(TITLE, paragraphs, [ReportTable(CAPTION, readable_sanity(table))], data={"sanity": table})
-
-
-def in_words(check: str) -> str:
-    """Return the name of a check as it is read: ``L2 at least L-inf``."""
-    words = check.replace("_", " ").replace("l2", "L2").replace("linf", "L-inf")
-    return words[:1].upper() + words[1:]
 
 
 def readable_sanity(table: pd.DataFrame) -> pd.DataFrame:
