@@ -32,6 +32,7 @@ class Contents:
     groups : Norm -> models, the norm of the endpoints first.
     logged : Run id -> logged metrics.
     runs : Every run with its address.
+    about : What was analysed, in words: title -> text.
     selection : Parameter -> value, several joined by commas: which runs were chosen.
     reference : The row that all others are compared with.
     margins, bootstrap_seed : Endpoint -> margin of equivalence, where it is not the metric's own, and the
@@ -55,6 +56,7 @@ class Contents:
     groups: Mapping[str, Sequence[AttackedModel]] = field(default_factory=dict)
     logged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     runs: Sequence[UsedRun] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
     selection: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+Samples = npt.NDArray[np.int16]
 
 CLIP_COLUMNS = (
     "norm", "system", "seed", "run_id", "clip", "clean_mae_clipped", "adv_mae_clipped", "delta_mae_clipped",
@@ -26,6 +30,23 @@ class ListeningPage:
 
 
 @dataclass(frozen=True, eq=False)
+class HeardClip:
+    """One clip and its adversary as a run keeps them, int16 [samples] at 22 050 Hz.
+
+    Errors are clipped MAE, before the attack and for this adversary; ``snr_db`` is NaN where it is not known.
+    """
+
+    clip: str
+    system: str
+    seed: str
+    error_clean: float
+    error_attacked: float
+    snr_db: float
+    clean: Samples
+    adversary: Samples
+
+
+@dataclass(frozen=True, eq=False)
 class Heard:
     """What there is to say about sounds that were attacked.
 
@@ -36,8 +57,10 @@ class Heard:
         ratio, the largest noise-to-mask ratio in dB and the share of bands and frames above the threshold.
     codecs : One row for each run and transformation (:data:`CODEC_COLUMNS`), clipped MAE.
     pages : Pages to listen to.
+    sounds : The clips that suffered most, of those that some run keeps to be heard.
     """
 
     clips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CLIP_COLUMNS)))
     codecs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CODEC_COLUMNS)))
     pages: Sequence[ListeningPage] = ()
+    sounds: Sequence[HeardClip] = ()

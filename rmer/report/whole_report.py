@@ -15,11 +15,15 @@ from rmer.report.answers import (
     without_answer,
 )
 from rmer.report.contents import Contents
+from rmer.report.expectations import expectations
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
-from rmer.report.html import Report, Section, SoundScores
+from rmer.report.html import Report, ReportFigure, Section, SoundScores
+from rmer.report.legend import legend
+from rmer.report.plain_answer import METRIC, plain_answer
 from rmer.report.readable import readable_table
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
+from rmer.report.sections.clips_section import clips_section
 from rmer.report.sections.comparison_section import comparison_section
 from rmer.report.sections.concepts_section import concepts_section
 from rmer.report.sections.curves_section import curves_section
@@ -30,8 +34,10 @@ from rmer.report.sections.protocol_steps_section import protocol_steps_section
 from rmer.report.sections.scores_section import scores_section
 from rmer.report.sections.sound_section import sound_section
 from rmer.report.sections.tests_section import tests_section
+from rmer.report.summary_figure import summary_figure
 
 OWN: dict[str, Callable[[Contents], Section | None]] = {
+    "clips": clips_section,
     "sound": sound_section,
     "scores": scores_section,
     "comparison": comparison_section,
@@ -83,7 +89,29 @@ def report_of(contents: Contents) -> Report:
         runs=[*contents.runs, *(contents.sound.runs if contents.sound else ())],
         sound=_sound_scores(contents.sound) if contents.sound else None,
         tables=tables | {name: table for section in sections for name, table in section.data.items()},
+        answer=plain_answer(contents),
+        summary=_summary(contents),
+        legend=legend(contents.systems["system"].tolist()),
+        expectations=expectations(contents.sound or contents),
+        about=contents.about,
     )
+
+
+def _summary(contents: Contents) -> ReportFigure:
+    parts = [part for part in (contents.sound, contents) if part is not None]
+    panels = {_panel(part): part.models for part in parts}
+    constant = float(contents.robustness[contents.norm]["constant"].mean())
+    return ReportFigure(
+        "Error of every system, clean and attacked",
+        "Mean absolute error over clips and emotions, predictions limited to the rating scale (0-1), mean "
+        "over training seeds.",
+        summary_figure(panels, METRIC, constant),
+    )
+
+
+def _panel(contents: Contents) -> str:
+    what = "sound" if contents.on_sound else "spectrogram"
+    return f"{what}: {contents.budget_of(contents.norm)}"
 
 
 def _sound_scores(sound: Contents) -> SoundScores:

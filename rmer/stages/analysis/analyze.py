@@ -24,6 +24,7 @@ from rmer.report.readable import REPORTED_2019, markdown
 from rmer.report.sections.sound_section import SOUND
 from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
+from rmer.stages.analysis.about import about
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
@@ -85,7 +86,8 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     )
     contents = _explained(store, params, runs, _contents(store, params, runs))
     heard = None if sound is None else _contents(store, params, sound)
-    contents = replace(contents, steps=steps, sound=heard, note=found.note)
+    told = about(store, params.study, runs, sound)
+    contents = replace(contents, steps=steps, sound=heard, note=found.note, about=told)
     report = report_of(contents)
     files = write_bundle(store, params, runs, report, step_records, sound) if params.bundle else []
 

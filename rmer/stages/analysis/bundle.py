@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from rmer.attacks.sound_budgets import UNITS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
-from rmer.report.html import Report, ReportTable
+from rmer.report.html import Report, ReportTable, anchor
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
 from rmer.report.readable import and_list, number, sound_budget_in_words
@@ -111,7 +110,7 @@ def named_tables(report: Report) -> Iterator[tuple[str, ReportTable]]:
     """Yield the report's tables under names for files: their section's, numbered where it has several."""
     yield "systems", ReportTable(report.systems_caption, report.systems)
     for section in report.sections:
-        name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
+        name = anchor(section.title)
         for place, table in enumerate(section.tables, start=1):
             yield f"{name}-{place}" if len(section.tables) > 1 else name, table
 
