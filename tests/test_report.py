@@ -270,8 +270,7 @@ def test_scatter_shows_every_clip_clean_and_attacked(models: list[AttackedModel]
     assert by_label["clean"].get_ydata().tolist() == models[2].clean[:, 0].tolist()
     assert by_label["adversarial"].get_ydata().tolist() == models[2].adversarial[:, 0].tolist()
     bottom, top = axes.get_ylim()
-    assert bottom < 0
-    assert top >= models[2].adversarial[:, 0].max()
+    assert bottom < models[2].labels[:, 0].min() < models[2].adversarial[:, 0].max() < top
 
 
 def test_predictions_far_off_the_scale_leave_room_for_the_others() -> None:
@@ -283,7 +282,7 @@ def test_predictions_far_off_the_scale_leave_room_for_the_others() -> None:
     assert far.get_yscale() == "symlog"
     bottom, low, high, top = far.transData.transform([(0, y) for y in (far.get_ylim()[0], 0, 1, 50)])[:, 1]
     assert (high - low) / (top - bottom) > 0.3
-    assert [text.get_text() for text in far.get_yticklabels()] == ["0", "0.5", "1", "2", "5", "10"]
+    assert [text.get_text() for text in far.get_yticklabels()] == [".5", "1", "2", "5", "10"]
 
 
 def test_figures_ignore_the_users_style(models: list[AttackedModel]) -> None:
@@ -343,7 +342,7 @@ def test_html_loads_nothing_from_outside(report: Report) -> None:
     parser.feed(page)
     assert len(parser.loaded) == 1
     assert parser.loaded[0].startswith("data:image/svg+xml;base64,")
-    assert parser.linked == ["http://127.0.0.1/#/r/abc"]
+    assert [link for link in parser.linked if not link.startswith("#")] == ["http://127.0.0.1/#/r/abc"]
     assert "@import" not in page
     assert "url(" not in page
 

@@ -22,6 +22,28 @@ def named_columns(prefix: str, names: Sequence[str], values: np.ndarray) -> dict
     return {f"{prefix}{name}": values[:, index] for index, name in enumerate(names)}
 
 
+def with_errors(table: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
+    """Return a per-clip table that begins with clip, error_clean, error_attacked and difference.
+
+    Errors are MAE over targets, predictions clipped to the rating scale; attacked is of the adversary that is
+    the worst by it, where there is one (``adv_clipped_*``).
+    """
+    own = own_columns()["mae_clipped"]
+    kinds = ("label", "clean", own if f"{own}_{targets[0]}" in table else "adv")
+    labels, *predictions = (
+        table[[f"{kind}_{target}" for target in targets]].to_numpy(np.float64) for kind in kinds
+    )
+    clean, attacked = (clip_errors(labels, values, clipped=True) for values in predictions)
+    first = {"clip": table["clip"], "error_clean": clean, "error_attacked": attacked}
+    return pd.concat(
+        [
+            pd.DataFrame({**first, "difference": attacked - clean}, index=table.index),
+            table.drop(columns="clip"),
+        ],
+        axis=1,
+    )
+
+
 def attack_metrics(
     labels: npt.ArrayLike,
     clean: npt.ArrayLike,

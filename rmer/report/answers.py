@@ -232,10 +232,15 @@ def _equivalence(rows: Sequence[Comparison]) -> str:
     within = [
         f"{number(row.margin, 3).rstrip('0')} in {endpoint_phrase(row.endpoint)}" for row in by_endpoint
     ]
-    found = [f"{row.a} by {endpoint_phrase(row.endpoint)}: {_equally_robust(row)}" for row in rows]
+    found = []
+    for name in dict.fromkeys(row.a for row in rows):
+        said = {row.endpoint: _equally_robust(row) for row in rows if row.a == name}
+        alike = len(set(said.values())) == 1
+        told = [f"by {endpoint_phrase(endpoint)} {text}" for endpoint, text in said.items()]
+        found.append(f"{rows[0].b} and {name}: {said[PRIMARY] if alike else ', '.join(told)}")
     return (
         "We call two systems equally robust if a test shows that they differ by less than "
-        f"{and_list(within)} ({rows[0].b} and {'; '.join(found)})."
+        f"{and_list(within)}. {'; '.join(found)}."
     )
 
 

@@ -10,6 +10,7 @@ from rmer.report.answers import FEW_SEEDS, is_black_box, little_learnt
 from rmer.report.comparing import endpoint_phrase, system_samples
 from rmer.report.contents import Contents
 from rmer.report.readable import and_list, number
+from rmer.report.robustness import FIRST
 from rmer.report.system_tables import in_order, is_adversarial, is_control, twin
 
 # Of the percentile interval, which nothing here is made of.
@@ -84,8 +85,7 @@ def _clear(found: Comparison) -> bool:
 def _lost(contents: Contents, *names: str) -> str:
     """Return what systems lose under attack: ``clipped MAE +.051 and +.048``."""
     table = contents.robustness[contents.norm].set_index(["system", "metric"])
-    metric = PRIMARY.removeprefix("delta/")
-    gains = [number(gain, 3) for gain in table["delta"].loc[[(name, metric) for name in names]]]
+    gains = [number(gain, 3) for gain in table["delta"].loc[[(name, FIRST) for name in names]]]
     return f"{endpoint_phrase(PRIMARY)}: {and_list(gains)}"
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-
-Samples = npt.NDArray[np.int16]
 
 CLIP_COLUMNS = (
     "norm", "system", "seed", "run_id", "clip", "clean_mae_clipped", "adv_mae_clipped", "delta_mae_clipped",
@@ -29,9 +25,9 @@ class ListeningPage:
     url: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class HeardClip:
-    """One clip and its adversary as a run keeps them, int16 [samples] at 22 050 Hz.
+    """One clip and its adversary as a run keeps them, as data URIs that browsers play.
 
     Errors are clipped MAE, before the attack and for this adversary; ``snr_db`` is NaN where it is not known.
     """
@@ -42,8 +38,8 @@ class HeardClip:
     error_clean: float
     error_attacked: float
     snr_db: float
-    clean: Samples
-    adversary: Samples
+    clean: str
+    adversary: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -17,11 +18,13 @@ from matplotlib.ticker import MultipleLocator
 
 from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.attacked import AttackedModel
+from rmer.report.readable import tick
 from rmer.report.style import ADVERSARIAL, BLACK_BOX, CLEAN, DIAGONAL, HATCH, INTERPRETABLE, STYLE, styled
 from rmer.report.system_tables import in_order, is_adversarial, is_interpretable, twin
 
 # Predictions beyond this would squeeze the rating scale, 0-1.
 FAR_OFF = 2.5
+MARGIN = 0.05
 
 
 @styled
@@ -59,7 +62,12 @@ def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Seque
             if axes in grid[0]:
                 axes.set_title(title, fontweight="bold")
         row[0].set_ylabel(f"predicted {emotion}")
-        _fit_predictions(row[0])
+        place = next(iter(models.values())).targets.index(emotion)
+        shown = [(model.labels, model.clean, model.adversarial) for model in models.values()]
+        _fit_predictions(row[0], np.concatenate([values[:, place] for kinds in shown for values in kinds]))
+    rated = np.concatenate([model.labels.ravel() for model in models.values()])
+    grid[0][0].set_xlim(rated.min() - MARGIN * np.ptp(rated), rated.max() + MARGIN * np.ptp(rated))
+    grid[0][0].xaxis.set_major_formatter(tick)
     figure.supxlabel("rated emotion (rating / 10)", fontsize=STYLE["axes.labelsize"])
     handles, labels = grid[0][0].get_legend_handles_labels()
     columns = min(len(labels), 2 * len(models))
@@ -138,6 +146,7 @@ def _draw_boxes(axes: Axes, values: Mapping[str, np.ndarray]) -> None:
         jitter = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(1)
         axes.plot(position + jitter, column, "o", ms=3, mfc="w", mec="k", mew=0.6, zorder=3)
     axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.yaxis.set_major_formatter(tick)
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
 
@@ -160,18 +169,21 @@ def _scatter(axes: Axes, model: AttackedModel, target: int) -> None:
     axes.plot(labels, clean, "x", color=CLEAN, ms=4.5, mew=1.0, zorder=3, label="clean")
     adversarial: dict[str, Any] = {"mfc": "none", "mec": ADVERSARIAL, "ms": 4.5, "mew": 1.0, "zorder": 2}
     axes.plot(labels, model.adversarial[:, target], "o", label="adversarial", **adversarial)
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
 
 
-def _fit_predictions(axes: Axes) -> None:
-    """Let predictions far off the rating scale leave room for those on it: logarithmic beyond -1 and 1."""
-    bottom, top = axes.get_ylim()
-    if max(-bottom, top) <= FAR_OFF:
-        return
-    axes.set_yscale("symlog", linthresh=1.0, linscale=1.5)
-    axes.autoscale_view(scalex=False)
-    bottom, top = axes.get_ylim()
-    ticks = [tick for tick in (-100, -10, -5, -2, -1, 0, 0.5, 1, 2, 5, 10, 100) if bottom <= tick <= top]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+def _fit_predictions(axes: Axes, values: npt.NDArray[np.floating[Any]]) -> None:
+    """Show all values, and let those far off the rating scale leave room for those on it.
+
+    The axis is logarithmic beyond -1 and 1 where some would squeeze all others.
+    """
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > FAR_OFF:
+        axes.set_yscale("symlog", linthresh=1.0, linscale=1.5)
+        ticks = [at for at in (-100, -10, -5, -2, -1, 0, 0.5, 1, 2, 5, 10, 100) if low <= at <= high]
+        axes.set_yticks(ticks)
+        axes.minorticks_off()
+    # A margin of the length of the axis, whatever its scale is.
+    scale = axes.yaxis.get_transform()
+    ends = scale.transform(np.array([low, high]))
+    axes.set_ylim(*scale.inverted().transform(ends + MARGIN * np.ptp(ends) * np.array([-1, 1])))
+    axes.yaxis.set_major_formatter(tick)

@@ -6,7 +6,6 @@ import math
 
 import pandas as pd
 
-from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.metrics import under_attack
 from rmer.report.answers import (
     FEW_SEEDS,
@@ -19,10 +18,9 @@ from rmer.report.answers import (
 )
 from rmer.report.contents import Contents
 from rmer.report.readable import and_list, number
+from rmer.report.robustness import FIRST
 from rmer.report.sections.checks_section import sanity_table
 from rmer.report.system_tables import is_adversarial
-
-METRIC = PRIMARY.removeprefix("delta/")
 
 
 def plain_answer(contents: Contents) -> list[str]:
@@ -68,14 +66,14 @@ def _best(systems: pd.DataFrame) -> str:
             best.setdefault(str(system), []).append(metric.phrase)
     if len(best) == 1:
         return f"{next(iter(best))} fares best under attack, whichever metric is asked."
-    found = and_list([f"{system} by {and_list(metrics)}" for system, metrics in best.items()])
+    found = ", ".join(f"{system} by {and_list(metrics)}" for system, metrics in best.items())
     return f"Which system fares best under attack depends on the metric: it is {found}."
 
 
 def _damage(contents: Contents) -> str:
     """Say what the attack did to the error of the systems that the question is about."""
     table = contents.robustness[contents.norm]
-    rows = table[table["metric"] == METRIC].set_index("system")
+    rows = table[table["metric"] == FIRST].set_index("system")
     chosen = [
         name
         for name in rows.index

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from rmer.data.audio.filterbank import BANDS, band_frequencies
 from rmer.data.dataset import Normalisation
+from rmer.report.readable import tick
 from rmer.report.style import styled
 
 DECIBELS = 20.0  # a unit of log10 of a magnitude
@@ -54,7 +55,7 @@ def spectrogram_comparison(
             for axes, (values, cmap, vmin, vmax) in zip(row, shown, strict=True)
         ]  # fmt: skip
         figure.colorbar(images[1], ax=row[1], pad=0.02, label="level (dB)")
-        bar = figure.colorbar(images[2], ax=row[2], pad=0.02, label="change (dB)")
+        bar = figure.colorbar(images[2], ax=row[2], pad=0.02, label="change (dB)", format=tick)
         if size == 0:  # the published attack keeps nothing where it never lowered its threshold
             bar.set_ticks([])
             row[2].text(0.5, 0.5, "none", transform=row[2].transAxes, ha="center", va="center")

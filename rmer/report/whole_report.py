@@ -19,9 +19,9 @@ from rmer.report.expectations import expectations
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
 from rmer.report.html import Report, ReportFigure, Section, SoundScores
 from rmer.report.legend import legend
-from rmer.report.plain_answer import METRIC, plain_answer
+from rmer.report.plain_answer import plain_answer
 from rmer.report.readable import readable_table
-from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
+from rmer.report.robustness import FIRST, ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
 from rmer.report.sections.clips_section import clips_section
 from rmer.report.sections.comparison_section import comparison_section
@@ -105,7 +105,7 @@ def _summary(contents: Contents) -> ReportFigure:
         "Error of every system, clean and attacked",
         "Mean absolute error over clips and emotions, predictions limited to the rating scale (0-1), mean "
         "over training seeds.",
-        summary_figure(panels, METRIC, constant),
+        summary_figure(panels, FIRST, constant),
     )
 
 

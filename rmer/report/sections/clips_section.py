@@ -12,11 +12,10 @@ from rmer.evaluation.metrics import clip_errors
 from rmer.report.contents import Contents
 from rmer.report.heard import HeardClip
 from rmer.report.html import ReportSound, ReportTable, Section
-from rmer.report.listening.sound_files import audio_uri, changed_part
 from rmer.report.readable import number
+from rmer.report.robustness import FIRST
 
 TITLE = "Clips that suffered most"
-METRIC = "mae_clipped"
 MOST_CLIPS = 8
 COLUMNS = (
     "clip", "error_clean", "error_attacked", "difference", "models", "worst_system", "worst_seed",
@@ -55,7 +54,7 @@ def suffering(models: Sequence[AttackedModel]) -> pd.DataFrame:
     for model in models:
         clean, attacked = (
             clip_errors(model.labels, predictions, clipped=True)
-            for predictions in (model.clean, model.worst(METRIC))
+            for predictions in (model.clean, model.worst(FIRST))
         )
         own = {"error_clean": clean, "error_attacked": attacked, "difference": attacked - clean}
         rows.append(pd.DataFrame({"clip": model.clips, **own, "system": model.name, "seed": model.seed}))
@@ -90,8 +89,7 @@ def readable_suffering(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sound(heard: HeardClip) -> ReportSound:
-    clean, adversary = (audio_uri(part) for part in changed_part(heard.clean, heard.adversary))
     model = f"{heard.system} s{heard.seed}" if heard.seed else heard.system
     told = f"Clip {heard.clip}, {model}: error {number(heard.error_clean)} to {number(heard.error_attacked)}"
     measured = f", {heard.snr_db:.0f} dB signal to difference" if np.isfinite(heard.snr_db) else ""
-    return ReportSound(f"{told}{measured}", clean, adversary)
+    return ReportSound(f"{told}{measured}", heard.clean, heard.adversary)

@@ -13,7 +13,7 @@ from rmer.evaluation.comparison import Comparison
 from rmer.report.comparing import endpoint_phrase
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NO_VALUE, interval, number, p_value
+from rmer.report.readable import NO_VALUE, interval, number, p_value, tick
 from rmer.report.style import DIAGONAL, GREY, HIGHLIGHT, styled
 
 TITLE = "Corrected comparison"
@@ -105,7 +105,8 @@ def differences_figure(rows: Sequence[Comparison]) -> Figure:
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left, right)
         axes.set_xlabel(f"difference of Δ {endpoint_phrase(endpoint)}")
-        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(tick)
+        axes.tick_params(axis="y", length=0, pad=8)  # of the arrows
         axes.spines["left"].set_visible(False)
     return figure
 

@@ -16,6 +16,7 @@ import rmer
 from rmer.attacks.attack_domains import DOMAINS
 from rmer.data.published_logs import are_published_labels
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render
@@ -170,7 +171,8 @@ def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selecte
     rows = sorted({item.system for item in selected} | {item.name for item in selected})
     if params.reference != REFERENCE and params.reference not in rows:
         what = f"no attacked system is called {params.reference}"
-        raise UserError(what, where="parameter reference", mend=f"There are {', '.join(rows)}")
+        mend = did_you_mean([params.reference], rows, f"There are {', '.join(rows)}")
+        raise UserError(what, where="parameter reference", mend=mend)
     for study in listed(params.ladder):
         if not store.find(Stage.ATTACK, study=study):
             mend = "Name studies that attacked something, separated by commas"

@@ -12,6 +12,7 @@ from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.metrics import clip_errors
 from rmer.report.heard import CLIP_COLUMNS, CODEC_COLUMNS, Heard, HeardClip, ListeningPage
+from rmer.report.listening.sound_files import audio_uri, changed_part
 from rmer.report.sections.clips_section import suffering
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.reading import AnalysedRuns
@@ -64,21 +65,20 @@ def _sounds(store: Store, runs: AnalysedRuns, records: Mapping[str, RunRecord]) 
 
 def _sound(store: Store, table: pd.DataFrame, clip: str, model: AttackedModel) -> HeardClip | None:
     try:
-        clean, adversary = (
-            soundfile.read(
-                store.download(model.run_id, f"{Artifact.LISTENING}/{clip}/{kind}.wav"), dtype="int16"
-            )[0]
+        files = [
+            store.download(model.run_id, f"{Artifact.LISTENING}/{clip}/{kind}.wav")
             for kind in ("clean", "adversary")
-        )
+        ]
     except UserError:  # of an older version, or deleted: the report has one sound less
         return None
+    sounds = map(audio_uri, changed_part(*(soundfile.read(file, dtype="int16")[0] for file in files)))
     place = model.clips.index(clip)
     before, after = (
         float(clip_errors(model.labels, values, clipped=True)[place])
         for values in (model.clean, model.adversarial)
     )
     ratio = float(table["snr_db"][table["clip"] == clip].iloc[0]) if "snr_db" in table else np.nan
-    return HeardClip(clip, model.name, model.seed, before, after, ratio, clean, adversary)
+    return HeardClip(clip, model.name, model.seed, before, after, ratio, *sounds)
 
 
 def _clips(norm: str, model: AttackedModel, table: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean, nearest
 from rmer.stages.analysis.alike import (
     DIMENSIONS,
     SUITE,
@@ -119,7 +120,7 @@ def _narrowed(
     found = sorted({settings[record.run_id].get(name, ABSENT) for record in records})
     if found == [ABSENT]:
         known = sorted({known for record in records for known in settings[record.run_id]})
-        mend = f"Known are {', '.join(known)}"
+        mend = did_you_mean([name], known, f"Known are {', '.join(known)}")
         raise UserError(f"no attack run found has a setting {name}", where=store.name, mend=mend)
     mend = f"Its values are {'; '.join(found)}"
     raise UserError(f"no attack run found has {name}={value}", where=store.name, mend=mend)
@@ -181,11 +182,16 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     wanted += [f"systems={','.join(systems)}"] if systems else []
     existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
-    has = "; ".join(
-        f"{name}: {some(sorted(values))}"
-        for tag, name in names.items()
+    known = {
+        tag: sorted(values)
+        for tag in names
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
-    )
+    }
+    has = "; ".join(f"{names[tag]}: {some(values)}" for tag, values in known.items())
+    asked = {Tag.STUDY: [study] if study else [], Tag.SYSTEM: systems, **{tag: [tags[tag]] for tag in tags}}
+    unknown = {tag: [name for name in asked.get(tag, []) if name not in known[tag]] for tag in known}
+    near = [near for tag, found in unknown.items() for name in found for near in nearest(name, known[tag])]
     what = "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else "")
-    mend = f"Among its newest are {has}" if existing else "Run attack or import_published first"
+    question = f"Did you mean {', '.join(near)}? " if near else ""
+    mend = f"{question}Among its newest are {has}" if existing else "Run attack or import_published first"
     return UserError(what, where=store.name, mend=mend)

@@ -31,6 +31,7 @@ from rmer.attacks.threat import NORMS
 from rmer.data.audio.transformations import TRANSFORMATIONS
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
 from rmer.systems.arithmetic import PRECISIONS
@@ -114,7 +115,9 @@ class AttackParams(Parameters):
     seed: str = model_choice("", "attack models of this training seed")
     train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
     train_run_id: str = model_choice("", "attack the model of this run")
-    model_uri: str = model_choice("", "attack this MLflow model, checkpoint file, or model at an address", kind="path")
+    model_uri: str = model_choice(
+        "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
+    )
     dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(
@@ -203,7 +206,7 @@ class AttackParams(Parameters):
             what = f"the {self.attack} attack works on spectrograms alone"
             raise UserError(what, where="parameter attack", mend=mend)
         if unknown := [name for name in self.transformation_names if name not in TRANSFORMATIONS]:
-            mend = f"Give some of {', '.join(TRANSFORMATIONS)}"
+            mend = did_you_mean(unknown, TRANSFORMATIONS, f"Give some of {', '.join(TRANSFORMATIONS)}")
             what = f"no transformation is called {', '.join(unknown)}"
             raise UserError(what, where="parameter transformations", mend=mend)
         if self.transformation_names and self.suite is not None:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Origin, RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
 
@@ -32,8 +34,18 @@ def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
         named = ", ".join(f"{name.removeprefix('rmer.')}={value}" for name, value in tags.items())
         which = (f" with {named}" if named else "") + (f" in {study}" if study else "")
         what = f"no finished train run{which}"
-        raise UserError(what, where=store.name, mend="Train first, or give train_run_id or model_uri")
+        mend = "Train first, or give train_run_id or model_uri"
+        if params.system and params.system not in (known := _systems(store)):
+            mend = did_you_mean([params.system], known, mend)
+        raise UserError(what, where=store.name, mend=mend)
     return (found if study else _of_one_dataset(store, found, params.dataset_run_id))[::-1]
+
+
+def _systems(store: Store) -> list[str]:
+    """Return the systems of the catalogue and of the store."""
+    found = store.search({Tag.STAGE: Stage.TRAIN}, status=FINISHED)
+    trained = sorted({record.tags[Tag.SYSTEM] for record in found if Tag.SYSTEM in record.tags})
+    return list(dict.fromkeys([*CATALOGUE, *trained]))
 
 
 def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: str) -> list[RunRecord]:

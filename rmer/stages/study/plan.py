@@ -16,6 +16,7 @@ from rmer.data.tables.ratings import check_targets
 from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
 from rmer.stages.attack.attack_params import AttackParams, defaults_of
 from rmer.stages.data.data_params import DataParams
@@ -187,7 +188,8 @@ def make_plan(params: StudyParams) -> Plan:
         raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
     if unknown or not attacks:
         what = f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named"
-        raise UserError(what, where="parameter attacks", mend=f"Known are {', '.join(ATTACKS)}")
+        mend = did_you_mean(unknown, ATTACKS, f"Known are {', '.join(ATTACKS)}")
+        raise UserError(what, where="parameter attacks", mend=mend)
     domains = chosen_domains(params, attacks)
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks, domains)
     _check_stages(plan)
@@ -204,6 +206,7 @@ def _check_stages(plan: Plan) -> None:
             raise UserError("is not given", where="parameter data_dir", mend=mend)
         if unknown := [target for target in asked_for(params.targets) if target not in EMOTIONS]:
             mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
+            mend = did_you_mean(unknown, EMOTIONS, mend)
             raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
     if params.dataset == DEFAULT_READER:
         check_targets(list(asked_for(params.targets)))
