@@ -66,6 +66,11 @@ def test_the_answer_of_the_sound_stands_first(analysis: Analysis) -> None:
     assert len(seen) == 1
     assert any("at L-inf .01" in sentence for sentence in others)
     assert "1 of 24 sanity checks failed, in 1 run" in " ".join(analysis.report.headline)
+    about = analysis.report.about
+    assert about["models"] == "6 models of 3 systems"
+    assert about["clips"] == "12 test clips of 6 albums"
+    assert about["runs"].startswith("18 attacks on sound and spectrograms, 20")
+    assert about["training seeds"] == "1, 2"
     assert analysis.report.title == "3 systems under the suite of attacks on sound and spectrograms"
 
 

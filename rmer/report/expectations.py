@@ -95,7 +95,9 @@ def _doubt(contents: Contents, found: Comparison) -> str:
     reasons = []
     if seeds < FEW_SEEDS:
         reasons.append(f"{seeds} seed{'s' if seeds > 1 else ''} a system")
-    reasons.append(f"{found.clips} clips of {found.albums} albums")
+    # Clips of albums that are not known count as albums of their own.
+    albums = f" of {found.albums} albums" if found.albums < found.clips else ""
+    reasons.append(f"{found.clips} clips{albums}")
     idle = [name for name in little_learnt(contents.robustness[contents.norm]) if name in (found.a, found.b)]
     learnt = f", and {and_list(idle)} learnt little that could be lost" if idle else ""
     return f"{and_list(reasons)} cannot tell{learnt}"

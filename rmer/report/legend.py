@@ -35,5 +35,5 @@ def _described_plainly(system: System) -> str:
     if system.interpretable:
         return "interpretable: from audio to musical concepts, and from these to emotions"
     if system.has_bottleneck:
-        return "black box: through a bottleneck of as few units, which mean nothing"
+        return "black box: through a bottleneck of units that mean nothing"
     return "black box: from audio straight to emotions"

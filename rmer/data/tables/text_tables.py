@@ -154,9 +154,7 @@ def no_clip(cell: str, *, numbered: bool = False) -> str:
         hint = " (a column of file names is called clip)" if named else ""
         return f"{cell!r} is not a clip number{hint}"
     if strange := "".join(dict.fromkeys(re.findall(r"[^\w. -]", cell))):
-        return (
-            f"{cell!r} is not a clip name: it holds {strange!r} (letters, digits, blanks, _, - and . may be)"
-        )
+        return f"{cell!r} is not a clip name: it holds {strange!r} (not letters, digits, blanks, _ - .)"
     return f"{cell!r} is not a clip name"
 
 

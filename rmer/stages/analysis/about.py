@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rmer.data.tables.text_tables import counted
+from rmer.evaluation.attacked import AttackedModel
 from rmer.report.readable import and_list
 from rmer.report.system_tables import in_order
 from rmer.stages.analysis.alike import on_sound
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.analysis.reading import AnalysedRuns
-from rmer.tracking import RunRecord, Store, Tag
+from rmer.tracking import Origin, RunRecord, Store, Tag
 
 COMMIT_LENGTH = 7
 
@@ -20,23 +22,24 @@ def about(store: Store, study: str, runs: AnalysedRuns, sound: AnalysedRuns | No
     records = [item.record for read in (runs, sound) if read is not None for item in read.selected]
     models, first = in_order(runs.models), runs.models[0]
     seeds = list(dict.fromkeys(model.seed for members in models.values() for model in members if model.seed))
-    albums = len(set(first.albums) - {""})
-    split = " ".join(sorted({record.tags.get(Tag.SPLIT, "") for record in records} - {""}))
     found = {
         "study": study or _tagged(records, Tag.STUDY),
         "data": _data(store, records),
+        "models": f"{counted(len(runs.models), 'model')} of {counted(len(models), 'system')}",
+        "clips": _clips(first, _tagged(records, Tag.SPLIT)),
+        "runs": _runs(records),
         "systems": ", ".join(models),
-        "models": f"{len(runs.models)}" + (f" (training seed{_s(seeds)} {and_list(seeds)})" if seeds else ""),
-        "clips": f"{len(first.clips)} {split}".strip() + (f", of {albums} albums" if albums else ""),
+        "training seeds": ", ".join(seeds),
         "emotions": ", ".join(first.targets),
-        "attacked": _attacked(records),
         "code": _code(records),
     }
     return {title: text for title, text in found.items() if text}
 
 
-def _s(things: Sequence[str]) -> str:
-    return "s" if len(things) > 1 else ""
+def _clips(model: AttackedModel, split: str) -> str:
+    albums = len(set(model.albums) - {""})
+    clips = counted(len(model.clips), f"{split} clip".strip())
+    return f"{clips} of {counted(albums, 'album')}" if albums else clips
 
 
 def _tagged(records: Sequence[RunRecord], tag: str) -> str:
@@ -50,16 +53,15 @@ def _data(store: Store, records: Sequence[RunRecord]) -> str:
     return "; ".join(names) or _tagged(records, Tag.DATASET_NAME)
 
 
-def _attacked(records: Sequence[RunRecord]) -> str:
-    """Return when the runs were begun, and what was attacked."""
+def _runs(records: Sequence[RunRecord]) -> str:
+    """Return how many attack runs there are, what they changed, and when they were made."""
     days = sorted(_day(record.start_time) for record in records)
     span = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    what = [
-        name
-        for name, is_so in (("sound", True), ("spectrograms", False))
-        if is_so in set(map(on_sound, records))
-    ]
-    return f"{span}: {and_list(what)}, {len(records)} runs"
+    found = set(map(on_sound, records))
+    what = [name for name, is_sound in (("sound", True), ("spectrograms", False)) if is_sound in found]
+    imported = all(record.tags.get(Tag.ORIGIN) == Origin.IMPORTED for record in records)
+    when = f"imported {span}" if imported else span
+    return f"{counted(len(records), 'attack')} on {and_list(what)}, {when}"
 
 
 def _day(milliseconds: int) -> str:
