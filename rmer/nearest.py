@@ -7,13 +7,17 @@ import re
 from collections.abc import Iterable, Sequence
 
 MOST_KNOWN = 5000  # names that are looked at
+# Likeness, from 0 to 1: of what may have been meant, and of what is told as if it were.
+LIKELY, SURE = 0.66, 0.8
 
 
-def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+def nearest(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = LIKELY) -> list[str]:
     """Return the known names that are most like one, whatever the case, blanks, hyphens and underscores.
 
-    ``cutoff`` is the least likeness, from 0 to 1 (:class:`difflib.SequenceMatcher`).
+    ``cutoff`` is the least likeness (:class:`difflib.SequenceMatcher`). Several names in one are like none.
     """
+    if re.search("[,;|]", name):
+        return []
     by_form: dict[str, str] = {}
     for candidate in list(known)[:MOST_KNOWN]:
         by_form.setdefault(_form(candidate), candidate)

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rmer.data.tables.text_tables import clip_from_cell, some
-from rmer.nearest import nearest
+from rmer.nearest import SURE, nearest
 
 AUDIO_FOLDERS = ("Set1", "Set1/Set1", "")
 AUDIO_EXTENSIONS = (
     ".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".caf", ".w64",
     ".rf64", ".m4a", ".mp4", ".aac", ".wma",
 )  # fmt: skip
-
-SURE = 0.8  # likeness of a name that is told
 
 
 def find_audio(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], list[str]]:
@@ -38,7 +36,7 @@ def find_audio(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], lis
             found[clip] = files[clip]
     if missing and not found and not problems:
         there = some(sorted(path.name for path in files.values()), 3)
-        meant = f"; it has {there}, clips are called {some(missing, 3)}{_meant(missing[0], files)}"
+        meant = f"; it has {there}, and the table names {some(missing, 3)}{_meant(missing[0], files)}"
         where = f"{folder}, {folder / 'Set1'} or {folder / 'Set1/Set1'}"
         problems.append(f"no audio of any clip in {where}{meant if files else ''}")
     else:
@@ -53,7 +51,7 @@ def _meant(clip: str, files: Mapping[str, Path]) -> str:
     """Return what file was probably meant, and how its clip is to be called; "" where there is none."""
     stem, dot, ending = clip.rpartition(".")
     if f"{dot}{ending}".lower() in AUDIO_EXTENSIONS and clip_from_cell(stem) in files:
-        return f" (clips are called without the ending: {stem})"
+        return f" (write it without the ending: {stem})"
     near = nearest(clip, files, cutoff=SURE) if not clip.isdecimal() else []
     return f" (is it {files[near[0]].name}?)" if near else ""
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from rmer.data.readers.audio_files import AUDIO_EXTENSIONS, SURE
+from rmer.data.readers.audio_files import AUDIO_EXTENSIONS
 from rmer.data.tables.text_tables import some, whole_number
-from rmer.nearest import nearest
+from rmer.nearest import SURE, nearest
 
 # A table's cell may stand for one of these files; a nearer path is more certain.
 Places = dict[str, list[Path]]

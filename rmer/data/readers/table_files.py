@@ -32,7 +32,7 @@ def require_columns(table: TextTable, *names: str) -> bool:
         if column is not None:
             table.columns.setdefault(name, table.columns[column])
         elif table.columns:
-            table.problems.append(no_column(table, name, known))
+            table.problems.append(no_column(table, name, known, list(map(heading, names))))
     return bool(table.columns) and not table.problems
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pandas as pd
 
 from rmer.errors import DataErrors
 from rmer.files import read_bytes
-from rmer.nearest import nearest
+from rmer.nearest import SURE, nearest
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NUMBER = re.compile(r"(\d+)(?:\.0*)?")
@@ -112,14 +113,15 @@ def read_whole_table(path: Path, *, ragged: bool = False) -> TextTable:
     return table
 
 
-def no_column(table: TextTable, name: str, has: Iterable[str], also: Sequence[str] = ()) -> str:
+def no_column(table: TextTable, name: str, has: Iterable[str], asked: Collection[str]) -> str:
     """Say that a table lacks a column, what it has instead, and which of these was probably meant.
 
-    ``also`` are further headings that the column may have.
+    None of those that are ``asked`` for was.
     """
     has = list(has)
-    near = next((found[0] for known in (name, *also) if (found := nearest(known, has))), "")
-    meant = f"; is it {near!r}?" if near else ""
+    free = [heading for heading in has if heading not in asked]
+    near = nearest(name, free, cutoff=SURE)
+    meant = f"; is it {near[0]!r}?" if near else ""
     return f"{table.path.name} has no column {name!r} (it has: {', '.join(has)}{meant})"
 
 
@@ -154,7 +156,7 @@ def no_clip(cell: str, *, numbered: bool = False) -> str:
         hint = " (a column of file names is called clip)" if named else ""
         return f"{cell!r} is not a clip number{hint}"
     if strange := "".join(dict.fromkeys(re.findall(r"[^\w. -]", cell))):
-        return f"{cell!r} is not a clip name: it holds {strange!r} (not letters, digits, blanks, _ - .)"
+        return f"{cell!r} is not a clip name for its {strange!r}: use letters, digits, blanks and _ - ."
     return f"{cell!r} is not a clip name"
 
 
@@ -190,7 +192,7 @@ def _wrong_separator(path: Path, rows: Sequence[tuple[int, list[str]]], other: s
     """Say by what a table is separated, and the line of Python that separates it as it should be."""
     # Cells are whole lines here: those with digits on both sides of a comma have decimal commas.
     commas = other != "," and any(re.search(r"\d,\d", ",".join(cells)) for _, cells in rows[1:])
-    reading = f"sep={other!r}" + (', decimal=","' if commas else "")
+    reading = f"sep={other!r}" + (", decimal=','" if commas else "")
     writing = "index=False" + (f", sep={separator!r}" if separator != "," else "")
     return (
         f"{path.name} is separated by {SEPARATORS[other]}: save it with {SEPARATORS[separator]}, in Python "
@@ -201,6 +203,7 @@ def _wrong_separator(path: Path, rows: Sequence[tuple[int, list[str]]], other: s
 def _find_columns(
     table: TextTable, headings: list[str], columns: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> None:
+    asked = set(itertools.chain(*columns.values()))
     for name, names in columns.items():
         found = [position for position, head in enumerate(headings) if head in names]
         if found:
@@ -209,7 +212,7 @@ def _find_columns(
         if len(found) > 1:
             table.problems.append(_several_columns(table, name, [headings[position] for position in found]))
         elif not found and name not in optional:
-            table.problems.append(no_column(table, name, filter(None, headings), names))
+            table.problems.append(no_column(table, name, filter(None, headings), asked))
 
 
 def _several_columns(table: TextTable, name: str, headings: Sequence[str]) -> str:

@@ -188,9 +188,9 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
     }
     has = "; ".join(f"{names[tag]}: {some(values)}" for tag, values in known.items())
-    asked = {Tag.STUDY: [study] if study else [], Tag.SYSTEM: systems, **{tag: [tags[tag]] for tag in tags}}
-    unknown = {tag: [name for name in asked.get(tag, []) if name not in known[tag]] for tag in known}
-    near = [near for tag, found in unknown.items() for name in found for near in nearest(name, known[tag])]
+    asked = {Tag.STUDY: [study], Tag.SYSTEM: systems, Tag.ATTACK: [tags.get(Tag.ATTACK, "")]}
+    unknown = [(tag, name) for tag in asked for name in asked[tag] if name not in known.get(tag, [])]
+    near = [near for tag, name in unknown for near in nearest(name, known.get(tag, []))]
     what = "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else "")
     question = f"Did you mean {', '.join(near)}? " if near else ""
     mend = f"{question}Among its newest are {has}" if existing else "Run attack or import_published first"
