@@ -14,7 +14,7 @@ from waiting import DEVICE, crossings
 
 from rmer.attacks import published
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, Problem, clip_generator
+from rmer.attacks.base import Attack
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.minimum_norm import MinimumNorm
@@ -28,6 +28,7 @@ from rmer.attacks.objectives import (
     SteeringObjective,
 )
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem, clip_generator
 from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from rmer.attacks.base import Attack, Progress
+from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim
+from rmer.attacks.problem import Progress
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
