@@ -12,7 +12,8 @@ from rmer.attacks.attack_domains import SPECTROGRAM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.errors import UserError
 from rmer.parameters import Parameters
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainingParams
 from rmer.systems.catalogue import CATALOGUE, System

@@ -18,7 +18,8 @@ from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams

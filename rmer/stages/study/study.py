@@ -17,7 +17,7 @@ from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of

@@ -13,7 +13,8 @@ from rmer.attacks.suite import TIERS, Suite
 from rmer.errors import UserError
 from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, param, taking
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
 
 # Parameters of attacks on the sound alone, and of those on spectrograms alone.
 OF_SOUND = ("budget", "budgets", "listen")
