@@ -10,9 +10,9 @@ from attack_runs import PASSED, attack_run, sound_run, suite_run
 
 from rmer.errors import UserError
 from rmer.evaluation.comparison import PRIMARY, SystemSample, compare_systems
+from rmer.report.budget_scales import SoundScale
 from rmer.report.comparing import system_samples
 from rmer.report.robustness import readable_areas
-from rmer.report.sections.curves_section import Scale
 from rmer.report.sections.protocol_steps_section import readable_steps
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
@@ -230,7 +230,7 @@ def test_parameters_of_two_domains(given: dict[str, object], told: str) -> None:
 
 def test_break_even_in_db() -> None:
     """Three models: broken between budgets, never, and before any attack."""
-    scale = Scale(on_sound=True)
+    scale = SoundScale()
     rows = [
         {
             "system": name, "seeds": 1, "metric": "mae_clipped", "auc": 0.1, "auc_std": 0.0,
