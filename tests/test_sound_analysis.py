@@ -10,7 +10,7 @@ from attack_runs import PASSED, attack_run, sound_run, suite_run
 
 from rmer.errors import UserError
 from rmer.evaluation.comparison import PRIMARY, SystemSample, compare_systems
-from rmer.report.budget_scales import SoundScale
+from rmer.report.budget_scales import OF_SOUNDS
 from rmer.report.comparing import system_samples
 from rmer.report.robustness import readable_areas
 from rmer.report.sections.protocol_steps_section import readable_steps
@@ -230,7 +230,6 @@ def test_parameters_of_two_domains(given: dict[str, object], told: str) -> None:
 
 def test_break_even_in_db() -> None:
     """Three models: broken between budgets, never, and before any attack."""
-    scale = SoundScale()
     rows = [
         {
             "system": name, "seeds": 1, "metric": "mae_clipped", "auc": 0.1, "auc_std": 0.0,
@@ -239,6 +238,6 @@ def test_break_even_in_db() -> None:
         for name, at in (("A2E", 10 ** (-10 / 20)), ("A2M2E", math.inf), ("placebo", 0.0))
     ]  # fmt: skip
     table = readable_areas(
-        pd.DataFrame(rows), 10 ** (-6 / 20), unit="dB", shown=lambda at: scale.shown("masking", at)
+        pd.DataFrame(rows), 10 ** (-6 / 20), unit="dB", shown=lambda at: OF_SOUNDS.shown("masking", at)
     )
     assert table["Break-even dB"].tolist() == ["-9.9", "> -6", "none"]

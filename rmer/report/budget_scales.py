@@ -56,3 +56,6 @@ class SoundScale(Scale):
 
     def axis(self, norm: str) -> str:
         return f"budget ({UNITS[norm]})"
+
+
+OF_SPECTROGRAMS, OF_SOUNDS = Scale(), SoundScale()

@@ -15,7 +15,7 @@ from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, estimate
 from rmer.evaluation.metrics import METRICS
-from rmer.report.budget_scales import Scale, SoundScale
+from rmer.report.budget_scales import OF_SOUNDS, OF_SPECTROGRAMS, Scale
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import tick
@@ -37,7 +37,7 @@ def curves_section(contents: Contents) -> Section | None:
         return None
     table, robustness = curves_table(contents.groups, seed=contents.bootstrap_seed), contents.robustness
     constant = next(iter(robustness.values()))["constant"].mean()
-    scale = SoundScale() if contents.on_sound else Scale()
+    scale = OF_SOUNDS if contents.on_sound else OF_SPECTROGRAMS
     if contents.on_sound:
         of_rows = zip(table["norm"], table["epsilon"], strict=True)
         table.insert(4, "db", [budget_of(norm, at) if at > 0 else np.nan for norm, at in of_rows])
@@ -111,7 +111,7 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
 
 @styled
 def curves_figure(
-    table: pd.DataFrame, constant: float, reported: float | None = None, scale: Scale = Scale()
+    table: pd.DataFrame, constant: float, reported: float | None = None, scale: Scale = OF_SPECTROGRAMS
 ) -> Figure:
     """Return the curves of :func:`curves_table`, epsilon on a log axis, clean scores apart on its left.
 
