@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from playwright.sync_api import sync_playwright
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
@@ -20,10 +23,16 @@ from rmer.report.listening.sound_files import changed_part
 from rmer.report.plain_answer import plain_answer
 from rmer.report.sections.clips_section import clips_section, suffering
 from rmer.report.summary_figure import summary_figure
+from rmer.report.whole_report import report_of
 from rmer.systems.catalogue import CATALOGUE
 
 TARGETS = ("tension", "tender")
 SEEDS = (1, 2, 3, 4, 5)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ABOUT = {
+    "study": "small-c00ee1", "data": "demo, 60 clips, 64 frames", "models": "25 models of 5 systems",
+    "clips": "8 test clips of 4 albums", "runs": "25 attacks on sound and spectrograms, 2026-11-27",
+}  # fmt: skip
 CLEAN = 0.05
 
 
@@ -199,3 +208,28 @@ def test_the_first_figure_shows_every_system_before_and_under_attack() -> None:
     rows = table[table["metric"] == "mae_clipped"]
     assert large == pytest.approx([value for row in rows.itertuples() for value in (row.clean, row.adv)])
     assert any(list(line.get_xdata()) == [0.2, 0.2] for line in axes.lines)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_first_screen_holds_the_beginning_and_links_unfold(tmp_path: Path) -> None:
+    found = contents({"A2E": 0.2, "A2B2E": 0.2, "A2M2E": 0.05, "aA2E": 0.1, "placebo": 0.15})
+    given = {name: vars(found)[name] for name in Contents.__dataclass_fields__}
+    whole = report_of(
+        Contents(**{**given, "scatter": {"A2E": found.models[0]}, "emotions": TARGETS, "about": ABOUT})
+    )
+    file = tmp_path / "report.html"
+    file.write_text(render(whole))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(file.as_uri())
+        for part in (".answer", ".first img", ".legend", "nav"):
+            box = page.locator(part).bounding_box() or {"y": -1, "height": 0}
+            assert 0 <= box["y"] < box["y"] + box["height"] <= 900, part
+        section = page.locator("#corrected-comparison")
+        assert not section.is_visible()
+        page.click("nav >> text=Corrected comparison")
+        section.wait_for(state="visible")
+        page.set_viewport_size({"width": 400, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, "nothing is cut on a phone"
+        browser.close()
