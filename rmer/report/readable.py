@@ -30,7 +30,7 @@ TEST_NAMES = {
     PAIRED_T_SEEDS: "paired t, one score a seed",
     WELCH_SEEDS: "Welch's t, one score a seed",
 }
-SCORE_KINDS = {"adv": "attacked", "delta": "attacked minus clean"}
+SCORE_KINDS = {"adv": "attacked", "delta": "Δ"}
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 SOUND_NORM_NAMES = {"masking": "masking", "snr": "SNR", "linf": "largest sample"}
 

@@ -8,7 +8,8 @@ from rmer.report.readable import readable_tests
 
 TITLE = "Published test, and tests over seeds"
 CAPTION = (
-    "Two-sided, not corrected for their number; a positive statistic says that a has the larger mean. n: "
+    "Two-sided, not corrected for their number; a positive statistic says that a has the larger mean. "
+    "Δ: attacked minus clean. n: "
     "pairs, or, of Welch's test, values of both systems together."
 )
 PUBLISHED = (
