@@ -9,8 +9,7 @@ from rmer.report.readable import readable_tests
 TITLE = "Published test, and tests over seeds"
 CAPTION = (
     "Two-sided, not corrected for their number; a positive statistic says that a has the larger mean. "
-    "Δ: attacked minus clean. n: "
-    "pairs, or, of Welch's test, values of both systems together."
+    "Δ: attacked minus clean. n: pairs, or, of Welch's test, values of both systems together."
 )
 PUBLISHED = (
     "The published test, a paired t over the clips of all seeds pooled, is shown to reproduce it and for "
