@@ -66,7 +66,7 @@ def test_a_run_carries_its_tags_params_and_full_history(store: Store) -> None:
         Tag.SYSTEM: "A2E",
         Tag.CONFIG: SPEC.digest,
         Tag.ORIGIN: "computed",
-        Tag.SCHEMA: "2",
+        Tag.SCHEMA: "3",
         Tag.SPLIT: "test",
         Tag.BUDGET_HELD: "true",
         Tag.PID: str(os.getpid()),

@@ -15,7 +15,7 @@ from rmer.errors import UserError
 from rmer.old_names import ATTACKS, attack_as_read, metric_as_read, parameter_as_read
 from rmer.redaction import redacted
 from rmer.tracking.schema import Tag
-from rmer.tracking.values import PREFIX
+from rmer.tracking.values import PREFIX, from_tags
 
 PAGE = 1000
 FINISHED = "FINISHED"
@@ -69,7 +69,8 @@ def newest_per_config(records: list[RunRecord]) -> list[RunRecord]:
 def as_record(run: MlflowRun) -> RunRecord:
     """Return MLflow's run entity as a :class:`RunRecord`."""
     info, data = run.info, run.data
-    tags, params = dict(data.tags), {_param_as_read(name): text for name, text in data.params.items()}
+    tags, given = dict(data.tags), {**from_tags(data.tags), **data.params}
+    params = {_param_as_read(name): text for name, text in given.items()}
     for values, name in ((tags, Tag.ATTACK), (params, f"{PREFIX}attack")):
         if name in values:
             values[name] = attack_as_read(values[name])

@@ -18,7 +18,7 @@ from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
-from rmer.tracking.values import PREFIX, as_params, as_text
+from rmer.tracking.values import PREFIX, RESUMED, as_params, as_text, without_digests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +99,7 @@ class Run:
             self._params |= new
             self._sender.submit(operations.LogParams(new))
         if changed:
-            self.tags({f"{key}.resumed": text for key, text in changed.items()})
+            self.tags({f"{key}{RESUMED}": text for key, text in changed.items()})
 
     def note(self, markdown: str) -> None:
         """Set the run's description."""
@@ -162,7 +162,8 @@ class Run:
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
-        plain = {key.removeprefix(PREFIX): text for key, text in as_params(params or {}).items()}
+        compared, _ = without_digests(as_params(params or {}))
+        plain = {key.removeprefix(PREFIX): text for key, text in compared.items()}
         file = self._journal.relative(place)
         self._sender.submit(operations.LogModel(file, name, step, plain))
         return f"runs:/{self.run_id}/{name}"

@@ -12,8 +12,8 @@ from typing import Any
 
 from rmer.old_names import as_digested
 
-SCHEMA_VERSION = "2"
-SCHEMA_VERSIONS = ("1", SCHEMA_VERSION)  # what stores may hold
+SCHEMA_VERSION = "3"
+SCHEMA_VERSIONS = ("1", "2", SCHEMA_VERSION)  # what stores may hold
 # Digests are of the names of the first version (rmer/old_names.py), so that no run of before is done again.
 _DIGESTED = "1"
 DEFAULT_EXPERIMENT = "rmer"
