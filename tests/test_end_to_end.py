@@ -159,7 +159,7 @@ def test_the_study_attacks_the_sound_first(study: tuple[Store, str]) -> None:
     assert "Listen to A2M2E s6 (masking)" in page
     assert output.index("On the sound, 6 dB below what the music masks:") < output.index("On spectrograms:")
     (summed,) = store.find(Stage.STUDY)
-    gain = summed.metrics["A2M2E/suite_sound_delta_mae_clipped"]
+    gain = summed.metrics["versus/A2M2E suite_sound_delta_mae_clipped"]
     assert gain == pytest.approx(table.loc[("A2M2E", "mae_clipped"), "delta"])
 
 

@@ -18,6 +18,7 @@ from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
+from rmer.tracking.ui import run_page
 from rmer.tracking.values import PREFIX, RESUMED, as_params, as_text, without_digests
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class Run:
         work: tuple[str, ...],
         params: dict[str, str],
         resumed: bool,
+        experiment_id: str,
     ) -> None:
         self.run_id, self.resumed, self._work, self._params = journal.run_id, resumed, work, params
+        self._experiment_id = experiment_id
         self._journal, self._sender, self._points = journal, sender, points
         self._digests: integrity.Digests = {}  # of the artifacts
 
@@ -57,6 +60,13 @@ class Run:
         It outlives a killed process, and goes when the run is finished.
         """
         return private_folder(*self._work)
+
+    def page(self, artifact: str = "", *, of: str = "") -> str:
+        """Return the page of this run, or of the run ``of``, or of one of its files, for descriptions to link to.
+
+        Any experiment in the address will do: the page of a run finds the right one.
+        """
+        return run_page(self._experiment_id, of or self.run_id, artifact)
 
     def metrics(
         self,

@@ -92,6 +92,7 @@ class Artifact:
     DUPLICATES = "dataset/duplicates.csv"
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
+    SCORES = "tables/scores.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
     SOUNDS = "adversaries"
     LISTEN = "listen.html"
@@ -104,6 +105,10 @@ class Artifact:
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
     SONGS = "predictions.html"
+
+
+# Group of what an analysis or a study says of several systems, in one section of the UI, the last.
+VERSUS = "versus"
 
 
 def is_time(metric: str) -> bool:

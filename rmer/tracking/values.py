@@ -52,9 +52,7 @@ def without_digests(params: Mapping[str, str]) -> tuple[dict[str, str], dict[str
 
 def from_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the parameters among the tags of a run (:func:`without_digests`)."""
-    return {
-        key: text for key, text in tags.items() if key.startswith(PREFIX) and not key.endswith(RESUMED)
-    }
+    return {key: text for key, text in tags.items() if key.startswith(PREFIX) and not key.endswith(RESUMED)}
 
 
 def as_text(value: Any) -> str:

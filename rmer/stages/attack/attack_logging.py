@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +31,8 @@ from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
 from rmer.stages.data.dataset_runs import log_dataset_input
+from rmer.stages.descriptions import attacked_result, description, worst_clip
+from rmer.stages.score_logging import log_scores
 from rmer.tracking import Artifact, Run, Tag
 
 
@@ -58,19 +60,34 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
     metrics = clip_metrics(victim, table) | _cost(points)
-    run.metrics(metrics)
+    log_scores(run, metrics, victim.dataset.emotions)
     if len(points) > 1 or params.suite is not None:
         _log_curve(run, setup, points, subject.predicted(subject.inputs))
+    concepts: list[str] = []
     if params.suite is not None:
         found = gather(subject, setup.background(), params.suite, points, reported, saved.inputs)
         # The checks judge the numbers of the run itself.
         _log_sanity(
             run, setup, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved.inputs})
         )
-        log_explanation(run, victim, table)
+        concepts = log_explanation(run, victim, table)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
     _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+    _describe(run, setup, metrics, [worst_clip(table, victim.dataset.emotions), *concepts])
+
+
+def _describe(run: Run, setup: AttackSetup, metrics: Mapping[str, float], more: Sequence[str]) -> None:
+    victim = setup.victim
+    seed = f", seed {victim.seed}," if victim.seed else ""
+    links = {"model": run.page(of=victim.run.run_id)} if victim.run else {}
+    links |= {"data": run.page(of=victim.dataset_run_id), "clips": run.page("per_clip.json")}
+    if setup.params.on_sound and setup.params.listen:
+        links["listen"] = run.page(Artifact.LISTEN)
+    if len(more) > 1:
+        links["concepts"] = run.page("figures/concept_shift.png")
+    what = f"{victim.system}{seed} under attack: {setup.in_words}"
+    run.note(description(what, attacked_result(metrics), links, more))
 
 
 def _log_sounds(

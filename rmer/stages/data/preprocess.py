@@ -23,6 +23,7 @@ from rmer.data.splits import PARTS, largest_difference
 from rmer.digests import file_digest
 from rmer.parameters import name_choice
 from rmer.stages.data.data_params import DataParams
+from rmer.stages.run_names import run_name
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
 # Parameters that every run logs. Later ones are logged where they are given, so that digests stay.
@@ -65,7 +66,7 @@ def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Ou
 
 def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
     """Return what the run of these parameters is, without doing it."""
-    name = f"{params.dataset_name()}, {len(surveyed.collected.clips)} clips, {params.frames} frames"
+    name = run_name(params.dataset_name(), f"{len(surveyed.collected.clips)} x {params.frames}")
     return RunSpec(Stage.PREPROCESS, name, _config(params, surveyed), study=params.study or None)
 
 

@@ -15,13 +15,14 @@ from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
-from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze import Analysis, analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack_params import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
+from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
@@ -67,7 +68,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
-    spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
+    spec = RunSpec(
+        Stage.STUDY, run_name("study", study), config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study
+    )
     summaries: list[str] = []
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
@@ -194,7 +197,7 @@ def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
 def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     columns = ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped")
     return _sound_metrics(attack_name, analysis) | {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_{column}": float(row[column])
+        versus(row["system"], f"{attack_name}_{column}"): float(row[column])
         for row in analysis.systems.to_dict("records")
         for column in columns
     }
@@ -206,7 +209,7 @@ def _sound_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     if table is None:
         return {}
     return {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_sound_{kind}_{row['metric']}": float(row[kind])
+        versus(row["system"], f"{attack_name}_sound_{kind}_{row['metric']}"): float(row[kind])
         for row in table[table["norm"] == table["norm"].iloc[0]].to_dict("records")
         for kind in ("adv", "delta")
     }

@@ -47,7 +47,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
         elif journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             _drop_old_work(store, spec)
-            return Outcome(old.run_id, skipped=True, metrics=old.metrics)
+            return Outcome(old.run_id, skipped=True, metrics=old.metrics, name=old.name)
         else:
             try:
                 mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
@@ -81,7 +81,15 @@ def _work(
             sender.submit(LogParams(compared))
             sender.submit(SetTags(digests))
             work = _work_names(store, spec)
-            run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
+            run = Run(
+                journal,
+                sender,
+                points,
+                work=work,
+                params={**known, **new},
+                resumed=old is not None,
+                experiment_id=old.experiment_id if old else store.experiment_id,
+            )
             body(run)
             closing.tell_changed(run)
             sender.check()
@@ -91,7 +99,8 @@ def _work(
     waiting = closing.close_finished(store, run, sender)
     _drop_work(store, spec)
     closing.tell_waiting(store, waiting)
-    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
+    metrics = run.latest_metrics()
+    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=metrics, name=spec.name)
 
 
 def _tags(store: Records, spec: RunSpec) -> dict[str, str]:

@@ -1,0 +1,53 @@
+"""Descriptions of runs, as the UI shows them: what a run is, its result in a line, and where to go from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from rmer.evaluation.metrics import clip_errors
+from rmer.report.readable import number
+
+
+def description(what: str, result: str, links: Mapping[str, str], more: Sequence[str] = ()) -> str:
+    """Return a description as Markdown; ``links`` are name -> page.
+
+    The UI folds what is longer than about four lines, so links come second.
+    """
+    linked = " · ".join(f"[{name}]({page})" for name, page in links.items())
+    return "\n\n".join(filter(None, [f"**{what}.** {result}", linked, *more])) + "\n"
+
+
+def trained_result(metrics: Mapping[str, float]) -> str:
+    """Return how well a trained model predicts the test clips, from its metrics."""
+    corr, mae = (metrics.get(f"test/emotion/{name}", math.nan) for name in ("corr", "mae"))
+    return f"Test clips: correlation {number(corr)}, MAE {number(mae, 3)}{_beside_constant(metrics)}."
+
+
+def attacked_result(metrics: Mapping[str, float]) -> str:
+    """Return what an attack did to a model, from its metrics."""
+    changes = [
+        f"{title} {number(metrics.get(f'clean/{name}', math.nan), digits)} → "
+        f"{number(metrics.get(f'adv/{name}', math.nan), digits)}"
+        for title, name, digits in (("MAE", "mae", 3), ("correlation", "corr", 2))
+    ]
+    return f"{', '.join(changes)}{_beside_constant(metrics)}."
+
+
+def worst_clip(table: pd.DataFrame, emotions: Sequence[str]) -> str:
+    """Return a sentence on the clip whose error grew most, from the per-clip table of an attack run."""
+    rated, clean, attacked = (
+        table[[f"{kind}_{emotion}" for emotion in emotions]].to_numpy() for kind in ("label", "clean", "adv")
+    )
+    before, after = clip_errors(rated, clean), clip_errors(rated, attacked)
+    place = int((after - before).argmax())
+    name = table["clip"].iloc[place]
+    return f"Suffers most: clip {name}, MAE {number(before[place], 3)} → {number(after[place], 3)}."
+
+
+def _beside_constant(metrics: Mapping[str, float]) -> str:
+    constant = metrics.get("constant/mae", math.nan)
+    known = math.isfinite(constant)
+    return f" (always predicting the mean: MAE {number(constant, 3)})" if known else ""
