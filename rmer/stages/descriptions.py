@@ -1,4 +1,4 @@
-"""Descriptions of runs, as the UI shows them: what a run is, its result in a line, and where to go from it."""
+"""Descriptions of runs, as the UI shows them: what a run is, its result in a line, and where to go on."""
 
 from __future__ import annotations
 

@@ -97,9 +97,8 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) 
 
 
 def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:
-    return {
-        f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": f"{PUBLISHED}, {budget_in_words('linf', str(log.hparams['clip_eps']))}"
-    }
+    budget = budget_in_words("linf", str(log.hparams["clip_eps"]))
+    return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": f"{PUBLISHED}, {budget}"}
 
 
 def _train_spec(log: PublishedLog, study: str | None) -> RunSpec:

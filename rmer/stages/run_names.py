@@ -20,7 +20,7 @@ def run_name(*parts: str) -> str:
 
 
 def budget_name(norm: str, size: float, *, on_sound: bool = False) -> str:
-    """Return a budget in a name, with its norm unless that is the usual one: ``.01``, ``L2 .01``, ``-6dB``."""
+    """Return a budget in a name, with its norm unless it is the usual one: ``.01``, ``L2 .01``, ``-6dB``."""
     if on_sound:
         return f"{'' if norm == 'masking' else f'{norm} '}{size:g}dB"
     return f"{'L2 ' if norm == 'l2' else ''}{size:g}".replace("0.", ".", 1)

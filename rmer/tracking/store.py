@@ -150,7 +150,7 @@ class Store(Records):
         return f"{self.web or LOCAL}/{page}"
 
     def prepare(self, view: View, experiment_id: str) -> str:
-        """Return the address of a list of runs, with its columns where the experiment may get a tag for it."""
+        """Return the address of a list of runs, with its columns if the experiment may get a tag for it."""
         tag = f"{SHARED}{view.key}"
         try:
             known = self.patiently(lambda: self.client.get_experiment(experiment_id)).tags

@@ -216,7 +216,7 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """Return the columns of systems.csv, and of robustness.csv and comparisons.csv what that lacks."""
     metrics: dict[str, float] = {}
     for row in tables["systems"].to_dict("records"):
-        system = row.pop("system")
+        system = str(row.pop("system"))
         metrics |= {versus(system, name): value for name, value in row.items()}
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):

@@ -22,17 +22,20 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
+from rmer.stages.descriptions import description
+from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
-from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
+from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
+HEADING = "### Attack: "  # of the tables of an attack
 DEFAULT = "(default)"
 SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
@@ -44,6 +47,11 @@ class StudyResult:
     outcome: Outcome
     study: str
     summary: str
+
+    @property
+    def answer(self) -> str:
+        """What stands in the summary before its tables; summaries of before have only these."""
+        return self.summary.partition(HEADING)[0].strip()
 
 
 def data_folder(plan: Plan) -> Path:
@@ -68,9 +76,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
-    spec = RunSpec(
-        Stage.STUDY, run_name("study", study), config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study
-    )
+    tags = {Tag.TRAIN_PROTOCOL: params.train_protocol}
+    spec = RunSpec(Stage.STUDY, run_name("study", study), config, tags, study)
     summaries: list[str] = []
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
@@ -150,11 +157,18 @@ def _body(
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
     for name, analysis in analyses.items():
         run.metrics(_summary_metrics(name, analysis))
-    summary = "\n\n".join(
-        f"### Attack: {name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()
-    )
+    last = list(analyses.values())[-1]
+    tables = [f"{HEADING}{name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()]
+    summary = "\n\n".join(["\n".join(answer_lines(last.report)), *tables])
     run.text(summary, SUMMARY)
-    run.note(summary)
+    links = {"summary": run.page(SUMMARY), "data": run.page(of=dataset_run_id)}
+    links |= {
+        f"report of {name}": run.page(Artifact.REPORT, of=analysis.outcome.run_id)
+        for name, analysis in analyses.items()
+    }
+    systems = ", ".join(system.name for system in plan.systems)
+    what = f"Study {plan.params.study}: {systems}, {len(plan.seeds)} seeds each"
+    run.note(description(what, last.report.headline[0], links))
     return summary
 
 
