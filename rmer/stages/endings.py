@@ -46,9 +46,8 @@ def analysis_ending(store: Store, report: Report, outcome: Outcome) -> str:
     # Those of one system stand together, so that a few of each are enough to compare.
     attacks = [store.get(used.run_id) for used in report.runs[:MOST_READ]]
     places = _views(store, record, attacks=attacks) | _page(store, record, Artifact.REPORT, "report")
-    return "\n".join(
-        [*answer_lines(report), f"Report: {_report_file(store, record)}", *_in_ui(store, places)]
-    )
+    file = f"Report: {_report_file(store, record)}"
+    return "\n".join([*answer_lines(report), file, *_in_ui(store, places)])
 
 
 def study_ending(store: Store, study: str, attack: str, answer: str) -> str:
@@ -71,10 +70,8 @@ def answer_lines(report: Report) -> list[str]:
     under = {f"at {budget}": seen}
     if report.sound is not None:
         heard = report.tables["sound_robustness"]
-        under = {
-            f"on the sound, {report.sound.budget}": heard[heard["norm"] == heard["norm"].iloc[0]],
-            **under,
-        }
+        heard = heard[heard["norm"] == heard["norm"].iloc[0]]
+        under = {f"on the sound, {report.sound.budget}": heard, **under}
     elif report.selection.get("domain") == "waveform":
         under = {"on the sound": seen}
     clean = _each(seen, "corr", lambda row: number(row["clean"]))

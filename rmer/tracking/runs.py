@@ -62,7 +62,7 @@ class Run:
         return private_folder(*self._work)
 
     def page(self, artifact: str = "", *, of: str = "") -> str:
-        """Return the page of this run, or of the run ``of``, or of one of its files, as descriptions link to it.
+        """Return the page of this run, or of the run ``of``, or of one of its files, for descriptions.
 
         Any experiment in the address will do: the page of a run finds the right one.
         """

@@ -239,7 +239,7 @@ def _comparison_metrics(table: pd.DataFrame, prefix: str = "") -> dict[str, floa
     return metrics
 
 
-def versus(system: object, name: str) -> str:
+def versus(system: object, name: object) -> str:
     """Return what a number of one system, or of two, is called among the metrics."""
     written = re.sub(r"[^\w. -]", "_", str(system))
     return f"{VERSUS}/{written} {name}"
