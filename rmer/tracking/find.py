@@ -43,7 +43,7 @@ def search(
     # Runs of before have the attack's name of before, and filters know no "or".
     renamed = tags.get(Tag.ATTACK) in ATTACKS.values()
     clauses = [
-        f"tags.`{key}` = {_quoted(redacted(value))}"
+        f"tags.`{key}` = {quoted(redacted(value))}"
         for key, value in tags.items()
         if not (renamed and key == Tag.ATTACK)
     ]
@@ -98,7 +98,8 @@ def _paged(call: Callable[..., Any], most: int | None = None) -> list[Any]:
     return found
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """Return a text as filters have it; raises UserError where it holds both kinds of quotes."""
     for quote in ("'", '"'):
         if quote not in value:
             return f"{quote}{value}{quote}"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from rmer.tracking.find import quoted
+
 # Where `mlflow ui` serves a store that has no server of its own.
 LOCAL = "http://127.0.0.1:5000"
 # Experiments have this tag for a list of runs that is shared, followed by its key.
@@ -36,7 +38,7 @@ class View:
     @property
     def facets(self) -> dict[str, Any]:
         """What selects and sorts runs, which an address can say by itself."""
-        clauses = [f"tags.`{tag}` = {json.dumps(value)}" for tag, value in self.tags.items()]
+        clauses = [f"tags.`{tag}` = {quoted(value)}" for tag, value in self.tags.items()]
         return {
             "searchFilter": " AND ".join(clauses),
             "orderByKey": f"metrics.`{self.order}`",
