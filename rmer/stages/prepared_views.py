@@ -10,7 +10,7 @@ from rmer.tracking.schema import config_digest
 from rmer.tracking.ui import View, comparison_page
 
 # Lines of more runs cannot be told apart.
-MOST_COMPARED = 10
+MOST_COMPARED = 5
 
 
 def models_view(study: str) -> View:

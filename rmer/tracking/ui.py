@@ -17,6 +17,7 @@ from rmer.tracking.find import quoted
 LOCAL = "http://127.0.0.1:5000"
 # Experiments have this tag for a list of runs that is shared, followed by its key.
 SHARED = "mlflow.sharedViewState."
+METRIC_WIDTH = 130  # pixels, for the longest name of a metric
 # Without it the UI opens in its mode for language models, which hides runs of training.
 TRAINING = {"workflowType": "machine_learning"}
 
@@ -48,9 +49,16 @@ class View:
     @property
     def state(self) -> str:
         """What the UI keeps of a shared list of runs, as the text of a tag."""
-        columns = [f"metrics.`{name}`" for name in self.metrics]
-        columns += [f"tags.`{name}`" for name in self.shown_tags]
-        return json.dumps({**self.facets, "selectedColumns": columns})
+        metrics = [f"metrics.`{name}`" for name in self.metrics]
+        columns = metrics + [f"tags.`{name}`" for name in self.shown_tags]
+        return json.dumps(
+            {
+                **self.facets,
+                "selectedColumns": columns,
+                "columnOrder": ["attributes.`Run Name`", *columns, "runDateAndNestInfo", "duration"],
+                "columnWidths": dict.fromkeys(metrics, METRIC_WIDTH),
+            }
+        )
 
     def shared_page(self, experiment_id: str) -> str:
         """Return the page of the list, once the experiment has its tag."""

@@ -35,6 +35,8 @@ from rmer.stages.descriptions import attacked_result, description, worst_clip
 from rmer.stages.score_logging import log_scores
 from rmer.tracking import Artifact, Run, Tag
 
+FIRST = "delta/mae_clipped"
+
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
@@ -60,7 +62,8 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
     metrics = clip_metrics(victim, table) | _cost(points)
-    log_scores(run, metrics, victim.dataset.emotions)
+    # The UI compares runs by the metric that was logged first: what the attack did, at the primary endpoint.
+    log_scores(run, {FIRST: metrics[FIRST], **metrics}, victim.dataset.emotions)
     if len(points) > 1 or params.suite is not None:
         _log_curve(run, setup, points, subject.predicted(subject.inputs))
     concepts: list[str] = []
