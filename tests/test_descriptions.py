@@ -46,9 +46,9 @@ def test_a_budget_names_its_norm_unless_it_is_the_usual_one(
     assert budget_name(norm, size, on_sound=on_sound) == name
 
 
-def test_a_description_begins_with_what_and_result_and_then_links() -> None:
+def test_a_description_begins_with_what_links_and_result() -> None:
     text = description("A2E, seed 6", "Well done.", {"data": "#/a", "clips": "#/b"}, ["More."])
-    assert text == "**A2E, seed 6.** Well done.\n\n[data](#/a) · [clips](#/b)\n\nMore.\n"
+    assert text == "**A2E, seed 6.** [data](#/a) · [clips](#/b)  \nWell done.\n\nMore.\n"
 
 
 def test_results_stand_beside_the_constant_predictor_where_it_is_known() -> None:

@@ -14,10 +14,11 @@ from rmer.report.readable import number
 def description(what: str, result: str, links: Mapping[str, str], more: Sequence[str] = ()) -> str:
     """Return a description as Markdown; ``links`` are name -> page.
 
-    The UI folds what is longer than about four lines, so links come second.
+    The UI folds what is longer than four lines, and lets one click in the first two: links come first.
     """
     linked = " · ".join(f"[{name}]({page})" for name, page in links.items())
-    return "\n\n".join(filter(None, [f"**{what}.** {result}", linked, *more])) + "\n"
+    head = f"**{what}.** {linked}".rstrip()
+    return "\n\n".join([f"{head}  \n{result}", *more]) + "\n"
 
 
 def trained_result(metrics: Mapping[str, float]) -> str:

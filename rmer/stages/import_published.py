@@ -208,8 +208,8 @@ def _log_attack(log: PublishedLog, train_run_id: str, run: Run) -> None:
         "`adv_*` is the prediction for the last iterate, `l2` the norm of the perturbation that was kept. "
         "Constant predictor: mean label of the attacked clips."
     )
-    more = [worst_clip(table, EMOTIONS), notes]
-    run.note(description(what, attacked_result(metrics), links, more))
+    result = f"{attacked_result(metrics)} {worst_clip(table, EMOTIONS)}"
+    run.note(description(what, result, links, [notes]))
 
 
 def _log_dataset(run: Run, log: PublishedLog) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -77,20 +77,21 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
     _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
-    _describe(run, setup, metrics, [worst_clip(table, victim.dataset.emotions), *concepts])
+    result = f"{attacked_result(metrics)} {worst_clip(table, victim.dataset.emotions)}"
+    _describe(run, setup, result, concepts)
 
 
-def _describe(run: Run, setup: AttackSetup, metrics: Mapping[str, float], more: Sequence[str]) -> None:
+def _describe(run: Run, setup: AttackSetup, result: str, concepts: Sequence[str]) -> None:
     victim = setup.victim
     seed = f", seed {victim.seed}," if victim.seed else ""
     links = {"model": run.page(of=victim.run.run_id)} if victim.run else {}
     links |= {"data": run.page(of=victim.dataset_run_id), "clips": run.page("per_clip.json")}
     if setup.params.on_sound and setup.params.listen:
         links["listen"] = run.page(Artifact.LISTEN)
-    if len(more) > 1:
+    if concepts:
         links["concepts"] = run.page("figures/concept_shift.png")
     what = f"{victim.system}{seed} under attack: {setup.in_words}"
-    run.note(description(what, attacked_result(metrics), links, more))
+    run.note(description(what, result, links, concepts))
 
 
 def _log_sounds(
