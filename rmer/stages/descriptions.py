@@ -10,6 +10,8 @@ import pandas as pd
 from rmer.evaluation.metrics import clip_errors
 from rmer.report.readable import number
 
+CONSTANT = "constant/mae"
+
 
 def description(what: str, result: str, links: Mapping[str, str], more: Sequence[str] = ()) -> str:
     """Return a description as Markdown; ``links`` are name -> page.
@@ -24,7 +26,7 @@ def description(what: str, result: str, links: Mapping[str, str], more: Sequence
 def trained_result(metrics: Mapping[str, float]) -> str:
     """Return how well a trained model predicts the test clips, from its metrics."""
     corr, mae = (metrics.get(f"test/emotion/{name}", math.nan) for name in ("corr", "mae"))
-    return f"Test clips: correlation {number(corr)}, MAE {number(mae, 3)}{_beside_constant(metrics)}."
+    return f"Test clips: correlation {number(corr)}, MAE {number(mae, 3)}{beside_constant(metrics.get(CONSTANT, math.nan))}."
 
 
 def attacked_result(metrics: Mapping[str, float]) -> str:
@@ -34,7 +36,7 @@ def attacked_result(metrics: Mapping[str, float]) -> str:
         f"{number(metrics.get(f'adv/{name}', math.nan), digits)}"
         for title, name, digits in (("MAE", "mae", 3), ("correlation", "corr", 2))
     ]
-    return f"{', '.join(changes)}{_beside_constant(metrics)}."
+    return f"{', '.join(changes)}{beside_constant(metrics.get(CONSTANT, math.nan))}."
 
 
 def worst_clip(table: pd.DataFrame, emotions: Sequence[str]) -> str:
@@ -48,7 +50,6 @@ def worst_clip(table: pd.DataFrame, emotions: Sequence[str]) -> str:
     return f"Suffers most: clip {name}, MAE {number(before[place], 3)} → {number(after[place], 3)}."
 
 
-def _beside_constant(metrics: Mapping[str, float]) -> str:
-    constant = metrics.get("constant/mae", math.nan)
-    known = math.isfinite(constant)
-    return f" (always predicting the mean: MAE {number(constant, 3)})" if known else ""
+def beside_constant(mae: float) -> str:
+    """Return the error of the constant predictor in brackets, nothing where it is not known."""
+    return f" (always predicting the mean: MAE {number(mae, 3)})" if math.isfinite(mae) else ""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmer.report.html import Report
 from rmer.report.readable import budget_in_words, number
-from rmer.stages.descriptions import attacked_result, trained_result
+from rmer.stages.descriptions import attacked_result, beside_constant, trained_result
 from rmer.stages.prepared_views import attacks_view, comparison, models_view
 from rmer.tracking import Artifact, Outcome, RunRecord, Stage, Store, Tag
 
@@ -52,7 +52,10 @@ def analysis_ending(store: Store, report: Report, outcome: Outcome) -> str:
 
 def study_ending(store: Store, study: str, attack: str, answer: str) -> str:
     """Return the answer of a study, which its analysis of an attack gives, and where to look at it."""
-    analysis = store.find(Stage.ANALYZE, {Tag.ATTACK: attack}, study)[0]
+    analyses = store.find(Stage.ANALYZE, {Tag.ATTACK: attack}, study)
+    if not analyses:  # somebody deleted it
+        return answer
+    analysis = analyses[0]
     attacks = store.find(Stage.ATTACK, {Tag.ATTACK: attack}, study)
     on_spectrograms = [run for run in attacks if Tag.DOMAIN not in run.tags]
     views = _views(store, analysis, models=True, attacks=on_spectrograms or attacks)
@@ -79,7 +82,8 @@ def answer_lines(report: Report) -> list[str]:
     paragraphs += [
         f"Clipped MAE before → after, {where}: "
         + _each(table, "mae_clipped", lambda row: f"{number(row['clean'], 3)} → {number(row['adv'], 3)}")
-        + f" (always predicting the mean: {number(table['constant'].iloc[0], 3)})."
+        + beside_constant(table["constant"].iloc[0])
+        + "."
         for where, table in under.items()
     ]
     paragraphs.append(f"Answer: {report.headline[0]}")
