@@ -25,18 +25,19 @@ def description(what: str, result: str, links: Mapping[str, str], more: Sequence
 
 def trained_result(metrics: Mapping[str, float]) -> str:
     """Return how well a trained model predicts the test clips, from its metrics."""
-    corr, mae = (metrics.get(f"test/emotion/{name}", math.nan) for name in ("corr", "mae"))
-    return f"Test clips: correlation {number(corr)}, MAE {number(mae, 3)}{beside_constant(metrics.get(CONSTANT, math.nan))}."
+    corr, mae = (_value(metrics, f"test/emotion/{name}") for name in ("corr", "mae"))
+    beside = beside_constant(_value(metrics, CONSTANT))
+    return f"Test clips: correlation {number(corr)}, MAE {number(mae, 3)}{beside}."
 
 
 def attacked_result(metrics: Mapping[str, float]) -> str:
     """Return what an attack did to a model, from its metrics."""
     changes = [
-        f"{title} {number(metrics.get(f'clean/{name}', math.nan), digits)} → "
-        f"{number(metrics.get(f'adv/{name}', math.nan), digits)}"
+        f"{title} "
+        + " → ".join(number(_value(metrics, f"{kind}/{name}"), digits) for kind in ("clean", "adv"))
         for title, name, digits in (("MAE", "mae", 3), ("correlation", "corr", 2))
     ]
-    return f"{', '.join(changes)}{beside_constant(metrics.get(CONSTANT, math.nan))}."
+    return f"{', '.join(changes)}{beside_constant(_value(metrics, CONSTANT))}."
 
 
 def worst_clip(table: pd.DataFrame, emotions: Sequence[str]) -> str:
@@ -53,3 +54,7 @@ def worst_clip(table: pd.DataFrame, emotions: Sequence[str]) -> str:
 def beside_constant(mae: float) -> str:
     """Return the error of the constant predictor in brackets, nothing where it is not known."""
     return f" (always predicting the mean: MAE {number(mae, 3)})" if math.isfinite(mae) else ""
+
+
+def _value(metrics: Mapping[str, float], name: str) -> float:
+    return metrics.get(name, math.nan)
