@@ -11,7 +11,9 @@ import pytest
 from rmer.stages.descriptions import attacked_result, description, trained_result, worst_clip
 from rmer.stages.prepared_views import attacks_view, models_view
 from rmer.stages.run_names import LONGEST, budget_name, run_name
-from rmer.tracking.ui import comparison_page, run_page
+from rmer.stages.score_logging import log_scores
+from rmer.tracking import Artifact, RunSpec, Stage, Store
+from rmer.tracking.ui import LOCAL, SHARED, comparison_page, run_page
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,31 @@ def test_a_prepared_list_says_what_it_selects_sorts_and_shows() -> None:
 def test_lists_of_studies_that_look_alike_in_an_address_have_keys_of_their_own() -> None:
     keys = {view(study).key for view in (models_view, attacks_view) for study in ("", "a_b", "a b", "a/b")}
     assert len(keys) == 8
+
+
+def test_a_list_is_kept_by_its_experiment_or_opens_without_columns(store: Store) -> None:
+    view = models_view("mine")
+    address = store.prepare(view, store.experiment_id)
+    assert address == f"{LOCAL}/{view.shared_page(store.experiment_id)}"
+    tags = store.client.get_experiment(store.experiment_id).tags
+    assert tags[f"{SHARED}rmer-models-mine"] == view.state
+    assert store.prepare(view, "404") == f"{LOCAL}/{view.plain_page('404')}", "which cannot be tagged"
+
+
+def test_scores_of_single_targets_are_a_table_and_those_of_the_test_metrics_too(store: Store) -> None:
+    scores = {
+        "test/emotion/mae": 0.1,
+        "test/joy/mae": 0.2,
+        "test/joy/r2": 0.3,
+        "train/joy/mae": 0.4,
+        "test/mode/mae": 0.5,
+        "adv/joy/corr": 0.6,
+    }
+    spec = RunSpec(Stage.TRAIN, "A2E s6", {"seed": 6})
+    outcome = store.perform(spec, lambda run: log_scores(run, scores, ["joy"], ["mode"]))
+    logged = store.get(outcome.run_id).metrics
+    assert logged == {name: scores[name] for name in ("test/emotion/mae", "test/joy/mae", "adv/joy/corr")}
+    table = store.read_table(outcome.run_id, Artifact.SCORES).set_index(["group", "target"])
+    assert len(table) == 4
+    assert table.loc[("test", "joy"), ["mae", "r2"]].tolist() == [0.2, 0.3]
+    assert table.loc[("test", "mode"), "mae"] == 0.5
