@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from rmer.evaluation.metrics import clip_errors
+from rmer.report.html import Report
 from rmer.report.readable import number
 
 CONSTANT = "constant/mae"
@@ -21,6 +22,11 @@ def description(what: str, result: str, links: Mapping[str, str], more: Sequence
     linked = " · ".join(f"[{name}]({page})" for name, page in links.items())
     head = f"**{what}.** {linked}".rstrip()
     return "\n\n".join([f"{head}  \n{result}", *more]) + "\n"
+
+
+def answer_of(report: Report) -> str:
+    """Return the answer of an analysis in a sentence or two."""
+    return report.headline[0]
 
 
 def trained_result(metrics: Mapping[str, float]) -> str:

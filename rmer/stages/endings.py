@@ -10,7 +10,7 @@ import pandas as pd
 
 from rmer.report.html import Report
 from rmer.report.readable import budget_in_words, number
-from rmer.stages.descriptions import attacked_result, beside_constant, trained_result
+from rmer.stages.descriptions import answer_of, attacked_result, beside_constant, trained_result
 from rmer.stages.prepared_views import attacks_view, comparison, models_view
 from rmer.tracking import Artifact, Outcome, RunRecord, Stage, Store, Tag
 
@@ -86,7 +86,7 @@ def answer_lines(report: Report) -> list[str]:
         + "."
         for where, table in under.items()
     ]
-    paragraphs.append(f"Answer: {report.headline[0]}")
+    paragraphs.append(f"Answer: {answer_of(report)}")
     return [line for text in paragraphs for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
 
 

@@ -35,7 +35,7 @@ from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import AnalysedRuns, read_runs, used_runs
 from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
 from rmer.stages.analysis.selection import Selected, shared_tags
-from rmer.stages.descriptions import description
+from rmer.stages.descriptions import answer_of, description
 from rmer.stages.run_names import run_name
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.tracking.schema import VERSUS
@@ -246,9 +246,8 @@ def versus(system: object, name: object) -> str:
 
 
 def _note(report: Report, links: Mapping[str, str]) -> str:
-    answer, *further = report.headline
-    head = description(report.title, answer, links)
-    findings = "\n".join(f"- {sentence}" for sentence in further)
+    head = description(report.title, answer_of(report), links)
+    findings = "\n".join(f"- {sentence}" for sentence in report.headline)
     caveats = "\n".join(f"- {sentence}" for sentence in report.caveats)
     note = f"{head}\n{findings}\n\n{markdown(report.systems)}\nWhat limits these numbers:\n\n{caveats}\n"
     return note if len(note) <= LONGEST_NOTE else f"{head}\n{findings}\n"

@@ -22,7 +22,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.descriptions import description
+from rmer.stages.descriptions import answer_of, description
 from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
@@ -168,7 +168,7 @@ def _body(
     }
     systems = ", ".join(system.name for system in plan.systems)
     what = f"Study {plan.params.study}: {systems}, {len(plan.seeds)} seeds each"
-    run.note(description(what, last.report.headline[0], links))
+    run.note(description(what, answer_of(last.report), links))
     return summary
 
 
