@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from rmer.stages.prepared_views import attacks_view, comparison, models_view
 from rmer.tracking import Artifact, Outcome, RunRecord, Stage, Store, Tag
 
 WIDTH = 100
-MOST_RUNS, MOST_READ = 6, 60
+MOST_TOLD, MOST_READ = 6, 60  # runs
 
 
 def train_ending(store: Store, outcome: Outcome) -> str:
@@ -30,8 +31,8 @@ def train_ending(store: Store, outcome: Outcome) -> str:
 
 def attack_ending(store: Store, outcomes: Sequence[Outcome]) -> str:
     """Return what stands below the lines of attacks: what they did in words, and what there is to hear."""
-    lines = [f"{outcome.name}: {attacked_result(outcome.metrics)}" for outcome in outcomes[:MOST_RUNS]]
-    lines += [f"... and {len(outcomes) - MOST_RUNS} more"] if len(outcomes) > MOST_RUNS else []
+    told = outcomes if len(outcomes) <= MOST_TOLD else ()
+    lines = [f"{outcome.name}: {attacked_result(outcome.metrics)}" for outcome in told]
     records = [store.get(outcome.run_id) for outcome in outcomes]
     last = records[-1]
     if Tag.DOMAIN in last.tags and last.params.get("cfg.listen", "0") != "0":
@@ -112,7 +113,7 @@ def _page(store: Store, record: RunRecord, artifact: str = "", name: str = "run"
 
 
 def _in_ui(store: Store, addresses: Mapping[str, str]) -> list[str]:
-    start = "" if store.web else f" (start it with: mlflow ui --backend-store-uri {store.name})"
+    start = "" if store.web else f" (start it with: mlflow ui --backend-store-uri {shlex.quote(store.name)})"
     width = max(map(len, addresses))
     return [f"In MLflow's UI{start}:", *(f"  {name:{width}}  {where}" for name, where in addresses.items())]
 
@@ -123,4 +124,4 @@ def _report_file(store: Store, record: RunRecord) -> str:
 
 def _option(name: str, record: RunRecord) -> str:
     value = record.tags.get(f"rmer.{name}", "")
-    return f" --{name} {value}" if value else ""
+    return f" --{name} {shlex.quote(value)}" if value else ""
