@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rmer.stages.descriptions import MAIN_DAMAGE, MAIN_SCORE
 from rmer.tracking import RunRecord, Stage, Store, Tag
 from rmer.tracking.schema import config_digest
 from rmer.tracking.ui import View, comparison_page
@@ -18,8 +19,8 @@ def models_view(study: str) -> View:
     return View(
         key=_key("models", study),
         tags=_tags(Stage.TRAIN, study),
-        order="test/emotion/corr",
-        metrics=("test/emotion/corr", "test/emotion/mae", "constant/mae", "validation/emotion/corr"),
+        order=MAIN_SCORE,
+        metrics=(MAIN_SCORE, "test/emotion/mae", "constant/mae", "validation/emotion/corr"),
         shown_tags=(Tag.SYSTEM, Tag.SEED),
     )
 
@@ -29,8 +30,8 @@ def attacks_view(study: str) -> View:
     return View(
         key=_key("attacks", study),
         tags=_tags(Stage.ATTACK, study),
-        order="delta/mae_clipped",
-        metrics=("delta/mae_clipped", "clean/mae", "adv/mae", "constant/mae", "clean/corr", "adv/corr"),
+        order=MAIN_DAMAGE,
+        metrics=(MAIN_DAMAGE, "clean/mae", "adv/mae", "constant/mae", "clean/corr", "adv/corr"),
         shown_tags=(Tag.SYSTEM, Tag.SEED, Tag.ATTACK),
     )
 

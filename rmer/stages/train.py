@@ -25,7 +25,7 @@ from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.descriptions import description, trained_result
+from rmer.stages.descriptions import MAIN_DAMAGE, description, trained_result
 from rmer.stages.run_names import run_name
 from rmer.stages.score_logging import log_scores
 from rmer.systems.arithmetic import Precision
@@ -251,6 +251,7 @@ def _body(run: Run, job: _Job) -> None:
     run.figure(learning_curve(history, epoch), "figures/learning_curve")
     links = {
         "data": run.page(of=job.dataset_run.run_id),
+        "attacks": run.list_page({Tag.TRAIN_RUN_ID: run.run_id}, MAIN_DAMAGE),
         "predictions": run.page(Artifact.PREDICTIONS),
         "learning curve": run.page("figures/learning_curve.png"),
     }

@@ -18,7 +18,7 @@ from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
-from rmer.tracking.ui import run_page
+from rmer.tracking.ui import View, run_page
 from rmer.tracking.values import PREFIX, RESUMED, as_params, as_text, without_digests
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Run:
         Any experiment in the address will do: the page of a run finds the right one.
         """
         return run_page(self._experiment_id, of or self.run_id, artifact)
+
+    def list_page(self, tags: Mapping[str, str], order: str) -> str:
+        """Return the page of the runs with these tags in this experiment, the largest of a metric first."""
+        return View("", tags, order).plain_page(self._experiment_id)
 
     def metrics(
         self,

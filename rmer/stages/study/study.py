@@ -22,7 +22,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.descriptions import answer_of, description
+from rmer.stages.descriptions import MAIN_DAMAGE, MAIN_SCORE, answer_of, description
 from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
@@ -162,6 +162,9 @@ def _body(
     summary = "\n\n".join(["\n".join(answer_lines(last.report)), *tables])
     run.text(summary, SUMMARY)
     links = {"summary": run.page(SUMMARY), "data": run.page(of=dataset_run_id)}
+    of_study = {Tag.STUDY: plan.params.study}
+    links["models"] = run.list_page({Tag.STAGE: Stage.TRAIN, **of_study}, MAIN_SCORE)
+    links["attacks"] = run.list_page({Tag.STAGE: Stage.ATTACK, **of_study}, MAIN_DAMAGE)
     links |= {
         f"report of {name}": run.page(Artifact.REPORT, of=analysis.outcome.run_id)
         for name, analysis in analyses.items()
