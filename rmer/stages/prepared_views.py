@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rmer.stages.descriptions import MAIN_DAMAGE, MAIN_SCORE
+from rmer.evaluation.comparison import PRIMARY
+from rmer.stages.descriptions import MAIN_SCORE
 from rmer.tracking import RunRecord, Stage, Store, Tag
 from rmer.tracking.schema import config_digest
 from rmer.tracking.ui import View, comparison_page
@@ -30,8 +31,8 @@ def attacks_view(study: str) -> View:
     return View(
         key=_key("attacks", study),
         tags=_tags(Stage.ATTACK, study),
-        order=MAIN_DAMAGE,
-        metrics=(MAIN_DAMAGE, "clean/mae", "adv/mae", "constant/mae", "clean/corr", "adv/corr"),
+        order=PRIMARY,
+        metrics=(PRIMARY, "clean/mae", "adv/mae", "constant/mae", "clean/corr", "adv/corr"),
         shown_tags=(Tag.SYSTEM, Tag.SEED, Tag.ATTACK),
     )
 

@@ -18,6 +18,7 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
+from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
@@ -25,7 +26,7 @@ from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.descriptions import MAIN_DAMAGE, description, trained_result
+from rmer.stages.descriptions import description, trained_result
 from rmer.stages.run_names import run_name
 from rmer.stages.score_logging import log_scores
 from rmer.systems.arithmetic import Precision
@@ -251,7 +252,7 @@ def _body(run: Run, job: _Job) -> None:
     run.figure(learning_curve(history, epoch), "figures/learning_curve")
     links = {
         "data": run.page(of=job.dataset_run.run_id),
-        "attacks": run.list_page({Tag.TRAIN_RUN_ID: run.run_id}, MAIN_DAMAGE),
+        "attacks": run.list_page({Tag.TRAIN_RUN_ID: run.run_id}, PRIMARY),
         "predictions": run.page(Artifact.PREDICTIONS),
         "learning curve": run.page("figures/learning_curve.png"),
     }

@@ -17,6 +17,7 @@ from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements, noise_metrics
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
+from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
@@ -31,7 +32,7 @@ from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
 from rmer.stages.data.dataset_runs import log_dataset_input
-from rmer.stages.descriptions import MAIN_DAMAGE, attacked_result, description, worst_clip
+from rmer.stages.descriptions import attacked_result, description, worst_clip
 from rmer.stages.score_logging import log_scores
 from rmer.tracking import Artifact, Run, Tag
 
@@ -61,7 +62,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
     metrics = clip_metrics(victim, table) | _cost(points)
     # The UI compares runs by the metric that was logged first: what the attack did, at the primary endpoint.
-    log_scores(run, {MAIN_DAMAGE: metrics[MAIN_DAMAGE], **metrics}, victim.dataset.emotions)
+    log_scores(run, {PRIMARY: metrics[PRIMARY], **metrics}, victim.dataset.emotions)
     if len(points) > 1 or params.suite is not None:
         _log_curve(run, setup, points, subject.predicted(subject.inputs))
     concepts: list[str] = []

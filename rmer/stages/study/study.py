@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from rmer.errors import UserError
+from rmer.evaluation.comparison import PRIMARY
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
@@ -22,7 +23,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.descriptions import MAIN_DAMAGE, MAIN_SCORE, answer_of, description
+from rmer.stages.descriptions import MAIN_SCORE, answer_of, description
 from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
@@ -161,18 +162,22 @@ def _body(
     tables = [f"{HEADING}{name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()]
     summary = "\n\n".join(["\n".join(answer_lines(last.report)), *tables])
     run.text(summary, SUMMARY)
+    _describe(run, plan, dataset_run_id, analyses)
+    return summary
+
+
+def _describe(run: Run, plan: Plan, dataset_run_id: str, analyses: Mapping[str, Analysis]) -> None:
     links = {"summary": run.page(SUMMARY), "data": run.page(of=dataset_run_id)}
     of_study = {Tag.STUDY: plan.params.study}
     links["models"] = run.list_page({Tag.STAGE: Stage.TRAIN, **of_study}, MAIN_SCORE)
-    links["attacks"] = run.list_page({Tag.STAGE: Stage.ATTACK, **of_study}, MAIN_DAMAGE)
+    links["attacks"] = run.list_page({Tag.STAGE: Stage.ATTACK, **of_study}, PRIMARY)
     links |= {
         f"report of {name}": run.page(Artifact.REPORT, of=analysis.outcome.run_id)
         for name, analysis in analyses.items()
     }
     systems = ", ".join(system.name for system in plan.systems)
     what = f"Study {plan.params.study}: {systems}, {len(plan.seeds)} seeds each"
-    run.note(description(what, answer_of(last.report), links))
-    return summary
+    run.note(description(what, answer_of(list(analyses.values())[-1].report), links))
 
 
 def _summary(analysis: Analysis) -> str:
