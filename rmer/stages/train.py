@@ -18,13 +18,17 @@ from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.comparison import PRIMARY
+from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.victims import digest_of
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
+from rmer.stages.descriptions import description, trained_result
+from rmer.stages.run_names import run_name
+from rmer.stages.score_logging import log_scores
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
@@ -125,7 +129,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
     on_sound = config.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=f"{system.name} s{params.seed}{f' {WAVEFORM}' if on_sound else ''}",
+        name=run_name(system.name, f"s{params.seed}", WAVEFORM if on_sound else ""),
         config={
             "system": system.name,
             "dataset": dataset.digest,
@@ -165,6 +169,13 @@ class _Job:
     config: FitConfig
     device: torch.device
     folder: str
+
+    @property
+    def in_words(self) -> str:
+        """What is trained on what: the head of the run's description."""
+        rules = f"{self.params.train_protocol} protocol, split {self.scheme}"
+        system = self.params.resolve_system().name
+        return f"{system}, seed {self.params.seed}, trained on {name_of(self.dataset)} ({rules})"
 
     def sounds(self) -> Sounds | None:
         """Return recordings of training and validation clips, if attacked; raises what finding them does."""
@@ -230,11 +241,22 @@ def _body(run: Run, job: _Job) -> None:
         run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     scores = _log_predictions(run, fitted, dataset, data, names)
-    run.metrics(scores, model=model_name(job.spec.name), dataset=(name_of(dataset), dataset.digest))
+    # As attack runs have it: the error of the model that knows nothing.
+    scores["constant/mae"] = constant_mae(data.train.labels.numpy(), data.test.labels.numpy())
+    measured_on = (name_of(dataset), dataset.digest)
+    model = model_name(job.spec.name)
+    log_scores(run, scores, dataset.emotions, names, model=model, dataset=measured_on)
     epoch, history = fitted.best_epoch, fitted.history
     cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
     run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
     run.figure(learning_curve(history, epoch), "figures/learning_curve")
+    links = {
+        "data": run.page(of=job.dataset_run.run_id),
+        "attacks": run.list_page({Tag.TRAIN_RUN_ID: run.run_id}, PRIMARY),
+        "predictions": run.page(Artifact.PREDICTIONS),
+        "learning curve": run.page("figures/learning_curve.png"),
+    }
+    run.note(description(job.in_words, trained_result(scores), links))
 
 
 def _log_predictions(
@@ -264,9 +286,9 @@ def _log_predictions(
     return metrics
 
 
-def model_name(run_name: str) -> str:
+def model_name(of_run: str) -> str:
     """Return the name of a run's model: the run's, without signs that MLflow refuses (``A2M2E w_3 s6``)."""
-    return re.sub(r"[/:.%\"']", "_", run_name)
+    return re.sub(r"[/:.%\"'…]", "_", of_run)
 
 
 def _log_model(

@@ -12,8 +12,8 @@ from typing import Any
 
 from rmer.old_names import as_digested
 
-SCHEMA_VERSION = "2"
-SCHEMA_VERSIONS = ("1", SCHEMA_VERSION)  # what stores may hold
+SCHEMA_VERSION = "3"
+SCHEMA_VERSIONS = ("1", "2", SCHEMA_VERSION)  # what stores may hold
 # Digests are of the names of the first version (rmer/old_names.py), so that no run of before is done again.
 _DIGESTED = "1"
 DEFAULT_EXPERIMENT = "rmer"
@@ -92,6 +92,7 @@ class Artifact:
     DUPLICATES = "dataset/duplicates.csv"
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
+    SCORES = "tables/scores.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
     SOUNDS = "adversaries"
     LISTEN = "listen.html"
@@ -104,6 +105,10 @@ class Artifact:
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
     SONGS = "predictions.html"
+
+
+# Group of what an analysis or a study says of several systems, in one section of the UI, the last.
+VERSUS = "versus"
 
 
 def is_time(metric: str) -> bool:

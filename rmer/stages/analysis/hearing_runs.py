@@ -116,5 +116,5 @@ def _codecs(store: Store, norm: str, model: AttackedModel) -> pd.DataFrame:
 
 
 def _page(store: Store, norm: str, model: AttackedModel, record: RunRecord) -> ListeningPage:
-    url = f"{store.link(record)}/artifacts/{Artifact.LISTEN}" if store.web else ""
+    url = store.page_of(record, Artifact.LISTEN) if store.web else ""
     return ListeningPage(model.name, model.seed, norm, model.run_id, url)

@@ -144,15 +144,14 @@ def used_runs(store: Store, runs: AnalysedRuns) -> list[UsedRun]:
 
 def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
     trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
-    # Any experiment in the address will do: the page of a run finds the right one.
-    pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
     return UsedRun(
         system=model.name,
         seed=model.seed,
         run_id=model.run_id,
         train_run_id=trained,
-        url=f"{pages}{model.run_id}" if store.web else "",
-        train_url=f"{pages}{trained}" if store.web and trained else "",
+        url=store.page_of(record) if store.web else "",
+        # Any experiment in the address will do: the page of a run finds the right one.
+        train_url=store.page_of(record, run_id=trained) if store.web and trained else "",
     )
 
 

@@ -18,10 +18,9 @@ from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import name_tag
 from rmer.stages.data.found_recordings import sound_folder
+from rmer.stages.run_names import budget_name, run_name
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
-
-NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 
 
 def attack(store: Store, params: AttackParams) -> list[Outcome]:
@@ -51,7 +50,7 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
 
     def body(run: Run) -> None:
         if victim.run is not None:
-            link = {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": spec.name.split(" | ")[-1]}
+            link = {f"{Tag.ATTACK_RUN_ID}.{run.run_id}": setup.in_words}
             run.tag_other(victim.run.run_id, link)
         attack_and_log(run, setup)
 
@@ -107,14 +106,12 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     settings.pop("source_run_id", None)  # the digest says which model it is
     norm = settings.setdefault("norm", "linf")
     tier = settings.get("tier", "")
-    size = f"{params.reported_epsilon:g}".removeprefix("0")
-    named = f"{norm} {settings['budget']:g} dB" if params.on_sound else f"{NORM_NAMES[norm]} {size}"
-    budget = " ".join(filter(None, [named, tier, settings.get("transformations", "")]))
-    system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
+    size = settings["budget"] if params.on_sound else params.reported_epsilon
+    seed = f"s{victim.seed}" if victim.seed else ""
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(
         stage=Stage.ATTACK,
-        name=f"{system} | {params.attack} {budget}",
+        name=run_name(victim.system, seed, params.attack, budget_name(norm, size, on_sound=params.on_sound)),
         config={
             "attack": params.attack,
             "attack_protocol": protocol,

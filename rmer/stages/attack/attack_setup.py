@@ -25,6 +25,7 @@ from rmer.evaluation.gradient_precision import comparison_cost
 from rmer.evaluation.metrics import constant_mae
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
+from rmer.report.readable import budget_in_words, sound_budget_in_words
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
 from rmer.stages.data.found_recordings import found_recordings
@@ -78,6 +79,21 @@ class AttackSetup:
             victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder, victim.dataset_run_id
         )
         return replace(recordings, normalisation=victim.data.normalisation)
+
+    @property
+    def budget(self) -> str:
+        """The reported budget in words: ``L-inf .01``, ``6 dB below what the music masks``."""
+        norm = self.params.settings.get("norm", "linf")
+        if self.params.on_sound:
+            return sound_budget_in_words(norm, self.params.settings["budget"])
+        return budget_in_words(norm, f"{self.params.reported_epsilon:g}")
+
+    @property
+    def in_words(self) -> str:
+        """What is done to the model: ``suite quick, L-inf .01``."""
+        settings = self.params.settings
+        kind = [self.params.attack, settings.get("tier", ""), settings.get("transformations", "")]
+        return f"{' '.join(filter(None, kind))}, {self.budget}"
 
     @property
     def batch_size(self) -> int:

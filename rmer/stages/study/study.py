@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -11,27 +11,32 @@ from typing import Any
 import pandas as pd
 
 from rmer.errors import UserError
+from rmer.evaluation.comparison import PRIMARY
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.report.readable import markdown
-from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze import Analysis, analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack_defaults import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
+from rmer.stages.descriptions import MAIN_SCORE, answer_of, description
+from rmer.stages.endings import answer_lines
+from rmer.stages.run_names import run_name
 from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
-from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
+from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
+HEADING = "### Attack: "  # of the tables of an attack
 DEFAULT = "(default)"
 SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
@@ -43,6 +48,11 @@ class StudyResult:
     outcome: Outcome
     study: str
     summary: str
+
+    @property
+    def answer(self) -> str:
+        """What stands in the summary before its tables; summaries of before have only these."""
+        return self.summary.partition(HEADING)[0].strip()
 
 
 def data_folder(plan: Plan) -> Path:
@@ -67,7 +77,8 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
-    spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
+    tags = {Tag.TRAIN_PROTOCOL: params.train_protocol}
+    spec = RunSpec(Stage.STUDY, run_name("study", study), config, tags, study)
     summaries: list[str] = []
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
@@ -147,12 +158,26 @@ def _body(
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
     for name, analysis in analyses.items():
         run.metrics(_summary_metrics(name, analysis))
-    summary = "\n\n".join(
-        f"### Attack: {name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()
-    )
+    last = list(analyses.values())[-1]
+    tables = [f"{HEADING}{name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()]
+    summary = "\n\n".join(["\n".join(answer_lines(last.report)), *tables])
     run.text(summary, SUMMARY)
-    run.note(summary)
+    _describe(run, plan, dataset_run_id, analyses)
     return summary
+
+
+def _describe(run: Run, plan: Plan, dataset_run_id: str, analyses: Mapping[str, Analysis]) -> None:
+    links = {"summary": run.page(SUMMARY), "data": run.page(of=dataset_run_id)}
+    of_study = {Tag.STUDY: plan.params.study}
+    links["models"] = run.list_page({Tag.STAGE: Stage.TRAIN, **of_study}, MAIN_SCORE)
+    links["attacks"] = run.list_page({Tag.STAGE: Stage.ATTACK, **of_study}, PRIMARY)
+    links |= {
+        f"report of {name}": run.page(Artifact.REPORT, of=analysis.outcome.run_id)
+        for name, analysis in analyses.items()
+    }
+    systems = ", ".join(system.name for system in plan.systems)
+    what = f"Study {plan.params.study}: {systems}, {len(plan.seeds)} seeds each"
+    run.note(description(what, answer_of(list(analyses.values())[-1].report), links))
 
 
 def _summary(analysis: Analysis) -> str:
@@ -194,7 +219,7 @@ def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
 def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     columns = ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped")
     return _sound_metrics(attack_name, analysis) | {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_{column}": float(row[column])
+        versus(row["system"], f"{attack_name}_{column}"): float(row[column])
         for row in analysis.systems.to_dict("records")
         for column in columns
     }
@@ -206,7 +231,7 @@ def _sound_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     if table is None:
         return {}
     return {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_sound_{kind}_{row['metric']}": float(row[kind])
+        versus(row["system"], f"{attack_name}_sound_{kind}_{row['metric']}"): float(row[kind])
         for row in table[table["norm"] == table["norm"].iloc[0]].to_dict("records")
         for kind in ("adv", "delta")
     }
