@@ -62,13 +62,13 @@ def normalised_on(train_protocol: str) -> FitOn:
     return "all" if train_protocol == "published" else "train"
 
 
-def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
-    """Split and standardise a data set.
+def standardise(dataset: Dataset, scheme: str, fit_on: FitOn, fold: int = 0) -> Standardised:
+    """Split and standardise a data set; ``fold`` is that of a cross-validation.
 
     The published protocol fits mean and standard deviation on all clips, the corrected one on training
     clips. Raises UserError where a part of the split has no clip.
     """
-    rows = dataset.split(scheme)
+    rows = dataset.split(scheme, fold)
     empty = [part for part in PARTS if not len(rows[part])]
     if empty:
         what = f"the {scheme} split has no {' and no '.join(empty)} clip"

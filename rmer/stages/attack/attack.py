@@ -110,11 +110,10 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     size = f"{params.reported_epsilon:g}".removeprefix("0")
     named = f"{norm} {settings['budget']:g} dB" if params.on_sound else f"{NORM_NAMES[norm]} {size}"
     budget = " ".join(filter(None, [named, tier, settings.get("transformations", "")]))
-    system = f"{victim.system} s{victim.seed}" if victim.seed else victim.system
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(
         stage=Stage.ATTACK,
-        name=f"{system} | {params.attack} {budget}",
+        name=f"{victim.in_words} | {params.attack} {budget}",
         config={
             "attack": params.attack,
             "attack_protocol": protocol,
@@ -128,6 +127,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
             "train_protocol": victim.train_protocol,
             "dataset": victim.dataset.digest,
             "split_scheme": victim.scheme,
+            **({"fold": victim.fold} if victim.fold else {}),
             "normalised_on": victim.fit_on,
         },
         tags={
@@ -143,6 +143,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
             Tag.SEED: victim.seed,
             Tag.TRAIN_PROTOCOL: victim.train_protocol,
             Tag.SPLIT_SCHEME: victim.scheme,
+            **({Tag.FOLD: str(victim.fold)} if victim.fold else {}),
             Tag.DATASET: victim.dataset.digest,
             **name_tag(victim.dataset),
             Tag.DATASET_RUN_ID: victim.dataset_run_id,

@@ -53,6 +53,12 @@ class Victim:
     seed: str
     train_protocol: str
     concepts: tuple[str, ...]
+    fold: int = 0
+
+    @property
+    def in_words(self) -> str:
+        """What the model is called: ``A2M2E s6``."""
+        return model_in_words(self.system, self.seed, self.fold)
 
     @property
     def training(self) -> dict[str, str]:
@@ -74,6 +80,11 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
+def model_in_words(system: str, seed: object, fold: int = 0) -> str:
+    """Return what a model is called: ``A2M2E s6``, of a cross-validation ``A2M2E s6 f3``."""
+    return " ".join([system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else [])])
+
+
 def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 
@@ -92,6 +103,7 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         Tag.SEED: victim.seed,
         Tag.DATASET: victim.dataset.digest,
         Tag.SPLIT_SCHEME: victim.scheme,
+        **({Tag.FOLD: str(victim.fold)} if victim.fold else {}),
         Tag.TRAIN_PROTOCOL: victim.train_protocol,
     }
     study = victim.run.tags.get(Tag.STUDY) if victim.run else None
@@ -141,6 +153,7 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
         seed=run.tags.get(Tag.SEED, ""),
         train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
         scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
+        fold=int(run.tags.get(Tag.FOLD, 0)),
         named_units=float(run.params.get("cfg.concept_weight", "1")) > 0
         and run.params.get("cfg.permuted_concepts", "false") != "true",
     )
@@ -233,10 +246,11 @@ def _victim(
     train_protocol: str,
     scheme: str,
     named_units: bool,
+    fold: int = 0,
 ) -> Victim:
     dataset_run, dataset = find_dataset(store, dataset_run_id, study)
     fit_on = normalised_on(train_protocol)
-    data = standardise(dataset, scheme, fit_on)
+    data = standardise(dataset, scheme, fit_on, fold)
     model, units = _meeting_contract(model, data, dataset, where=system)
     return Victim(
         model=model,
@@ -251,6 +265,7 @@ def _victim(
         seed=seed,
         train_protocol=train_protocol,
         concepts=dataset.concepts if named_units and units == len(dataset.concepts) else (),
+        fold=fold,
     )
 
 

@@ -44,11 +44,12 @@ def name_of(dataset: Dataset) -> str:
 
 
 def log_dataset_input(
-    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training"
+    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training", fold: int = 0
 ) -> None:
     """Log the data set that a run works on, by its own name, with its clips and those of each part."""
     source = {"run_id": dataset_run_id}
-    profile = {"split": scheme, **dataset.sizes(scheme)}
+    named = {"split": scheme, **({"fold": fold} if fold else {})}
+    profile = {**named, **dataset.sizes(scheme, fold)}
     run.dataset_input(name_of(dataset), dataset.digest, source=source, profile=profile, context=context)
 
 
