@@ -82,6 +82,11 @@ class Contents:
         return next(iter(self.groups))
 
     @property
+    def folds(self) -> int:
+        """The number of folds of the cross-validation; 0 where there is none."""
+        return max(len(model.parts) for model in self.models)
+
+    @property
     def on_sound(self) -> bool:
         """Whether the sound was attacked."""
         return self.selection.get("domain") == WAVEFORM

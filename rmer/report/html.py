@@ -66,6 +66,7 @@ class UsedRun:
     train_run_id: str
     url: str = ""
     train_url: str = ""
+    fold: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,11 +65,16 @@ def report_of(contents: Contents) -> Report:
     """Return the report with all sections that have something to say, and the tables behind it."""
     sections = [section for make in SECTIONS.values() if (section := make(contents)) is not None]
     robustness = [table.assign(norm=norm) for norm, table in contents.robustness.items()]
-    runs = [(used.system, used.seed, used.run_id, used.train_run_id) for used in contents.runs]
+    runs = pd.DataFrame(
+        [(used.system, used.seed, used.run_id, used.train_run_id) for used in contents.runs],
+        columns=["system", "seed", "run_id", "train_run_id"],
+    )
+    if contents.folds:
+        runs.insert(2, "fold", [used.fold for used in contents.runs])
     tables = {
         "systems": contents.systems,
         "robustness": pd.concat(robustness, ignore_index=True),
-        "runs": pd.DataFrame(runs, columns=["system", "seed", "run_id", "train_run_id"]),
+        "runs": runs,
     }
     systems, caption = _systems(contents)
     return Report(
@@ -94,6 +99,7 @@ def _title(contents: Contents) -> str:
     count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
     attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
     where = " on sound" if contents.on_sound else " on sound and spectrograms" if contents.sound else ""
+    where += f", {contents.folds}-fold cross-validation" if contents.folds else ""
     return f"{count} system{'s' if count > 1 else ''} under the {attack}{where}"
 
 
@@ -132,7 +138,7 @@ def _answer(contents: Contents) -> list[str]:
 
 
 def _caveats(contents: Contents) -> list[str]:
-    notes = caveats(contents.systems, contents.attacks, contents.selection)
+    notes = caveats(contents.systems, contents.attacks, contents.selection, contents.folds)
     if not contents.corrected:
         return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
     robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()

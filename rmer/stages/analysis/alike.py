@@ -30,13 +30,13 @@ DIMENSIONS = {
 # What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
     ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
-     "training", "adversarial_training", "listen", "codecs", *AttackParams.names("model", "machine"),
+     "training", "adversarial_training", "listen", "codecs", "fold", *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
 # What a train run logs beside what determined the training: repetitions may differ in it.
 NOT_OF_TRAINING = frozenset(
-    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", *TrainParams.names("machine"),
-     *DIMENSIONS.values())
+    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", "fold",
+     *TrainParams.names("machine"), *DIMENSIONS.values())
 )  # fmt: skip
 # Systems differ in these by design, protocols in those: only runs of one system, or protocol, must agree.
 OF_SYSTEM = frozenset(

@@ -128,7 +128,7 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
     selection |= {DIMENSIONS[tag]: value for tag, value in shared_tags(runs.selected).items()}
     return Contents(
         groups=runs.groups,
-        logged={item.record.run_id: item.record.metrics for item in runs.selected},
+        logged=runs.logged,
         runs=used_runs(store, runs),
         selection=selection | params.settings(),
         levels=runs.levels,

@@ -129,6 +129,7 @@ def _methods(
     for system, seed in dict.fromkeys((used.system, used.seed) for used in report.runs):
         systems.setdefault(system, []).append(seed)
     return Methods(
+        folds=len(model.parts),
         clips=len(model.clips),
         albums=len(set(model.albums)) if all(model.albums) else len(model.clips),
         split=first.tags.get(Tag.SPLIT, ""),
@@ -211,7 +212,7 @@ def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> 
         row = {"attack_run_id": record.run_id}
         row |= {name: record.tags.get(tag, "") for name, tag in tags.items()}
         row["train_git_commit"] = code.get(row["train_run_id"], {}).get(Tag.GIT_COMMIT, "")
-        rows.append(row)
+        rows.append(row | ({"fold": record.tags[Tag.FOLD]} if Tag.FOLD in record.tags else {}))
     return pd.DataFrame(rows)
 
 

@@ -50,8 +50,11 @@ def reproduce_script(
     for record in _by_time(trained):
         if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED:
             options = _model(record) | logged(TrainingParams, record) | _study(record)
+            if Tag.FOLD in record.tags:  # folds have no other split
+                options = {**options, "split_scheme": "", "fold": record.tags[Tag.FOLD]}
             lines.append(f"rmer train{_options(options)}")
-    lines += [_attack(record) for record in _by_time(computed)]
+    # One command attacks all folds of a system and seed.
+    lines += dict.fromkeys(_attack(record) for record in _by_time(computed))
     given = {
         field.name: getattr(analysis, field.name)
         for field in dataclasses.fields(analysis)

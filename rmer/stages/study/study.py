@@ -18,6 +18,7 @@ from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack_params import defaults_of
+from rmer.stages.attack.victims import model_in_words
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
@@ -119,8 +120,8 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that determines what a study finds."""
     kept: dict[str, Any] = {}
-    for system, seed in plan.models:
-        kept |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    for model in plan.models:
+        kept |= kept_from(plan.train_params(*model, "").resolve_fit())
     systems = [system.name for system in plan.systems]
     return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
@@ -165,10 +166,9 @@ def _summary(analysis: Analysis) -> str:
 
 def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
-    models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
+    models = {model_in_words(of[0].name, *of[1:]): of for of in plan.models}
     training = [
-        Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
-        for name, (system, seed) in models.items()
+        Job(name, train_work, plan.train_params(*model, dataset_run_id)) for name, model in models.items()
     ]
     attacks = [
         attack_job(f"{model} | {name}", plan.attack_params(name, "", folder), model, _source(plan, name, *of))
@@ -178,11 +178,11 @@ def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     return training + attacks
 
 
-def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
+def _source(plan: Plan, attack: str, system: System, seed: int, fold: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
     transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
-    return f"{source.name} s{seed}" if source and transfers else ""
+    return model_in_words(source.name, seed, fold) if source and transfers else ""
 
 
 def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
