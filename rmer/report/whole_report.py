@@ -53,6 +53,7 @@ SYSTEMS_CAPTION = (
     "emotions. MAE: over clips and emotions; clipped: predictions limited to the rating scale, 0-1. ΔMAE: "
     "adversarial minus clean."
 )
+FOLDS_CAPTION = " Each seed's score is the mean over {} folds, each tested by models trained without it."
 REPORTED_CAPTION = " Values of 2019 are those that Chowdhury et al. report for Soundtracks."
 ONE_ADVERSARY = (
     "One adversary a clip, chosen by raw MAE, is scored by every metric: clipped MAE and correlation were "
@@ -104,11 +105,12 @@ def _title(contents: Contents) -> str:
 
 
 def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
-    reported = REPORTED_CAPTION if contents.reported else ""
+    more = FOLDS_CAPTION.format(contents.folds) if contents.folds else ""
+    more += REPORTED_CAPTION if contents.reported else ""
     if not contents.corrected:
-        return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + reported
+        return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + more
     table = readable_robustness(contents.robustness[contents.norm], contents.reported)
-    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + reported
+    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + more
 
 
 def _headline(contents: Contents) -> list[str]:
