@@ -18,7 +18,7 @@ import pandas as pd
 
 from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
 from rmer.data.folds import fold_split, folds_of
-from rmer.data.splits import PARTS, SPLIT_SEED, FloatArray, IntArray, grouped, published_order
+from rmer.data.splits import ALL, PARTS, SPLIT_SEED, FloatArray, IntArray, grouped, published_order
 from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
 from rmer.files import whole
@@ -105,7 +105,8 @@ class Dataset:
         """Return row indices of train, validation and test under ``scheme`` (published, album or official).
 
         Clips of a published part come in the order in which the published ``random_split`` drew them, clips
-        of other parts in the order of the table. Of a cross-validation (``5-fold``), ``fold`` is tested.
+        of other parts in the order of the table. Of a cross-validation (``5-fold``), ``fold`` is tested, of
+        ``all`` every clip.
         """
         if folds := folds_of(scheme):
             seed = int(self.frontend.get("split_seed", SPLIT_SEED))
@@ -113,6 +114,9 @@ class Dataset:
             return fold_split(
                 names, self.groups(), labels, fold=fold, folds=folds, seed=seed, kind=self.labels
             )
+        if scheme == ALL:
+            none = np.arange(0)
+            return {"train": none, "validation": none, "test": np.arange(len(self))}
         column = f"split_{scheme}"
         if column not in self.clips:
             known = [name[6:] for name in map(str, self.clips.columns) if name.startswith("split_")]

@@ -75,7 +75,7 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn, fold: int = 0) -> 
         mend = "Give at least 11 clips, or another split scheme"
         raise UserError(what, where=f"data set of {len(dataset)} clips", mend=mend)
     normalisation = fit_normalisation(dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]])
-    parts = {name: _part(dataset, rows[name], normalisation) for name in PARTS}
+    parts = {name: part_of(dataset, rows[name], normalisation) for name in PARTS}
     return Standardised(
         **parts,
         normalisation=normalisation,
@@ -84,7 +84,8 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn, fold: int = 0) -> 
     )
 
 
-def _part(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
+def part_of(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
+    """Return some rows of a data set as one part, standardised."""
     concepts = dataset.concept_labels()
     return Part(
         rows=rows,

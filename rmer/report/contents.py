@@ -47,6 +47,8 @@ class Contents:
     heard : What is known of the sounds that were attacked.
     sound : Attacks on the sound, where these stand beside those on spectrograms.
     note : Why they do not, where they might.
+    across : The data that the models were trained on and those that they were tested on, in words, where
+        these are others.
     steps : From the published protocol to the corrected one.
     explained, unexplained : Row -> its models explained by concepts, and for other rows why there are none.
     scatter, emotions : Row -> the model that the scatter plot shows, and its emotions.
@@ -70,6 +72,7 @@ class Contents:
     heard: Heard = field(default_factory=Heard)
     sound: Contents | None = None
     note: str = ""
+    across: str = ""
     steps: Sequence[ProtocolStep] = ()
     explained: Mapping[str, Sequence[AttackedConcepts]] = field(default_factory=dict)
     unexplained: Mapping[str, str] = field(default_factory=dict)

@@ -47,6 +47,10 @@ OWN: dict[str, Callable[[Contents], Section | None]] = {
 # In the order of the report; those of other packages are the last.
 SECTIONS = Registry("section of the report", "rmer.sections", OWN)
 
+OTHER_DATA = (
+    "what they lose there before any attack is the price of other music and other raters. The constant "
+    "predictor is the mean of the ratings that they were trained on."
+)
 OWN_ADVERSARIES = " Each metric is attacked for itself."
 SYSTEMS_CAPTION = (
     "Mean ± population standard deviation over seeds. Correlation: Pearson over clips, averaged over "
@@ -100,6 +104,7 @@ def _title(contents: Contents) -> str:
     count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
     attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
     where = " on sound" if contents.on_sound else " on sound and spectrograms" if contents.sound else ""
+    where += f", {contents.across}" if contents.across else ""
     where += f", {contents.folds}-fold cross-validation" if contents.folds else ""
     return f"{count} system{'s' if count > 1 else ''} under the {attack}{where}"
 
@@ -140,7 +145,9 @@ def _answer(contents: Contents) -> list[str]:
 
 
 def _caveats(contents: Contents) -> list[str]:
-    notes = caveats(contents.systems, contents.attacks, contents.selection, contents.folds)
+    other = f"All models were {contents.across}, standardised as their own data: {OTHER_DATA}"
+    notes = [other] if contents.across else []
+    notes += caveats(contents.systems, contents.attacks, contents.selection, contents.folds)
     if not contents.corrected:
         return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
     robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()

@@ -20,7 +20,7 @@ from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
-from rmer.report.readable import REPORTED_2019, markdown
+from rmer.report.readable import REPORTED_2019, and_list, markdown
 from rmer.report.sections.sound_section import SOUND
 from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
@@ -129,6 +129,7 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
     return Contents(
         groups=runs.groups,
         logged=runs.logged,
+        across=_across(runs),
         runs=used_runs(store, runs),
         selection=selection | params.settings(),
         levels=runs.levels,
@@ -144,6 +145,18 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
         precision_checks=runs.precision_checks,
         reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
     )
+
+
+def _across(runs: AnalysedRuns) -> str:
+    """Return which data models were trained on and which they were attacked on, where no run has its own."""
+    tags = [item.record.tags for item in runs.selected]
+    if not all(Tag.TRAINED_ON in of for of in tags):
+        return ""
+    own, other = (
+        and_list(sorted({of.get(name) or of.get(digest, "") for of in tags}))
+        for name, digest in ((Tag.TRAINED_ON_NAME, Tag.TRAINED_ON), (Tag.DATASET_NAME, Tag.DATASET))
+    )
+    return f"trained on {own}, tested on all clips of {other}"
 
 
 def _explained(store: Store, params: AnalyzeParams, runs: AnalysedRuns, contents: Contents) -> Contents:

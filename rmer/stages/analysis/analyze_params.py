@@ -8,6 +8,7 @@ from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import NORMS
 from rmer.data.folds import folds_of
+from rmer.data.splits import ALL
 from rmer.errors import UserError, shown
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import CORR_MARGIN, MAE_MARGIN, PRIMARY, SECONDARY
@@ -17,6 +18,7 @@ from rmer.tracking import Tag
 
 REFERENCE = "A2M2E"
 SPLITS = ("published", "album", "official")
+ATTACKED = ("test", "validation", ALL)
 _NORMS: dict[str, tuple[str, ...]] = {SPECTROGRAM: NORMS, WAVEFORM: SOUND_NORMS}
 
 
@@ -40,8 +42,11 @@ class AnalyzeParams(Parameters):
     budget: float | None = choice(None, "reported budget of attacks on sound, dB", low=-200.0, high=200.0)
     attack_seed: str = name_choice("", "seed of the attack's random starts")
     dataset: str = name_choice("", "digest of the data set (tag rmer.dataset)")
+    trained_on: str = name_choice(
+        "", "digest of the data that models were trained on (tag rmer.trained_on, else rmer.dataset)"
+    )
     split_scheme: str = name_choice("", f"split ({', '.join(SPLITS)}), or cross-validation (5-fold)")
-    split: str = choice("", "attacked part of the data", choices=("", "test", "validation"))
+    split: str = choice("", "attacked part of the data; all: of other data", choices=("", *ATTACKED))
     where: str = choice("", "settings of attack and training, by commas (steps=40,training.epochs=199)")
     systems: str = choice("", "systems, separated by commas")
     reference: str = param(REFERENCE, "system that the tests compare all others with")

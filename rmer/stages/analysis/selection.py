@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rmer.data.folds import folds_of
+from rmer.data.splits import ALL
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
 from rmer.stages.analysis.alike import (
@@ -15,6 +16,7 @@ from rmer.stages.analysis.alike import (
     Settings,
     differing,
     differing_but_norm,
+    dimension_of,
     dimensions,
     on_sound,
     settings_of,
@@ -44,13 +46,19 @@ class Selected:
 
     @property
     def seed(self) -> str:
-        """Training seed of the attacked model, empty where it has none."""
-        return self.record.tags.get(Tag.SEED, "")
+        """Training seed of the attacked model, empty where it has none.
+
+        On other data than their own, the models of all folds see all clips: each is told apart.
+        """
+        tags = self.record.tags
+        seed, fold = tags.get(Tag.SEED, ""), tags.get(Tag.FOLD)
+        return f"{seed} f{fold}" if fold and tags.get(Tag.SPLIT) == ALL else seed
 
     @property
     def fold(self) -> int:
-        """Fold of a cross-validation that was tested, from 1; 0 without one."""
-        return int(self.record.tags.get(Tag.FOLD, 0))
+        """Fold of a cross-validation that was tested, from 1; 0 where none was."""
+        tags = self.record.tags
+        return 0 if tags.get(Tag.SPLIT) == ALL else int(tags.get(Tag.FOLD, 0))
 
     @property
     def norm(self) -> str:
@@ -87,11 +95,9 @@ def select_attack_runs(
     of the row's name, and the newest run of a row and seed counts. Several norms of a suite of attacks are no
     mixture. Without a tag of the domain, runs are those on spectrograms.
     """
-    records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
+    records = find_attack_runs(store, tags, study, systems)
     if Tag.DOMAIN not in tags:  # budgets of spectrograms and of sounds have nothing in common
         records = [record for record in records if not on_sound(record)]
-    if systems:
-        records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
     if not records:
         raise _nothing_found(store, tags, study, systems)
     settings = settings_of(store, records)
@@ -105,6 +111,23 @@ def select_attack_runs(
     chosen = _one_a_seed(store, selected, allow_mixed=allow_mixed)
     _check_folds(store, chosen)
     return chosen
+
+
+def find_attack_runs(
+    store: Store, tags: Mapping[str, str], study: str, systems: Sequence[str]
+) -> list[RunRecord]:
+    """Return the newest finished attack run of every configuration, whatever else it is, newest first.
+
+    What ``tags`` say of the data that models were trained on also finds those that were attacked on these.
+    """
+    trained_on = tags.get(Tag.TRAINED_ON)
+    searched = {tag: value for tag, value in tags.items() if tag != Tag.TRAINED_ON}
+    return [
+        record
+        for record in store.find(Stage.ATTACK, searched, study or None)
+        if (not systems or record.tags.get(Tag.SYSTEM) in systems)
+        and trained_on in (None, dimension_of(record, Tag.TRAINED_ON))
+    ]
 
 
 def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
@@ -142,7 +165,7 @@ def _is_same(a: str, b: str) -> bool:
 
 
 def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str, str]) -> str:
-    values = [record.tags.get(tag, ABSENT) for tag, name in DIMENSIONS.items() if name in differences]
+    values = [dimension_of(record, tag) for tag, name in DIMENSIONS.items() if name in differences]
     others = [name for name in differences if name not in DIMENSIONS.values()]
     values += [f"{name} {settings.get(name, ABSENT)}" for name in others]
     return " ".join([record.tags.get(Tag.SYSTEM, ABSENT), *dict.fromkeys(values)])
@@ -182,7 +205,7 @@ def _check_folds(store: Store, selected: Sequence[Selected]) -> None:
     """Raise UserError where a system and seed were not attacked in every fold of their cross-validation."""
     lacking = []
     for (name, seed, norm), items in by_model(selected).items():
-        folds = folds_of(items[0].record.tags.get(Tag.SPLIT_SCHEME, ""))
+        folds = folds_of(items[0].record.tags.get(Tag.SPLIT_SCHEME, "")) if items[0].fold else 0
         missing = sorted(set(range(1, folds + 1)) - {item.fold for item in items})
         if missing:
             lacking.append(f"{name} s{seed} ({norm}) lacks {', '.join(map(str, missing))} of {folds}")

@@ -37,7 +37,8 @@ from rmer.tracking import Artifact, Run, Tag
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split, victim.fold)
+    scheme = victim.scheme if victim.own is None else setup.split
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, scheme, setup.split, victim.fold)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
     with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:

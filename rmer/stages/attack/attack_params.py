@@ -118,6 +118,9 @@ class AttackParams(Parameters):
         "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
     )
     dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
+    trained_on: str = name_choice(
+        "", "attack models that were trained on the data of this preprocess run; default: of dataset_run_id"
+    )
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(
         "", "split of the model of model_uri", choices=("", "published", "album", "official")

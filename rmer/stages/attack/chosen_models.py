@@ -15,7 +15,8 @@ from rmer.tracking.find import FINISHED
 def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
     """Return the train runs that the parameters name, oldest first, without imported ones (no model).
 
-    Without a study they are of one data set: that of ``dataset_run_id``, else the newest with such models.
+    Without a study they are of one data set: that of ``trained_on``, else of ``dataset_run_id``, else the
+    newest with such models.
     Says which one that is, and how many models of others are left out.
     """
     if params.train_run_id:
@@ -33,7 +34,9 @@ def select_runs(store: Store, params: AttackParams) -> list[RunRecord]:
         which = (f" with {named}" if named else "") + (f" in {study}" if study else "")
         what = f"no finished train run{which}"
         raise UserError(what, where=store.name, mend="Train first, or give train_run_id or model_uri")
-    return (found if study else _of_one_dataset(store, found, params.dataset_run_id))[::-1]
+    if study and not params.trained_on:
+        return found[::-1]
+    return _of_one_dataset(store, found, params.trained_on or params.dataset_run_id)[::-1]
 
 
 def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: str) -> list[RunRecord]:
@@ -52,7 +55,9 @@ def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: st
     kept = [record for record in found if of[record.run_id] in (chosen, "")]
     if not kept:
         what = f"no such model was trained on the data set of run {dataset_run_id}"
-        raise UserError(what, where=store.name, mend="Train on it first, or name the model by train_run_id")
+        raise UserError(
+            what, where=store.name, mend="Train on it first, or name the models by trained_on or train_run_id"
+        )
     tqdm.write(_told(chosen, len(kept), len(found) - len(kept)))
     return kept
 

@@ -140,7 +140,8 @@ def _body(
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
-        analyses = {name: _analyze(store, plan, name) for name in attacks}
+        data = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+        analyses = {name: _analyze(store, plan, name, data) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
         raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
@@ -185,9 +186,13 @@ def _source(plan: Plan, attack: str, system: System, seed: int, fold: int) -> st
     return model_in_words(source.name, seed, fold) if source and transfers else ""
 
 
-def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
+def _analyze(store: Store, plan: Plan, attack: str, dataset: str) -> Analysis:
+    # Of the data set alone: models of the study may have been attacked on other data since.
     systems, protocol = ",".join(system.name for system in plan.systems), plan.params.train_protocol
-    chosen = AnalyzeParams(study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems)
+    chosen = AnalyzeParams(
+        study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems,
+        dataset=dataset, trained_on=dataset,
+    )  # fmt: skip
     return analyze(store, chosen)
 
 
