@@ -11,6 +11,7 @@ import pandas as pd
 from rmer.attacks.sound_budgets import epsilon_of
 from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.checks.measurements import PrecisionPair
+from rmer.evaluation.classification import classification_metrics
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import own_columns, regression_scores
@@ -135,6 +136,8 @@ def suite_run(
     }
     own = {metric: worst[metric] for metric in own_columns()}
     metrics = attack_metrics(labels, clean, worst["mae"], emotions, own)
+    if "cfg_labels" in changes:
+        metrics |= classification_metrics(labels, clean, worst["mae"], emotions, changes["cfg_labels"])
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
     metrics |= {"noise/mae_clipped": 0.11, "noise/delta_mae_clipped": 0.01}
     if "domain" in changes:

@@ -9,12 +9,14 @@ from functools import cached_property
 import pandas as pd
 
 from rmer.attacks.attack_domains import WAVEFORM
+from rmer.data.tables.class_labels import LabelKind
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import Comparison
 from rmer.evaluation.concepts import AttackedConcepts
 from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.evaluation.protocol_steps import ProtocolStep
+from rmer.report.class_tables import classification_table
 from rmer.report.comparing import compare_models
 from rmer.report.heard import Heard
 from rmer.report.html import UsedRun
@@ -46,6 +48,7 @@ class Contents:
     levels : Norm of sounds -> the reported budget in dB, where all runs agree on it; empty of spectrograms.
     heard : What is known of the sounds that were attacked.
     sound : Attacks on the sound, where these stand beside those on spectrograms.
+    labels : What targets are: ratings, classes or tags (:mod:`rmer.data.tables.class_labels`).
     note : Why they do not, where they might.
     across : The data that the models were trained on and those that they were tested on, in words, where
         these are others.
@@ -71,6 +74,7 @@ class Contents:
     levels: Mapping[str, float] = field(default_factory=dict)
     heard: Heard = field(default_factory=Heard)
     sound: Contents | None = None
+    labels: LabelKind = "ratings"
     note: str = ""
     across: str = ""
     steps: Sequence[ProtocolStep] = ()
@@ -124,6 +128,11 @@ class Contents:
     def robustness(self) -> dict[str, pd.DataFrame]:
         """Norm -> scores before and under attack (:func:`rmer.report.robustness.robustness_table`)."""
         return {norm: robustness_table(models, self.logged) for norm, models in self.groups.items()}
+
+    @cached_property
+    def classification(self) -> pd.DataFrame:
+        """Scores of classes or tags (:func:`rmer.report.class_tables.classification_table`), if any."""
+        return classification_table(self.models, self.logged)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:

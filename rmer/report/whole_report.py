@@ -14,12 +14,14 @@ from rmer.report.answers import (
     reservations,
     without_answer,
 )
+from rmer.report.class_tables import with_classification
 from rmer.report.contents import Contents
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
 from rmer.report.html import Report, Section, SoundScores
 from rmer.report.readable import readable_table
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
+from rmer.report.sections.classes_section import classes_section
 from rmer.report.sections.comparison_section import comparison_section
 from rmer.report.sections.concepts_section import concepts_section
 from rmer.report.sections.curves_section import curves_section
@@ -35,6 +37,7 @@ OWN: dict[str, Callable[[Contents], Section | None]] = {
     "sound": sound_section,
     "scores": scores_section,
     "comparison": comparison_section,
+    "classes": classes_section,
     "curves": curves_section,
     "checks": checks_section,
     "gradient_precision": gradient_precision_section,
@@ -113,8 +116,10 @@ def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
     more = FOLDS_CAPTION.format(contents.folds) if contents.folds else ""
     more += REPORTED_CAPTION if contents.reported else ""
     if not contents.corrected:
-        return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + more
+        table = readable_table(contents.systems, contents.reported)
+        return with_classification(table, contents.classification), SYSTEMS_CAPTION + more
     table = readable_robustness(contents.robustness[contents.norm], contents.reported)
+    table = with_classification(table, contents.classification)
     return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + more
 
 

@@ -31,7 +31,8 @@ DIMENSIONS = {
 # What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
     ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
-     "training", "adversarial_training", "listen", "codecs", "fold", *AttackParams.names("model", "machine"),
+     "training", "adversarial_training", "listen", "codecs", "fold", "labels",
+     *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
 # What a train run logs beside what determined the training: repetitions may differ in it.

@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 import rmer
 from rmer.attacks.attack_domains import DOMAINS
 from rmer.data.published_logs import are_published_labels
+from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
 from rmer.parameters import listed
 from rmer.report.contents import Contents
@@ -130,6 +131,7 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
         groups=runs.groups,
         logged=runs.logged,
         across=_across(runs),
+        labels=_labels(runs),
         runs=used_runs(store, runs),
         selection=selection | params.settings(),
         levels=runs.levels,
@@ -157,6 +159,12 @@ def _across(runs: AnalysedRuns) -> str:
         for name, digest in ((Tag.TRAINED_ON_NAME, Tag.TRAINED_ON), (Tag.DATASET_NAME, Tag.DATASET))
     )
     return f"trained on {own}, tested on all clips of {other}"
+
+
+def _labels(runs: AnalysedRuns) -> LabelKind:
+    """Return what the targets are; ratings where runs do not say it."""
+    said = {item.record.params.get("cfg.labels", "") for item in runs.selected} - {""}
+    return next((kind for kind in get_args(LabelKind) if said == {kind}), "ratings")
 
 
 def _explained(store: Store, params: AnalyzeParams, runs: AnalysedRuns, contents: Contents) -> Contents:
@@ -231,6 +239,9 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):
             metrics.setdefault(f"{_group(row['system'])}/{kind}_{row['metric']}", row[kind])
+    for row in tables["classification"].to_dict("records") if "classification" in tables else ():
+        for kind in ("clean", "adv", "delta"):
+            metrics[f"{_group(row['system'])}/{kind}_{row['metric']}"] = row[kind]
     metrics |= _comparison_metrics(tables["comparisons"])
     if "sound_robustness" in tables:  # beside those of spectrograms: of the norm of the endpoints
         robustness = tables["sound_robustness"]
