@@ -117,7 +117,9 @@ class AttackParams(Parameters):
     model_uri: str = model_choice(
         "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
     )
-    dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
+    dataset_run_id: str = name_choice(
+        "", "preprocess run; default: the one the model was trained on; of another all clips are attacked"
+    )
     trained_on: str = name_choice(
         "", "attack models that were trained on the data of this preprocess run; default: of dataset_run_id"
     )

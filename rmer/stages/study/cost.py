@@ -27,7 +27,7 @@ from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.study.plan import Plan, check_concepts
+from rmer.stages.study.plan import Plan, check_concepts, check_folds
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
@@ -109,6 +109,7 @@ def _data(plan: Plan) -> tuple[int, tuple[str, ...]]:
         return params.clips or 0, tuple(asked_for(params.targets))
     collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     return len(collected.clips), collected.emotions
 
 

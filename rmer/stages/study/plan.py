@@ -244,6 +244,15 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
         raise UserError(what, where=plan.params.soundtracks_dir, mend=mend)
 
 
+def check_folds(plan: Plan, collected: Collected) -> None:
+    """Raise UserError before anything is computed, where there are fewer albums than folds."""
+    albums = collected.clips["album"]
+    groups = albums[albums != ""].nunique() + int((albums == "").sum())
+    if plan.params.folds >= groups:
+        what = f"{groups} albums (or clips without one) cannot make {plan.params.folds} folds"
+        raise UserError(what, where=str(plan.params.soundtracks_dir or "demo data"), mend="Give fewer")
+
+
 def _seeds(text: str) -> list[int]:
     try:
         # Python itself reads digits of all scripts.

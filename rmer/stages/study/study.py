@@ -23,7 +23,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
+from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts, check_folds
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
@@ -62,6 +62,7 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     data = plan.preprocess_params(str(folder))
     collected = data.collect()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     surveyed = survey_of(data, collected)
     settings = settings_of(plan, preprocess_spec(data, surveyed).digest)
     config = config_of(plan, settings)
