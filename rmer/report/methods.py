@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rmer.data.splits import ALL
 from rmer.evaluation.bootstrap import DRAWS
 from rmer.evaluation.comparison import PRIMARY, SECONDARY
 from rmer.report.readable import and_list, number
@@ -83,6 +84,11 @@ def _data(facts: Methods) -> str:
         return f"{what}. Scores are over {facts.clips} clips{scheme}." if what else f"Scores{scheme}."
     scheme = f"; {SPLITS[facts.split_scheme]}" if facts.split_scheme in SPLITS else ""
     albums = f" of {facts.albums} albums" if facts.albums < facts.clips else ""
+    if facts.split == ALL:
+        scored = (
+            f"Scores are over all its {facts.clips} clips{albums}; models were trained on another data set."
+        )
+        return f"{what}. {scored}"
     scored = f"Scores are over the {facts.clips} {facts.split or 'attacked'} clips{albums}{scheme}."
     return f"{what}. {scored}" if what else scored
 
@@ -115,7 +121,7 @@ def _training(facts: Methods) -> str:
 def _attack(facts: Methods) -> str:
     attack = facts.attack
     norms = " and ".join(NORMS.get(norm, norm) for norm in attack["norms"].split(","))
-    if "epsilons" not in attack:
+    if "tier" not in attack:
         budget = f"with a budget of epsilon {attack['epsilon']} ({norms}) in standardised units"
         held = "" if facts.budget_held else ", which was not enforced: perturbations exceed it"
         return f"They were attacked by {attack['attack']} ({facts.attack_protocol} protocol) {budget}{held}."

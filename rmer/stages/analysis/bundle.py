@@ -81,7 +81,8 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets, sound))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
+    made = named_runs(store, every, Tag.TRAIN_RUN_ID)
+    prepared = named_runs(store, [*made, *every], Tag.DATASET_RUN_ID)
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",

@@ -118,10 +118,11 @@ class AttackParams(Parameters):
         "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
     )
     dataset_run_id: str = name_choice(
-        "", "preprocess run; default: the one the model was trained on; of another all clips are attacked"
+        "",
+        "preprocess run, or digest of its data; default: the models' own; of others all clips are attacked",
     )
     trained_on: str = name_choice(
-        "", "attack models that were trained on the data of this preprocess run; default: of dataset_run_id"
+        "", "preprocess run, or digest of its data, that models were trained on; default: dataset_run_id"
     )
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(

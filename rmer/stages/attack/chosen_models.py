@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from rmer.errors import UserError
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.data.dataset_runs import preprocess_run
 from rmer.tracking import Origin, RunRecord, Stage, Store, Tag
 from rmer.tracking.find import FINISHED
 
@@ -48,7 +49,7 @@ def _of_one_dataset(store: Store, found: Sequence[RunRecord], dataset_run_id: st
         by_run = digests.get(record.tags.get(Tag.DATASET_RUN_ID, ""), "")
         of[record.run_id] = record.tags.get(Tag.DATASET) or by_run
     if dataset_run_id:
-        chosen = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+        chosen = preprocess_run(store, dataset_run_id).tags.get(Tag.DATASET, "")
     else:
         # Models whose data set was deleted come after those that can be attacked.
         chosen = next((digest for digest in [*digests.values(), *of.values()] if digest in of.values()), "")

@@ -246,7 +246,9 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
 
 def check_folds(plan: Plan, collected: Collected) -> None:
     """Raise UserError before anything is computed, where there are fewer albums than folds."""
-    albums = collected.clips["album"]
+    if not plan.params.folds:
+        return
+    albums = collected.checked().clips["album"]
     groups = albums[albums != ""].nunique() + int((albums == "").sum())
     if plan.params.folds >= groups:
         what = f"{groups} albums (or clips without one) cannot make {plan.params.folds} folds"
