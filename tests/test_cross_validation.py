@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from attack_runs import suite_run
+from noise_data import log_dataset, noise_dataset
 from scipy import stats
 
 from rmer.errors import UserError
@@ -17,7 +18,12 @@ from rmer.evaluation.endpoints import Endpoint, mean_endpoint, over_folds
 from rmer.evaluation.metrics import METRICS, correlations
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.tracking import Store
+from rmer.stages.attack.attack import attack
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.study.plan import StudyParams, make_plan
+from rmer.stages.study.study import study_jobs
+from rmer.stages.train import TrainParams, train
+from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 
 FOLDS = 3
 
@@ -160,3 +166,40 @@ def test_folds_are_not_mixed_with_another_split(store: Store, study: str) -> Non
     with pytest.raises(UserError, match=r"not alike: split_scheme: 3-fold \(6 runs\), album \(1 runs\)"):
         analyze(store, AnalyzeParams(study=study))
     assert len(analyze(store, AnalyzeParams(study=study, split_scheme="3-fold")).systems) == 2
+
+
+def test_a_study_trains_and_attacks_every_fold_and_transfers_within_it() -> None:
+    plan = make_plan(
+        StudyParams(systems="A2E,A2M2E", seeds="6", attacks="transfer", folds=2, domains="spectrogram")
+    )
+    jobs = study_jobs(plan, "data")
+    assert [job.name for job in jobs[:4]] == ["A2E s6 f1", "A2M2E s6 f1", "A2E s6 f2", "A2M2E s6 f2"]
+    trained = [job.params for job in jobs[:4]]
+    assert [(params.fold, params.folds) for params in trained] == [(1, 2), (1, 2), (2, 2), (2, 2)]
+    attacked = jobs[-1]
+    assert (attacked.name, attacked.needs) == (
+        "A2M2E s6 f2 | transfer", {"train_run_id": "A2M2E s6 f2", "source_run_id": "A2E s6 f2"},
+    )  # fmt: skip
+
+
+def test_runs_of_all_folds_attack_every_clip_once(lasting_store: Store) -> None:
+    store, dataset = lasting_store, noise_dataset(["train"] * 10 + ["validation", "test"])
+
+    def body(run: Run) -> None:
+        log_dataset(run, dataset)
+
+    store.perform(RunSpec(Stage.PREPROCESS, "noise", {}, {Tag.DATASET: dataset.digest}, "noise"), body)
+    for fold in (1, 2):
+        given = {"system": "A2E", "epochs": 1, "width": 1 / 32, "folds": 2, "fold": fold, "study": "noise"}
+        trained = store.get(train(store, TrainParams(**given, device="cpu")).run_id)
+        assert (trained.name, trained.tags[Tag.FOLD]) == (f"A2E s6 f{fold}", str(fold))
+        assert trained.tags[Tag.SPLIT_SCHEME] == "2-fold"
+    outcomes = attack(store, AttackParams(attack="pgd", steps=1, study="noise", device="cpu"))
+    runs = [store.get(outcome.run_id) for outcome in outcomes]
+    assert [run.name for run in runs] == ["A2E s6 f1 | pgd Linf .01", "A2E s6 f2 | pgd Linf .01"]
+    clips = [store.read_table(run.run_id, "adversaries/clips.csv")["clip"].tolist() for run in runs]
+    assert sorted(name for names in clips for name in names) == dataset.clips["clip"].tolist()
+    found = analyze(store, AnalyzeParams(study="noise"))
+    sizes = [len(names) for names in clips]
+    mean = np.average([run.metrics["adv/mae"] for run in runs], weights=sizes)
+    assert found.systems["adv_mae"].tolist() == pytest.approx([mean], abs=1e-9)
