@@ -8,20 +8,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 import rmer
 from rmer.attacks.attack_domains import DOMAINS
 from rmer.data.published_logs import are_published_labels
+from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
 from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
-from rmer.report.readable import REPORTED_2019, markdown
+from rmer.report.readable import REPORTED_2019, and_list, markdown
 from rmer.report.sections.sound_section import SOUND
 from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
@@ -134,7 +135,9 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
     selection |= {DIMENSIONS[tag]: value for tag, value in shared_tags(runs.selected).items()}
     return Contents(
         groups=runs.groups,
-        logged={item.record.run_id: item.record.metrics for item in runs.selected},
+        logged=runs.logged,
+        across=_across(runs),
+        labels=_labels(runs),
         runs=used_runs(store, runs),
         selection=selection | params.settings(),
         levels=runs.levels,
@@ -150,6 +153,24 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
         precision_checks=runs.precision_checks,
         reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
     )
+
+
+def _across(runs: AnalysedRuns) -> str:
+    """Return which data models were trained on and which they were attacked on, where no run has its own."""
+    tags = [item.record.tags for item in runs.selected]
+    if not all(Tag.TRAINED_ON in of for of in tags):
+        return ""
+    own, other = (
+        and_list(sorted({of.get(name) or of.get(digest, "") for of in tags}))
+        for name, digest in ((Tag.TRAINED_ON_NAME, Tag.TRAINED_ON), (Tag.DATASET_NAME, Tag.DATASET))
+    )
+    return f"trained on {own}, tested on all clips of {other}"
+
+
+def _labels(runs: AnalysedRuns) -> LabelKind:
+    """Return what the targets are; ratings where runs do not say it."""
+    said = {item.record.params.get("cfg.labels", "") for item in runs.selected} - {""}
+    return next((kind for kind in get_args(LabelKind) if said == {kind}), "ratings")
 
 
 def _explained(store: Store, params: AnalyzeParams, runs: AnalysedRuns, contents: Contents) -> Contents:
@@ -225,6 +246,9 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):
             metrics.setdefault(versus(row["system"], f"{kind}_{row['metric']}"), row[kind])
+    for row in tables["classification"].to_dict("records") if "classification" in tables else ():
+        for kind in ("clean", "adv", "delta"):
+            metrics[versus(row["system"], f"{kind}_{row['metric']}")] = row[kind]
     metrics |= _comparison_metrics(tables["comparisons"])
     if "sound_robustness" in tables:  # beside those of spectrograms: of the norm of the endpoints
         robustness = tables["sound_robustness"]

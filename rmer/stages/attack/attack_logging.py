@@ -40,8 +40,11 @@ from rmer.tracking import Artifact, Run, Tag
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
+    scheme = victim.scheme if victim.own is None else setup.split
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, scheme, setup.split, victim.fold)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
+    if victim.dataset.labels != "ratings":
+        run.params({"labels": victim.dataset.labels})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
     with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
         subject = setup.subject(run.work_dir, bar.update)

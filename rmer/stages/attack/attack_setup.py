@@ -18,7 +18,9 @@ from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
 from rmer.data.audio.transformations import variants
 from rmer.data.preparation.recording_files import SoundFiles
+from rmer.data.splits import ALL
 from rmer.data.standardised import Part, Standardised
+from rmer.errors import UserError
 from rmer.evaluation.checks.controls import Background, control_cost
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.evaluation.gradient_precision import comparison_cost
@@ -68,8 +70,16 @@ class AttackSetup:
 
     @cached_property
     def part(self) -> Part:
-        """The clips under attack."""
+        """The clips under attack; raises UserError for a part of data on which the model was not trained."""
+        if self.victim.own is not None and self.params.split != "test":
+            what = "all clips of a data set that the model was not trained on are test clips"
+            raise UserError(what, where="parameter split", mend="Leave it out")
         return self.victim.data.part(self.params.split)
+
+    @property
+    def split(self) -> str:
+        """What the clips under attack are: a part of the model's own data, or all of another data set."""
+        return self.params.split if self.victim.own is None else ALL
 
     @cached_property
     def sound(self) -> SoundFiles:
@@ -135,7 +145,7 @@ class AttackSetup:
         """Return what is known of the model besides."""
         return Background(
             targets=self.victim.dataset.emotions,
-            trained=self.victim.logged_scores(self.params.split),
+            trained=self.victim.logged_scores(self.split),
             constant_mae=constant_mae(self.victim.data.train.labels.numpy(), self.part.labels.numpy()),
             twins=self.twins,
             surrogate=self.other,

@@ -19,6 +19,7 @@ from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.victims import model_in_words
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
@@ -26,7 +27,7 @@ from rmer.stages.decided_precision import with_decided_precision
 from rmer.stages.descriptions import MAIN_SCORE, answer_of, description
 from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
-from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
+from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts, check_folds
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
@@ -71,6 +72,7 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     data = plan.preprocess_params(str(folder))
     collected = data.collect()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     surveyed = survey_of(data, collected)
     settings = settings_of(plan, preprocess_spec(data, surveyed).digest)
     config = config_of(plan, settings)
@@ -130,8 +132,8 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that determines what a study finds."""
     kept: dict[str, Any] = {}
-    for system, seed in plan.models:
-        kept |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    for model in plan.models:
+        kept |= kept_from(plan.train_params(*model, "").resolve_fit())
     systems = [system.name for system in plan.systems]
     return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
@@ -150,7 +152,8 @@ def _body(
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
-        analyses = {name: _analyze(store, plan, name) for name in attacks}
+        data = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+        analyses = {name: _analyze(store, plan, name, data) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
         raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
@@ -190,10 +193,9 @@ def _summary(analysis: Analysis) -> str:
 
 def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
-    models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
+    models = {model_in_words(of[0].name, *of[1:]): of for of in plan.models}
     training = [
-        Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
-        for name, (system, seed) in models.items()
+        Job(name, train_work, plan.train_params(*model, dataset_run_id)) for name, model in models.items()
     ]
     attacks = [
         attack_job(f"{model} | {name}", plan.attack_params(name, "", folder), model, _source(plan, name, *of))
@@ -203,16 +205,20 @@ def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     return training + attacks
 
 
-def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
+def _source(plan: Plan, attack: str, system: System, seed: int, fold: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
     transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
-    return f"{source.name} s{seed}" if source and transfers else ""
+    return model_in_words(source.name, seed, fold) if source and transfers else ""
 
 
-def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
+def _analyze(store: Store, plan: Plan, attack: str, dataset: str) -> Analysis:
+    # Of the data set alone: models of the study may have been attacked on other data since.
     systems, protocol = ",".join(system.name for system in plan.systems), plan.params.train_protocol
-    chosen = AnalyzeParams(study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems)
+    chosen = AnalyzeParams(
+        study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems,
+        dataset=dataset, trained_on=dataset,
+    )  # fmt: skip
     return analyze(store, chosen)
 
 
