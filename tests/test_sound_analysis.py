@@ -89,11 +89,11 @@ def test_the_statistics_of_the_sound_are_those_of_spectrograms(store: Store, ana
     gain = table.set_index(["endpoint", "a"]).loc[(PRIMARY, "A2E"), "difference"]
     assert gain == pytest.approx(HEARD["A2E"] - HEARD["A2M2E"], abs=0.04)
     metrics = store.get(analysis.outcome.run_id).metrics
-    assert metrics["A2E - A2M2E/sound_delta_mae_clipped_difference"] == pytest.approx(gain)
-    assert metrics["A2E - A2M2E/delta_mae_clipped_difference"] < 0.01
+    assert metrics["versus/A2E - A2M2E sound_delta_mae_clipped_difference"] == pytest.approx(gain)
+    assert metrics["versus/A2E - A2M2E delta_mae_clipped_difference"] < 0.01
     robustness = analysis.tables["sound_robustness"].set_index(["norm", "system", "metric"])
     delta = robustness.loc[("masking", "A2E", "mae_clipped"), "delta"]
-    assert metrics["A2E/sound_delta_mae_clipped"] == pytest.approx(delta)
+    assert metrics["versus/A2E sound_delta_mae_clipped"] == pytest.approx(delta)
 
 
 def test_curves_are_over_db(analysis: Analysis) -> None:

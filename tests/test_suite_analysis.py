@@ -137,10 +137,10 @@ def test_what_the_analysis_of_a_suite_logs(store: Store, analysis: Analysis) -> 
     for title in ("Corrected comparison", "Over the budget", "Sanity checks", "From the published study"):
         assert f"<h2>{title}" in page
     metrics = store.get(run_id).metrics
-    assert metrics["A2M2E/delta_mae_clipped"] == pytest.approx(
+    assert metrics["versus/A2M2E delta_mae_clipped"] == pytest.approx(
         robustness.loc[("A2M2E", "mae_clipped"), "delta"]
     )
-    assert metrics["A2E - A2M2E/delta_mae_clipped_p_holm"] < 0.05
+    assert metrics["versus/A2E - A2M2E delta_mae_clipped_p_holm"] < 0.05
 
 
 def test_margins_and_reference_make_another_analysis(store: Store, analysis: Analysis) -> None:

@@ -28,7 +28,7 @@ MEANINGS = {
     ALIKE: "whatever the second task does for the robustness, interpretable concepts are not what helps",
     UNKNOWN: "it is not shown that interpretability, rather than a second task, makes a difference",
 }
-NO_TEST = "no test: it needs two seeds of each system and two albums"
+NO_TEST = "no test: it needs two seeds of each system and two albums, or a cross-validation"
 FEW_SEEDS = 5
 # A clean MAE above this share of the constant predictor's is hardly better.
 NO_BETTER = 0.9

@@ -87,6 +87,7 @@ class UsedRun:
     train_run_id: str
     url: str = ""
     train_url: str = ""
+    fold: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,23 +27,33 @@ def comparison_section(contents: Contents) -> Section:
     data = {"comparisons": comparisons_table(rows)}
     if not rows:
         return Section(TITLE, data=data)
+    folds = rows[0].folds
+    units = "folds" if folds else "albums"
     caption = (
         "Difference, a less b, of what the attack adds to clipped MAE, or takes from correlation (attacked "
         "minus clean; where positive for MAE, or negative for correlation, b is the more robust). Interval "
-        "and p: t test over seeds and albums; bootstrap: percentile interval, too narrow with few seeds or "
-        f"albums. Holm: corrected for the {len(rows)} rows. TOST: test for equivalence within the margin."
+        f"and p: t test over seeds and {units}; bootstrap: percentile interval, too narrow with few seeds or "
+        f"{units}. Holm: corrected for the {len(rows)} rows. TOST: test for equivalence within the margin."
     )
     albums = f"{rows[0].albums} albums with {rows[0].clips} clips"
     if rows[0].albums == rows[0].clips:
         albums = f"{rows[0].clips} clips, each an album of its own, or of one that is not known"
+    if folds:
+        albums = f"{folds} folds of a cross-validation, of {albums}, each tested once"
     paragraphs = [
         "A claim about systems is about training them again and about other music of the kind: seeds and "
-        f"albums are the units ({albums}). All rows are one family. A large p does not show that systems are "
-        f"alike; equivalence is tested for itself. See {COMPARISON_PAGE}."
+        f"{units} are the units ({albums}). All rows are one family. A large p does not show that systems "
+        f"are alike; equivalence is tested for itself. See {COMPARISON_PAGE}."
     ]
+    if folds:
+        paragraphs.append(
+            "Correlations are those of each fold, averaged, as are the attacks on them. The variance "
+            "between folds is corrected for what their training clips share (Nadeau and Bengio 2003), so "
+            "that few folds show large differences alone."
+        )
     figure = ReportFigure(
         "Differences between systems",
-        "Difference with 95 % interval over seeds and albums. Shaded: margin of equivalence. Blue: clear "
+        f"Difference with 95 % interval over seeds and {units}. Shaded: margin of equivalence. Blue: clear "
         "after correction for the number of tests. An arrow: the interval goes on beyond the axis.",
         differences_figure(rows),
     )

@@ -46,7 +46,8 @@ def curves_section(contents: Contents) -> Section | None:
     figure = ReportFigure(
         "Scores over the budget",
         f"Mean over seeds and clips, each metric attacked for itself; {scale.zero}: clean. Bars: 95 % "
-        f"percentile interval of the bootstrap over seeds and albums ({DRAWS} draws), too narrow with few "
+        f"percentile interval of the bootstrap over seeds and {'folds' if contents.folds else 'albums'} "
+        f"({DRAWS} draws), too narrow with few "
         "seeds. Dotted: the constant predictor. Grey: the budget of the endpoints.",
         curves_figure(table, constant, contents.reported_epsilon, scale),
     )
@@ -101,7 +102,8 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
             for metric, scored in shown_metrics().items():
                 predictions = np.stack([model.curve.worst(metric) for model in alike])  # type: ignore[union-attr]
                 for index, epsilon in enumerate(first.curve.epsilons):  # type: ignore[union-attr]
-                    endpoint = scored.endpoint(first.labels, predictions[:, index], first.albums)
+                    units = first.albums, first.folds
+                    endpoint = scored.endpoint(first.labels, predictions[:, index], *units)
                     found = estimate(endpoint, draws=DRAWS, seed=seed)
                     low, high = found.percentile()
                     values = (norm, name, metric, epsilon, len(alike), found.value, low, high)

@@ -80,7 +80,8 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets, sound))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
+    made = named_runs(store, every, Tag.TRAIN_RUN_ID)
+    prepared = named_runs(store, [*made, *every], Tag.DATASET_RUN_ID)
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
@@ -128,6 +129,7 @@ def _methods(
     for system, seed in dict.fromkeys((used.system, used.seed) for used in report.runs):
         systems.setdefault(system, []).append(seed)
     return Methods(
+        folds=len(model.parts),
         clips=len(model.clips),
         albums=len(set(model.albums)) if all(model.albums) else len(model.clips),
         split=first.tags.get(Tag.SPLIT, ""),
@@ -210,7 +212,7 @@ def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> 
         row = {"attack_run_id": record.run_id}
         row |= {name: record.tags.get(tag, "") for name, tag in tags.items()}
         row["train_git_commit"] = code.get(row["train_run_id"], {}).get(Tag.GIT_COMMIT, "")
-        rows.append(row)
+        rows.append(row | ({"fold": record.tags[Tag.FOLD]} if Tag.FOLD in record.tags else {}))
     return pd.DataFrame(rows)
 
 

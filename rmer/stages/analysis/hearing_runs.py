@@ -29,7 +29,7 @@ def read_heard(store: Store, runs: AnalysedRuns) -> Heard:
     if not runs.on_sound:
         return Heard()
     records = {item.record.run_id: item.record for item in runs.selected}
-    models = [(norm, model) for norm, members in runs.groups.items() for model in members]
+    models = [(norm, run) for norm, members in runs.groups.items() for model in members for run in model.runs]
     clips = [_clips(norm, model, runs.clips[model.run_id]) for norm, model in models]
     with_codecs = [(norm, model) for norm, model in models if _has_codecs(records[model.run_id])]
     codecs = in_parallel(lambda pair: _codecs(store, *pair), with_codecs)
@@ -116,5 +116,5 @@ def _codecs(store: Store, norm: str, model: AttackedModel) -> pd.DataFrame:
 
 
 def _page(store: Store, norm: str, model: AttackedModel, record: RunRecord) -> ListeningPage:
-    url = f"{store.link(record)}/artifacts/{Artifact.LISTEN}" if store.web else ""
+    url = store.page_of(record, Artifact.LISTEN) if store.web else ""
     return ListeningPage(model.name, model.seed, norm, model.run_id, url)

@@ -52,7 +52,13 @@ class AttackParams(Parameters):
     model_uri: str = model_choice(
         "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
     )
-    dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
+    dataset_run_id: str = name_choice(
+        "",
+        "preprocess run, or digest of its data; default: the models' own; of others all clips are attacked",
+    )
+    trained_on: str = name_choice(
+        "", "preprocess run, or digest of its data, that models were trained on; default: dataset_run_id"
+    )
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(
         "", "split of the model of model_uri", choices=("", "published", "album", "official")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from rmer.data.audio.filterbank import BANDS
 from rmer.data.audio.recordings import Recording, row_samples
 from rmer.data.audio.transformations import variants
 from rmer.data.dataset import Normalisation
+from rmer.data.folds import VALIDATION
 from rmer.data.splits import published_split
 from rmer.data.tables.target_names import asked_for
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.study.plan import Plan, check_concepts
+from rmer.stages.study.plan import Plan, check_concepts, check_folds
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
@@ -87,7 +89,9 @@ def describe(plan: Plan) -> str:
     return "\n".join(
         [
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
-            f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
+            f"- {len(plan.models)} models: {systems}; seeds {seeds}; "
+            + (f"{params.folds} folds; " if params.folds else "")
+            + f"{params.train_protocol} training, "
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
             + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
@@ -105,16 +109,17 @@ def _data(plan: Plan) -> tuple[int, tuple[str, ...]]:
         return params.clips or 0, tuple(asked_for(params.targets))
     collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     return len(collected.clips), collected.emotions
 
 
 def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
     """Count what a plan needs for so many ``clips`` and ``targets``, and time one batch of each kind here."""
-    parts = {part: len(rows) for part, rows in published_split(clips).items()}
+    parts = _parts(clips, plan.params.folds)
     frames, aim = plan.params.frames or 0, Aim(targets)
     training = attack = heard = 0
-    for system, seed in plan.models:
-        config = plan.train_params(system, seed, "").resolve_fit()
+    for model in plan.models:
+        config = plan.train_params(*model, "").resolve_fit()
         training += config.epochs * parts["train"]
         crafted = _adversarial_gradients(config, parts)
         attack += crafted
@@ -124,8 +129,9 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(system) is not None
             gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
-            attack += len(plan.seeds) * gradients
-            heard += len(plan.seeds) * gradients if attacking.on_sound else 0
+            of_system = len(plan.seeds) * len(plan.folds) * gradients
+            attack += of_system
+            heard += of_system if attacking.on_sound else 0
     network = build_network("bottleneck", width=plan.params.width)
     unit = _time_one(network, frames, plan.params.device, plan.params.precision, on_sound=heard > 0)
     copies = COPIES_PER_TRAIN_RUN + COPIES_IN_STATE * plan.params.keep_state
@@ -143,6 +149,14 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
         + heard * unit.sound_seconds,
         bytes=models * copies * weights + 4 * frames * BANDS * clips + models * stored * parts["test"],
     )
+
+
+def _parts(clips: int, folds: int) -> dict[str, int]:
+    """Return the sizes of the parts of a split, about those of the largest fold of a cross-validation."""
+    if not folds:
+        return {part: len(rows) for part, rows in published_split(clips).items()}
+    test, validation = math.ceil(clips / folds), round(clips * VALIDATION)
+    return {"train": clips - test - validation, "validation": validation, "test": test}
 
 
 def describe_attack(store: Store, params: AttackParams) -> str:

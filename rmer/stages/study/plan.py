@@ -95,7 +95,7 @@ class StudyParams(EngineParams, AttackingParams, SoundParams, TrainingParams, Da
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will do: one data set, ``systems`` x ``seeds`` models, each under every attack."""
+    """What a study will do: one data set, ``systems`` x ``seeds`` x folds models, each under every attack."""
 
     params: StudyParams
     systems: list[System]
@@ -104,9 +104,14 @@ class Plan:
     domains: list[str] = field(default_factory=list)
 
     @property
-    def models(self) -> list[tuple[System, int]]:
-        """Every model, seed by seed, so that an early look sees all systems."""
-        return [(system, seed) for seed in self.seeds for system in self.systems]
+    def folds(self) -> list[int]:
+        """The folds that models are trained for; 0 alone without cross-validation."""
+        return list(range(1, self.params.folds + 1)) or [0]
+
+    @property
+    def models(self) -> list[tuple[System, int, int]]:
+        """System, seed and fold of every model, seed by seed, so that an early look sees all systems."""
+        return [(system, seed, fold) for seed in self.seeds for fold in self.folds for system in self.systems]
 
     @property
     def of_attacks(self) -> dict[str, Any]:
@@ -145,12 +150,12 @@ class Plan:
             **{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder, "data_dir": ""}
         )
 
-    def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
-        """Return the parameters of stage train for one model."""
+    def train_params(self, system: System, seed: int, fold: int, dataset_run_id: str) -> TrainParams:
+        """Return the parameters of stage train for one model, one of :attr:`models`."""
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
             shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
-        shared |= {"system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
+        shared |= {"system": system.name, "seed": seed, "fold": fold, "dataset_run_id": dataset_run_id}
         return TrainParams(**shared)
 
     def attack_params(self, name: str, train_run_id: str, folder: str = "") -> AttackParams:
@@ -217,7 +222,7 @@ def _check_stages(plan: Plan) -> None:
         raise UserError(f"{norm} is no norm of spectrograms", where="parameter norm", mend=mend)
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
-        plan.train_params(system, plan.seeds[0], "")
+        plan.train_params(system, plan.seeds[0], plan.folds[0], "")
     for name in plan.attack_variants:
         plan.attack_params(name, "")
     if unused := _unused(plan):
@@ -241,6 +246,17 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
         what = f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations"
         mend = "Give midlevel_dir, or other systems (blackbox and adversarial need none)"
         raise UserError(what, where=plan.params.soundtracks_dir, mend=mend)
+
+
+def check_folds(plan: Plan, collected: Collected) -> None:
+    """Raise UserError before anything is computed, where there are fewer albums than folds."""
+    if not plan.params.folds:
+        return
+    albums = collected.checked().clips["album"]
+    groups = albums[albums != ""].nunique() + int((albums == "").sum())
+    if plan.params.folds >= groups:
+        what = f"{groups} albums (or clips without one) cannot make {plan.params.folds} folds"
+        raise UserError(what, where=str(plan.params.soundtracks_dir or "demo data"), mend="Give fewer")
 
 
 def _seeds(text: str) -> list[int]:
