@@ -127,7 +127,11 @@ def fragility(
     if domain not in DOMAINS:
         raise UserError(f"no domain {domain!r}", where="fragility", mend=f"Use {' or '.join(DOMAINS)}")
     start = heard.starts[heard.typical]
-    mean = MeanNetwork([model.network for model in hearer.models]).eval()
+    if hearer.takes_audio and domain == SPECTROGRAM:
+        mend = "Change the sound: fragility_domain waveform"
+        raise UserError("takes audio: there is no spectrogram to change", where=heard.models[0], mend=mend)
+    networks = [model.network for model in hearer.models]
+    mean = networks[0] if hearer.takes_audio else MeanNetwork(networks).eval()
     sounds: tuple[Samples, Samples] | tuple[None, None] = (None, None)
     if domain == WAVEFORM:
         result, after, before, sounds = _on_sound(

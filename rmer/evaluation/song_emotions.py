@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rmer.data.audio.recordings import Recording
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song
 from rmer.data.tables.rating_scale import RatingScale
@@ -23,7 +24,9 @@ from rmer.errors import UserError
 from rmer.evaluation.concepts import ConceptLayer
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
+from rmer.systems.audio_model import AudioModel, example_samples
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.listening_network import ear_of
 
 # Mid-level concepts are rated from 1 to 10, and divided by 10.
 CONCEPT_SCALE = RatingScale(0.0, 10.0)
@@ -172,8 +175,7 @@ class Audio2Emotions:
     def __call__(self, song: Song, hop: float = 10.0) -> SongEmotions:
         """Predict every window of a song, one every ``hop`` seconds."""
         starts = song.starts(self.frames, hop)
-        windows = self.normalisation.standardise(song.windows(starts, self.frames))
-        inputs = torch.from_numpy(windows)[:, None]
+        inputs = self._inputs(song, starts)
         outputs, units, effects, baselines = [], [], [], []
         for model in self.models:
             found = model.frozen.predict_in_batches(inputs.to(model.frozen.device, model.frozen.dtype))
@@ -204,6 +206,21 @@ class Audio2Emotions:
             usual=explained and all(model.usual is not None for model in self.models),
         )
 
+    @property
+    def takes_audio(self) -> bool:
+        """Whether the models get samples rather than spectrograms."""
+        return isinstance(self.models[0].network, AudioModel)
+
+    def _inputs(self, song: Song, starts: list[int]) -> Tensor:
+        """Return what the models get of windows: standardised spectrograms, or samples."""
+        if not self.takes_audio:
+            windows = self.normalisation.standardise(song.windows(starts, self.frames))
+            return torch.from_numpy(windows)[:, None]
+        rows = np.stack([Recording(song.samples, start).row(self.frames) for start in starts])
+        ear = ear_of(self.models[0].network, self.normalisation, self.frames)
+        samples: Tensor = ear(torch.from_numpy(rows)[:, None])
+        return samples
+
 
 def last_layer(
     network: nn.Module, emotions: tuple[str, ...], concepts: tuple[str, ...], frames: int, bands: int
@@ -216,6 +233,8 @@ def last_layer(
         return None
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, 1, frames, bands, generator=generator)
+    if isinstance(network, AudioModel):
+        inputs = example_samples(frames)
     with torch.no_grad():
         found = network(inputs)
     units = found["c_prob"]

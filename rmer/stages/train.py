@@ -21,7 +21,7 @@ from rmer.evaluation.classification import classification_scores
 from rmer.evaluation.metrics import regression_scores
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.report.learning_curve import learning_curve
-from rmer.stages.attack.victims import digest_of
+from rmer.stages.attack.given_models import digest_of
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from tqdm import tqdm
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.attacks.sound_budgets import budget_of
 from rmer.errors import UserError
 from rmer.evaluation.checks.measurements import AttackedScores
@@ -18,6 +19,7 @@ from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import name_tag
 from rmer.stages.data.found_recordings import sound_folder
+from rmer.systems.audio_model import AudioModel
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -43,6 +45,10 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
+    for model in filter(None, [victim, surrogate]):
+        if isinstance(model.model, AudioModel) and not params.on_sound:
+            mend = f"Give domain {WAVEFORM}, which changes the sound itself"
+            raise UserError("takes audio: there is no spectrogram to attack", where=model.system, mend=mend)
     given = params.soundtracks_dir
     folder = sound_folder(store, victim.dataset_run_id, given) if params.on_sound else ""
     twins = _twins(store, victim)

@@ -53,7 +53,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     reported = next(point for point in points if point.epsilon == params.reported_epsilon)
     saved = save(run, subject, reported, victim.data.normalisation)
     attack = setup.attacks[0]
-    table = clip_table(victim, part, attack, reported, saved, setup.device)
+    table = clip_table(victim, part, attack, reported, saved, setup.device, setup.clean)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
@@ -70,7 +70,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
         log_explanation(run, victim, table)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
-    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
 
 
 def _log_sounds(

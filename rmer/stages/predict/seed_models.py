@@ -19,7 +19,8 @@ from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.victims import CHECKPOINT_SUFFIXES, Victim, digest_of, victim_of_run, victim_of_uri
+from rmer.stages.attack.given_models import CHECKPOINT_SUFFIXES, digest_of, given_model
+from rmer.stages.attack.victims import Victim, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import scale_of
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.train import normalisation_values
@@ -127,21 +128,15 @@ def _of_victims(store: Store, runs: list[RunRecord], params: PredictParams, syst
 
 
 def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
-    uri = params.model_uri
-    if uri.endswith(CHECKPOINT_SUFFIXES):
-        path = Path(uri.removeprefix("file://")).expanduser()
-        network: nn.Module = load_checkpoint(path)
-        described = _beside(path)
-        name = path.stem
-    else:
-        if store is None:
-            raise UserError("there is no store", where=uri, mend="Set MLFLOW_TRACKING_URI")
-        path = store.model_folder(uri)
-        network, described = store.load_model(str(path)), store.model_description(path)
-        run = store.run_of_model(path)
-        if run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
-            described = {"rating_scale": _scale_of(store, run), **described} if described else None
-        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
+    uri, described = params.model_uri, None
+    given = given_model(store, uri)
+    name, network, run = given.name, given.model, given.run
+    if given.folder is not None and store is not None:
+        described = store.model_description(given.folder)
+        if described and run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
+            described = {"rating_scale": _scale_of(store, run), **described}
+    elif uri.endswith(CHECKPOINT_SUFFIXES):
+        described = _beside(Path(uri.removeprefix("file://")).expanduser())
     if not described:
         if store is None:
             mend = "Run it where the store with the data set is, or put config.json beside it"
@@ -152,7 +147,7 @@ def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
         )  # fmt: skip
         described = _as_described(store, victim, store.get(victim.dataset_run_id))
         network = victim.model
-    return _hearer([(name, network, None)], described, params, weights=[digest_of(path)], runs=[], name=name)
+    return _hearer([(name, network, None)], described, params, weights=[given.digest], runs=[], name=name)
 
 
 def _as_described(store: Store, victim: Victim, run: RunRecord) -> dict[str, Any]:
