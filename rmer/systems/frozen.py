@@ -43,8 +43,8 @@ class FrozenNetwork:
 
     ``precision`` bf16 takes gradients, and the predictions that come with them, from a copy whose
     convolutions run in bfloat16. Its scores tell iterates of a search apart to about 2e-5 and are for that
-    alone: :meth:`predict` stays in the model's own arithmetic, as does all of :attr:`full`, and all of a model
-    that needs it (:func:`rmer.systems.arithmetic.precision_for`). ``compile`` takes gradients (and the
+    alone: :meth:`predict` stays in the model's own arithmetic, as does all of :attr:`full`, and all of a
+    model that needs it (:func:`rmer.systems.arithmetic.precision_for`). ``compile`` takes gradients (and the
     predictions that come with them) from a compiled copy, the same up to rounding.
     """
 
