@@ -28,8 +28,10 @@ from rmer.systems.audio_model import AudioModel, example_samples
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ear_of
 
-# Mid-level concepts are rated from 1 to 10, and divided by 10.
-CONCEPT_SCALE = RatingScale(0.0, 10.0)
+# Mid-level concepts are rated from 1 to 10, and divided by 10. Features are told in standard deviations over
+# the training clips, from their mean.
+CONCEPT_UNITS, FEATURE_UNITS = "rating points", "standard deviations"
+UNIT_SCALES = {CONCEPT_UNITS: RatingScale(0.0, 10.0), FEATURE_UNITS: RatingScale(0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ class SongEmotions:
     baseline : [emotions] the prediction with all concepts at their usual values; NaN where effects are
     scale : the ratings that predictions stand for; concepts are rated on another one
     usual : whether effects are told against the training clips, rather than against concepts of 0
+    units : what concepts are told in, of :data:`UNIT_SCALES`
     """
 
     song: str
@@ -82,6 +85,7 @@ class SongEmotions:
     baseline: Floats
     scale: RatingScale
     usual: bool
+    units: str = CONCEPT_UNITS
 
     @property
     def explained(self) -> bool:
@@ -115,8 +119,13 @@ class SongEmotions:
 
     @property
     def concept_curve(self) -> Floats:
-        """The concepts over time, [windows, concepts] on the scale that they are rated on."""
-        return CONCEPT_SCALE.ratings(self.conceived.mean(axis=0))
+        """The concepts over time, [windows, concepts] on the scale that they are told on."""
+        return self.unit_scale.ratings(self.conceived.mean(axis=0))
+
+    @property
+    def unit_scale(self) -> RatingScale:
+        """The scale that concepts are told on."""
+        return UNIT_SCALES[self.units]
 
     def table(self) -> pd.DataFrame:
         """Return one row: mean and spread over seeds of each emotion and concept, in rating points."""
@@ -125,8 +134,8 @@ class SongEmotions:
         conceived = self.conceived.mean(axis=1)
         row |= _columns(
             [f"concept_{name}" for name in self.concepts],
-            CONCEPT_SCALE.ratings(conceived.mean(axis=0)),
-            _spread(conceived) * CONCEPT_SCALE.span,
+            self.unit_scale.ratings(conceived.mean(axis=0)),
+            _spread(conceived) * self.unit_scale.span,
         )
         return pd.DataFrame([row])
 
@@ -158,7 +167,8 @@ class Audio2Emotions:
     """Song to emotions, by models of one system trained alike but for their seeds.
 
     Models have one standardisation, as they were trained on the same split; ``frames`` is the length of what
-    they were trained on, ``scale`` the ratings that predictions stand for.
+    they were trained on, ``scale`` the ratings that predictions stand for, ``units`` what concepts are told
+    in.
     """
 
     models: tuple[SeedModel, ...]
@@ -167,6 +177,7 @@ class Audio2Emotions:
     normalisation: Normalisation
     frames: int
     scale: RatingScale = field(default_factory=RatingScale)
+    units: str = CONCEPT_UNITS
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -204,6 +215,7 @@ class Audio2Emotions:
             baseline=np.mean(baselines, axis=0) if explained else np.full(len(self.emotions), np.nan),
             scale=self.scale,
             usual=explained and all(model.usual is not None for model in self.models),
+            units=self.units,
         )
 
     @property

@@ -20,6 +20,7 @@ from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, vi
 from rmer.stages.data.dataset_runs import name_tag
 from rmer.stages.data.found_recordings import sound_folder
 from rmer.systems.audio_model import AudioModel
+from rmer.systems.catalogue import known_system
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -95,6 +96,9 @@ def _twins(store: Store, victim: Victim) -> list[str]:
     """Return the other systems and seeds that train runs with the weights of a model are of."""
     trained = store.find(Stage.TRAIN, {Tag.WEIGHTS: victim.digest})
     names = {(run.tags.get(Tag.SYSTEM, run.name), run.tags.get(Tag.SEED, "")) for run in trained}
+    known = known_system(victim.system)
+    if known is not None and known.fitted_at_once:  # no seed makes a difference
+        names = {(system, seed) for system, seed in names if system != victim.system}
     return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
 
 

@@ -171,7 +171,7 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         seed=params.seed,
         train_protocol=params.train_protocol or "published",
         scheme=params.split_scheme or "published",
-        named_units=known is None or known.interpretable,
+        named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
     if not is_code(params.model_uri):
         return victim

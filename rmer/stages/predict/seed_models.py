@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from rmer.data.audio.filterbank import BANDS
@@ -17,7 +18,13 @@ from rmer.data.preparation.songs import Song, read_song
 from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
-from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
+from rmer.evaluation.song_emotions import (
+    CONCEPT_UNITS,
+    FEATURE_UNITS,
+    Audio2Emotions,
+    SeedModel,
+    last_layer,
+)
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.given_models import CHECKPOINT_SUFFIXES, digest_of, given_model
 from rmer.stages.attack.victims import Victim, victim_of_run, victim_of_uri
@@ -181,7 +188,8 @@ def _hearer(
         seeds.append(SeedModel(model_name, network.to(device), layer, usual))
     normalisation = Normalisation(**described["normalisation"])
     scale = RatingScale(*described.get("rating_scale", ()))
-    hears = Audio2Emotions(tuple(seeds), emotions, concepts, normalisation, frames, scale)
+    units = str(described.get("units", CONCEPT_UNITS))
+    hears = Audio2Emotions(tuple(seeds), emotions, concepts, normalisation, frames, scale, units)
     decoder = params.decoder or str(frontend.get("decoder", "soundfile"))
     file2spect = File2Spect(decoder, str(frontend.get("frontend", "madmom")))
     file2spect.require()
@@ -223,6 +231,8 @@ def _usual(store: Store, run: RunRecord, described: Mapping[str, Any]) -> Floats
     """Return the mean predicted concepts of the training clips, [concepts], where they were logged."""
     if not described["concepts"]:
         return None
+    if described.get("units") == FEATURE_UNITS:  # the mean of each is what it is told from
+        return np.zeros(len(described["concepts"]))
     table = store.read_table(run.run_id, Artifact.PREDICTIONS)
     columns = [f"pred_concept_{name}" for name in described["concepts"]]
     if not {"split", *columns} <= set(table):
