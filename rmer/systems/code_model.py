@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rmer.systems.audio_model import AUDIO, PEAK, RATE, TAKES, hearing
 from rmer.systems.black_box import BlackBox, Predict
 
 CODE = re.compile(r"(?P<file>.+\.py)(:(?P<name>\w*))?")
+MODULE = "rmer_model_"  # what modules of such files are called
 KINDS = "a torch module, a function without parameters that returns one, or a function of a batch"
 
 
@@ -64,13 +65,16 @@ def model_of_code(uri: str) -> nn.Module:
 
 def _run(file: Path) -> dict[str, Any]:
     """Return the names that a file defines; what lies beside it can be imported, as by ``python <file>``."""
-    spec = importlib.util.spec_from_file_location(f"rmer_model_{file.stem}", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise UserError("file not found", where=str(file), mend="Give <file>.py:<name> of a model")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        what = f"cannot be read ({error.strerror or error})"
+        raise UserError(what, where=str(file), mend="Give <file>.py:<name> of a model") from error
+    module = ModuleType(f"{MODULE}{file.stem}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses look themselves up there
     with _told(file), _beside(file):
-        spec.loader.exec_module(module)
+        exec(compile(source, str(file), "exec"), vars(module))
     return vars(module)
 
 
@@ -80,7 +84,7 @@ def _named(defined: dict[str, Any], name: str, file: Path) -> Any:
     own = [
         known
         for known, value in defined.items()
-        if not known.startswith("_") and callable(value) and _module_of(value).startswith("rmer_model_")
+        if not known.startswith("_") and callable(value) and _module_of(value).startswith(MODULE)
     ]
     what = f"defines no {shown(name)}" if name else "is given without the name of the model in it"
     mend = f"Give {file}:<name>" + (f", such as {file}:{own[-1]}" if own else "")

@@ -3,25 +3,25 @@
 Below, m is the magnitude of a band in a frame, f its frequency, and a mean over frames is weighted by their
 magnitude, so that silence does not count.
 
-=============== =======================================================================================
-level           mean log magnitude over bands and frames, log10(1 + m)
-level_variation standard deviation over frames of the mean log magnitude: dynamics
-centroid        sum of f m / sum of m, Hz; mean over frames [1]
-spread          root of the sum of (f - centroid)^2 m / sum of m, Hz; mean over frames [1]
-brightness      share of the magnitude from 1500 Hz on; mean over frames [2]
-bass            share of the magnitude below 200 Hz; mean over frames
-flatness        geometric over arithmetic mean of m; mean over frames [1]
-flux            sum over bands by which log magnitudes rise from frame to frame; mean over frames [3]
-roughness       sum over pairs of bands of m m' (exp(-3.5 s d) - exp(-5.75 s d)), with d their distance in Hz
-                and s = .24 / (.021 f + 19) of the lower one, over the sum of m^2; mean over frames [4]. A
-                proxy: bands stand for partials, which a band of a quarter tone does not tell apart
-pulse_clarity   largest normalised autocorrelation of the onset curve (flux of each frame) over the lags of
-                40 to 240 beats a minute [5]
-tempo           beats a minute: mean over these lags by the softmax of 50 times the autocorrelation, weighted
-                by a Gaussian of .9 octaves around 120 [6]
-key_clarity     largest correlation of the chroma of 100-5000 Hz with the 24 key profiles [7, 2]
-mode            largest correlation with a major profile less that with a minor one [7, 2]
-=============== =======================================================================================
+================= =====================================================================================
+level             mean log magnitude over bands and frames, log10(1 + m)
+level_variation   standard deviation over frames of the mean log magnitude: dynamics
+spectral_centroid sum of f m / sum of m, Hz; mean over frames [1]
+spectral_spread   root of the sum of (f - centroid)^2 m / sum of m, Hz; mean over frames [1]
+brightness        share of the magnitude from 1500 Hz on; mean over frames [2]
+bass              share of the magnitude below 200 Hz; mean over frames
+spectral_flatness geometric over arithmetic mean of m; mean over frames [1]
+spectral_flux     sum over bands by which log magnitudes rise from frame to frame; mean over frames [3]
+roughness         sum over pairs of bands of m m' (exp(-3.5 s d) - exp(-5.75 s d)), with d their distance
+                  in Hz and s = .24 / (.021 f + 19) of the lower one, over the sum of m^2; mean over frames
+                  [4]. A proxy: bands stand for partials, which a quarter tone does not tell apart
+pulse_clarity     largest normalised autocorrelation of the onset curve (flux of each frame) over the lags
+                  of 40 to 240 beats a minute [5]
+tempo             beats a minute: mean over these lags by the softmax of 50 times the autocorrelation,
+                  weighted by a Gaussian of .9 octaves around 120 [6]
+key_clarity       largest correlation of the chroma of 100-5000 Hz with the 24 key profiles [7, 2]
+mode              largest correlation with a major profile less that with a minor one [7, 2]
+================= =====================================================================================
 
 [1] G. Peeters, "A large set of audio features for sound description", IRCAM, 2004, sections 6.1 and 9.1.
 [2] O. Lartillot, P. Toiviainen, "A Matlab toolbox for musical feature extraction from audio", DAFx 2007.
@@ -43,8 +43,8 @@ from torch import Tensor, nn
 from rmer.data.audio.filterbank import FPS, TUNING, band_frequencies
 
 FEATURES = (
-    *("level", "level_variation", "centroid", "spread", "brightness", "bass", "flatness", "flux"),
-    *("roughness", "pulse_clarity", "tempo", "key_clarity", "mode"),
+    *("level", "level_variation", "spectral_centroid", "spectral_spread", "brightness", "bass"),
+    *("spectral_flatness", "spectral_flux", "roughness", "pulse_clarity", "tempo", "key_clarity", "mode"),
 )
 BRIGHT, BASS = 1500.0, 200.0  # Hz
 CHROMA = (100.0, 5000.0)  # Hz
