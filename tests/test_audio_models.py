@@ -321,5 +321,8 @@ def test_the_command_writes_the_page(store: Store, folder: Path, code: Path, tmp
         patch.setenv("RMER_HOME", str(tmp_path / "home"))
         song, out = str(folder / "Set1" / "001.mp3"), str(tmp_path / "out")
         done = CliRunner().invoke(main, ["predict", song, "--model", f"{code}:Listener", "--out_dir", out])
+        whole = ["predict", song, "--model", f"{code}:loudness", "--fragility", "true", "--out_dir", out]
+        refused = CliRunner().invoke(main, whole)
+    assert "predictions alone, so that no smallest change" in refused.output
     assert done.exit_code == 0, done.output
     assert "Listener" in (tmp_path / "out" / "predictions.html").read_text()

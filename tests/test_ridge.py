@@ -148,6 +148,13 @@ def test_it_is_attacked_through_its_features(store: Store, given: dict[str, obje
     if given["attack"] == "suite":
         sanity = store.read_table(record.run_id, Artifact.SANITY).set_index("check")["passed"].astype(str)
         # Another seed has the same weights, as it must.
+        # The movement of each emotion is that through all features.
+        movement = store.read_table(record.run_id, "tables/feature_movement.csv")
+        clips = store.read_table(record.run_id, Artifact.ADVERSARY_CLIPS)
+        for emotion, part in movement.groupby("emotion"):
+            assert set(part["feature"]) == set(FEATURES)
+            moved = (clips[f"adv_{emotion}"] - clips[f"clean_{emotion}"]).mean()
+            assert part["moved"].sum() == pytest.approx(moved, abs=1e-5)
         assert sanity["weights_of_no_other_system"] == sanity["gradient_matches_finite_differences"] == "True"
 
 

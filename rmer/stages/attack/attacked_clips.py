@@ -77,6 +77,9 @@ def clip_table(
     if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
         for kind, values in (("label", part.concepts.numpy()), ("clean", clean_units), ("adv", units)):
             columns |= named_columns(f"{kind}_concept_", victim.concepts, values)
+    if victim.features and clean_units is not None and units is not None:
+        for kind, values in (("clean", clean_units), ("adv", units)):
+            columns |= named_columns(f"{kind}_feature_", victim.features, values)
     return pd.DataFrame(columns)
 
 

@@ -18,6 +18,7 @@ from rmer.evaluation.concepts import (
     movement_table,
     shift_table,
 )
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.evaluation.interventions import repair_table, what_if_table
 from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
@@ -46,6 +47,8 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
     """
     if not victim.concepts:
         run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
+        if victim.features:
+            _log_features(run, victim, table)
         return
     layer = concept_layer(victim.model, table, victim.dataset.emotions, victim.concepts)
     if layer is None:
@@ -72,6 +75,29 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
     for figure in (draw.concept_weights, draw.concept_shift, draw.concept_movement, draw.concept_repair):
         run.figure(figure(systems), f"figures/{figure.__name__}")
     run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
+
+
+def _log_features(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+    """Log through which features the attack moves a model that computes them: nobody rates these."""
+    emotions, features = victim.dataset.emotions, victim.features
+    clean, adversarial = (
+        table[[f"{kind}_feature_{name}" for name in features]].to_numpy(np.float64)
+        for kind in ("clean", "adv")
+    )
+    predicted = table[[f"clean_{name}" for name in emotions]].to_numpy(np.float64)
+    layer, _ = fitting_layer(victim.model, emotions, features, lambda tried: tried.error(clean, predicted))
+    if layer is None:
+        return
+    rated = np.full(clean.shape, np.nan)
+    model = AttackedConcepts(layer, tuple(table["clip"].astype(str)), labels, rated, clean, adversarial)
+    tables = {
+        "feature_weights": layer.table(),
+        "feature_effects": effects_table(model),
+        "feature_shift": shift_table(model).drop(columns=["clean_mae", "adv_mae"]),
+        "feature_movement": movement_table(model),
+    }
+    for name, frame in tables.items():
+        run.table(frame.rename(columns={"concept": "feature"}), f"tables/{name}.csv")
 
 
 def concept_layer(

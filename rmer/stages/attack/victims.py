@@ -56,6 +56,12 @@ class Victim:
     concepts: tuple[str, ...]
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its units where these are features that it computes, else ()."""
+        found: tuple[str, ...] = getattr(self.model, "unit_names", ())
+        return found
+
+    @property
     def training(self) -> dict[str, str]:
         """How the model was trained, apart from system and seed, where rmer trained it.
 
