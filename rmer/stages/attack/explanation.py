@@ -80,11 +80,13 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
 def _log_features(run: Run, victim: Victim, table: pd.DataFrame) -> None:
     """Log through which features the attack moves a model that computes them: nobody rates these."""
     emotions, features = victim.dataset.emotions, victim.features
-    clean, adversarial = (
-        table[[f"{kind}_feature_{name}" for name in features]].to_numpy(np.float64)
-        for kind in ("clean", "adv")
-    )
-    predicted = table[[f"clean_{name}" for name in emotions]].to_numpy(np.float64)
+
+    def columns(prefix: str, names: Sequence[str]) -> Floats:
+        found: Floats = table[[f"{prefix}{name}" for name in names]].to_numpy(np.float64)
+        return found
+
+    clean, adversarial = columns("clean_feature_", features), columns("adv_feature_", features)
+    predicted, labels = columns("clean_", emotions), columns("label_", emotions)
     layer, _ = fitting_layer(victim.model, emotions, features, lambda tried: tried.error(clean, predicted))
     if layer is None:
         return
