@@ -187,3 +187,28 @@ def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control()
 def test_every_entry_point_module_runs_its_command() -> None:
     for name in ENTRY_POINTS:
         assert importlib.import_module(f"entrypoints.{name}").cli.name.replace("-", "_") == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("rmer tr", ["train"]),
+        ("rmer train --sy", ["--system"]),
+        ("rmer train --system aA2", ["aA2E", "aA2B2E", "aA2M2E"]),
+        ("rmer attack --tier q", ["quick"]),
+        ("rmer preprocess --data_dir /m", ["/m"]),  # a path: the shell itself completes it
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(
+    typed: str, offered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    result = CliRunner().invoke(main, prog_name="rmer", env={"_RMER_COMPLETE": "bash_complete"})
+    assert [line.split(",")[1] for line in result.output.splitlines()] == offered
+
+
+def test_the_command_alone_shows_its_help() -> None:
+    result = CliRunner().invoke(main, [], prog_name="rmer")
+    assert result.output.splitlines()[0] == "Usage: rmer [OPTIONS] COMMAND [ARGS]..."
+    assert "\n  train " in result.output

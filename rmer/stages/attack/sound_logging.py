@@ -45,13 +45,14 @@ def log_listening(
     growth = clip_errors(rated, after) - clip_errors(rated, before)
     clips = []
     for place in np.argsort(-growth, kind="stable")[:most]:
-        name, clean = subject.files.clips[place], subject.files.recordings[place].samples
+        name, recording = subject.files.clips[place], subject.files.recordings[place]
+        clean, excerpt = recording.samples, recording.heard(subject.files.frames)
         adversary = whole_adversaries(subject, adversaries, [int(place)])[0]
         for file in write_sounds(run.work_dir / "listening" / name, clean, adversary).values():
             run.file(file, f"{Artifact.LISTENING}/{name}")
         quality = perceived_quality(clean, adversary) if visqol_is_installed() else None
         known = (rated[place], before[place], after[place])
-        clips.append(ListenedClip(name, clean, adversary, *known, quality=quality))
+        clips.append(ListenedClip(name, clean, adversary, *known, quality, excerpt))
     run.text(listening_page(clips, targets, title, budget), Artifact.LISTEN)
 
 
