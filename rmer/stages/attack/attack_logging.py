@@ -59,7 +59,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     reported = next(point for point in points if point.epsilon == params.reported_epsilon)
     saved = save(run, subject, reported, victim.data.normalisation)
     attack = setup.attacks[0]
-    table = clip_table(victim, part, attack, reported, saved, setup.device)
+    table = clip_table(victim, part, attack, reported, saved, setup.device, setup.clean)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
@@ -78,7 +78,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
         concepts = log_explanation(run, victim, table)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
-    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
     result = f"{attacked_result(metrics)} {worst_clip(table, victim.dataset.emotions)}"
     _describe(run, setup, result, concepts)
 
