@@ -28,13 +28,13 @@ from rmer.errors import UserError
 
 AUDIO_FOLDER = "Set1"
 MANIFEST_FILE = "demo.json"
-VERSION = 1  # raise it when the same parameters give other files
+VERSION = 2  # raise it when the same parameters give other files
 CONCEPT_NOISE = 0.5  # of the noise of emotions
 _RATINGS, _SONGS, _AUDIO = 1, 2, 3  # random streams; the design has stream 0
 
 
 def write_demo_data(
-    folder: Path, *, clips: int = 40, seconds: float = 15.0, seed: int = 42, noise: float = 0.4
+    folder: Path, *, clips: int = 40, seconds: float = 15.0, seed: int = 42, noise: float = 0.3
 ) -> Path:
     """Write a synthetic data set into ``folder`` and return it.
 

@@ -22,7 +22,7 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
+from rmer.stages.study.plan import Plan, StudyParams, check_concepts
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
@@ -33,6 +33,8 @@ from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
 DEFAULT = "(default)"
+# Settings that every study says, at their default, too: the first that there were.
+SAID = ("frames", "epochs", "adversarial_iterations", "max_iters", "steps", "tier", "precision", "train_protocol", "epsilon")
 SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
 
@@ -49,7 +51,8 @@ def data_folder(plan: Plan) -> Path:
     """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
     if plan.params.soundtracks_dir:
         return Path(plan.params.soundtracks_dir)
-    return make_demo_data(plan.demo_params(str(home() / "demo" / str(plan.params.clips))))
+    name = f"{plan.params.clips} clips of {plan.demo_params('').seconds:g} s"
+    return make_demo_data(plan.demo_params(str(home() / "demo" / name)))
 
 
 def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
@@ -103,7 +106,6 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
     default go without saying, apart from the first that studies had.
     """
     params = plan.params
-    said = {*SIZES[params.size], "train_protocol", "epsilon"}
     # Attacks on the sound may join a study that has none; what each of them does is said for itself.
     heard = {f"sound_{name.replace(' ', '_')}": text for name, text in plan.sound.items()}
     return {"data": data, **heard} | {
@@ -112,8 +114,13 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
         if field.name in params.names("result")
         and field.name not in DataParams.names()
         and field.name not in SoundParams.names()
-        and (field.name in said or getattr(params, field.name) != field.default)
+        and (field.name in SAID or getattr(params, field.name) != _usual(field.name))
     }
+
+
+def _usual(name: str) -> Any:
+    """Return what a parameter is where no size of study says otherwise: its default in the stage."""
+    return next(base.__dataclass_fields__[name].default for base in StudyParams.__bases__ if name in base.names())
 
 
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
