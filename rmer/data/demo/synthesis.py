@@ -25,6 +25,8 @@ TONIC = 57  # MIDI pitch around which chords lie
 LOWER_IN_MINOR = 14  # semitones
 CLUSTER = (103, 104, 105, 106, 107, 108)  # MIDI pitches, above all chords
 PEDAL = 33  # MIDI pitch
+FLOOR = 0.002  # of the noise of the recording, so that 16 bit are enough everywhere
+SLIDE = 8  # semitones in the length of a note
 THIRDS = (86, 45)  # MIDI pitches on which the major and the minor third stand
 
 
@@ -49,14 +51,14 @@ def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.ran
     for note in notes:
         if note.gain > QUIETEST:
             _add(sound, note.onset, _tone(note, cues))
-    for onset in grid[:, ::4].ravel().tolist():
+    for onset in grid[:, ::2].ravel().tolist():
         _add(sound, onset, _knock(cues, rng))
     for onset in grid[_hats(cues, grid, rng)].tolist():
-        _add(sound, onset, _hat(rng))
+        _add(sound, onset, _hat(cues, rng))
     sound = _reverberate(sound, palette.room, rng) + _held(cues, samples) + _texture(cues, samples, rng)
     fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / (0.05 * SAMPLE_RATE))
-    sound *= fade
-    return np.asarray(0.8 * sound / np.abs(sound).max(), np.float32)
+    sound *= 0.8 * fade / np.abs(sound).max()
+    return np.asarray(sound + rng.normal(0, FLOOR, samples), np.float32)
 
 
 def _bent_grid(cues: Cues, seconds: float, rng: np.random.Generator) -> FloatArray:
@@ -77,7 +79,9 @@ def _accompaniment(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> li
         tones = [_tonic(cues) + scale[(degree + third) % 7] for third in (0, 2, 4)]
         for slot in (0, SLOTS // 2):
             for tone, gain in zip([tones[0] - 12, *tones], (0.4, 0.2, 0.2, 0.2), strict=True):
-                notes.append(_astray(Note(times[slot], _length(cues, SLOTS // 2), tone, gain), cues, rng))
+                notes.append(
+                    _astray(Note(times[slot], _length(cues, SLOTS // 2), tone, 1.3 * gain), cues, rng)
+                )
         for number, slot in enumerate(range(0, SLOTS, 2)):
             tone = tones[(0, 2, 1, 2)[number % 4]] + 12
             notes.append(_astray(Note(times[slot], _length(cues, 2), tone, 0.5), cues, rng))
@@ -104,7 +108,10 @@ def _held(cues: Cues, samples: int) -> FloatArray:
     and low.
     """
     key, third = cues.palette.key + cues.palette.register, 0.3 * np.array([1 - cues.mode, cues.mode])
-    tones = [(PEDAL + key, 0.6 * (1 - cues.atonality)), *((pitch, 0.3 * cues.dissonance) for pitch in CLUSTER)]
+    tones = [
+        (PEDAL + key, 0.6 * (1 - cues.atonality)),
+        *((pitch, 0.3 * cues.dissonance) for pitch in CLUSTER),
+    ]
     tones += [(start + key + step, gain) for start, step, gain in zip(THIRDS, (4, 3), third, strict=True)]
     tones += [(start + key, gain) for start, gain in zip(THIRDS, third, strict=True)]
     time, sound = np.arange(samples) / SAMPLE_RATE, np.zeros(samples)
@@ -114,8 +121,10 @@ def _held(cues: Cues, samples: int) -> FloatArray:
 
 
 def _hats(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Return which slots have a stroke of the hats, [bars, 16]: the more complex, the more off the beat."""
-    return np.asarray((rng.uniform(0, 1, grid.shape) < cues.rhythm_complexity) & OFF_BEAT)
+    """Return which slots have a stroke of the hats, [bars, 16]: of those off the beat, the cue's share."""
+    places = rng.permuted(np.tile(np.arange(SLOTS), (len(grid), 1)), axis=1).argsort(axis=1)
+    rank = (places + 0.5) / SLOTS
+    return np.asarray((rank < cues.rhythm_complexity) & OFF_BEAT)
 
 
 def _tonic(cues: Cues) -> float:
@@ -129,11 +138,10 @@ def _scale(cues: Cues, bar: int, phase: float) -> npt.NDArray[np.int64]:
 
 
 def _astray(note: Note, cues: Cues, rng: np.random.Generator) -> Note:
-    """Return the note, or with the cue's probability any pitch around it, from which it slides away."""
-    stray, leap, slide = rng.uniform(), rng.integers(-16, 17), rng.choice([-7.0, 7.0])
-    if stray >= cues.atonality:
-        return note
-    return replace(note, pitch=note.pitch + float(leap), slide=slide)
+    """Return the note sliding away from its pitch, and with the cue's probability from any around it."""
+    stray, leap, direction = rng.uniform(), rng.integers(-16, 17), rng.choice([-1, 1])
+    pitch = note.pitch + float(leap) if stray < cues.atonality else note.pitch
+    return replace(note, pitch=pitch, slide=SLIDE * direction * cues.atonality)
 
 
 def _length(cues: Cues, gap: int) -> float:
@@ -161,7 +169,7 @@ def _tone(note: Note, cues: Cues) -> FloatArray:
         before, current = current, following
         evenness = 1 - cues.palette.odd if harmonic % 2 == 0 else 1.0
         wave += (evenness * harmonic**-roll_off) * current
-    envelope = np.exp(time * -(0.3 + 10 * cues.articulation))
+    envelope = np.exp(time * -(0.2 + 12 * cues.articulation))
     rise, fall = int(attack * SAMPLE_RATE), int(release * SAMPLE_RATE)
     envelope[:rise] *= time[:rise] / attack
     envelope[-fall:] *= 1 - time[:fall] / release
@@ -172,14 +180,14 @@ def _knock(cues: Cues, rng: np.random.Generator) -> FloatArray:
     """Return one stroke of the pulse, [samples]; there is none where the rhythm is free."""
     time = np.arange(int(0.06 * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.convolve(rng.normal(0, 1, len(time) + 11), np.full(12, 12**-0.5), "valid")  # below 2 kHz
-    return np.asarray(2.0 * cues.rhythm_stability**1.2 * np.exp(-time * 60) * noise)
+    return np.asarray(1.3 * cues.rhythm_stability * np.exp(-time * 60) * noise)
 
 
-def _hat(rng: np.random.Generator) -> FloatArray:
+def _hat(cues: Cues, rng: np.random.Generator) -> FloatArray:
     """Return one stroke of the hats, [samples]: noise whose power lies above 5 kHz."""
     time = np.arange(int(0.04 * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.diff(rng.normal(0, 1, len(time) + 3), 3)  # a threefold difference passes high frequencies
-    return np.asarray(0.8 * np.exp(-time * 60) * noise)
+    return np.asarray((0.2 + cues.rhythm_complexity) * np.exp(-time * 60) * noise)
 
 
 def _texture(cues: Cues, samples: int, rng: np.random.Generator) -> FloatArray:

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
@@ -22,6 +21,7 @@ from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
+from rmer.progress import progress
 from rmer.report.damage_curve import damage_curve
 from rmer.report.readable import sound_budget_in_words
 from rmer.report.spectrogram_figure import spectrogram_comparison
@@ -40,7 +40,7 @@ def attack_and_log(run: Run, setup: AttackSetup) -> None:
     log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
-    with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
+    with progress(params.attack, setup.gradients, "gradient") as bar:
         subject = setup.subject(run.work_dir, bar.update)
         warm_start = params.settings.get("warm_start", False)
         points = sweep(subject, setup.attacks, params.all_epsilons, warm_start=warm_start)

@@ -114,7 +114,9 @@ class AttackParams(Parameters):
     seed: str = model_choice("", "attack models of this training seed")
     train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
     train_run_id: str = model_choice("", "attack the model of this run")
-    model_uri: str = model_choice("", "attack this MLflow model, checkpoint file, or model at an address", kind="path")
+    model_uri: str = model_choice(
+        "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
+    )
     dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(

@@ -41,20 +41,20 @@ LONGEST_CLIP = 60.0  # seconds
 
 PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 
-# What a parameter that is not given comes to. "small" shows within minutes, on two cores, what systems learn and
-# what attacks break; "full" is the published study.
+# What a parameter that is not given comes to. "small" shows within minutes, on two cores, what systems
+# learn and attacks break; "full" is the published study.
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
-        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 240,
-        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 30, "lr": 2e-3, "batch_size": 8,
+        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 320,
+        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 36, "lr": 3e-3, "batch_size": 4,
         "adversarial_iterations": 3, "max_iters": 50, "steps": 20, "tier": "brief", "precision": "fp32",
-        "sound_norms": "masking", "sound_tier": "brief",
+        "sound_norms": "masking", "sound_tier": "brief", "engine": "local",
     },
     "full": {
         "systems": "published", "seeds": PUBLISHED_SEEDS, "attacks": "published,bridge,suite", "clips": 360,
-        "train_protocol": "published", "frames": 313, "width": 1.0, "epochs": 199, "lr": 5e-4, "batch_size": 8,
-        "adversarial_iterations": None, "max_iters": 1000, "steps": 40, "tier": "paper", "precision": "fp32",
-        "sound_norms": "masking,snr", "sound_tier": "paper",
+        "train_protocol": "published", "frames": 313, "width": 1.0, "epochs": 199, "lr": 5e-4,
+        "batch_size": 8, "adversarial_iterations": None, "max_iters": 1000, "steps": 40, "tier": "paper", "precision": "fp32",
+        "sound_norms": "masking,snr", "sound_tier": "paper", "engine": "serial",
     },
 }  # fmt: skip
 # Parameters of an attack that a study hands on: all but those that it chooses itself, and those that mean
@@ -232,6 +232,16 @@ def _check_stages(plan: Plan) -> None:
     if "transfer" in plan.attacks and alone and not params.study:
         what = f"there is no other system to transfer to {', '.join(alone)} from"
         raise UserError(what, where="parameter attacks", mend="Add a system, or leave transfer out")
+
+
+def model_job(system: System, seed: int) -> str:
+    """Return the name of the job that trains a model."""
+    return f"{system.name} s{seed}"
+
+
+def attack_job_name(system: System, seed: int, attack: str) -> str:
+    """Return the name of the job that does one of the attacks to a model."""
+    return f"{model_job(system, seed)} | {attack}"
 
 
 def check_concepts(plan: Plan, collected: Collected) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
-from rmer.stages.study.plan import Plan, StudyParams, check_concepts
+from rmer.stages.study.cost import planned_seconds
+from rmer.stages.study.plan import Plan, StudyParams, attack_job_name, check_concepts, model_job
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
@@ -34,7 +35,17 @@ from rmer.tracking.values import PREFIX, as_params
 SUMMARY = "study.md"
 DEFAULT = "(default)"
 # Settings that every study says, at their default, too: the first that there were.
-SAID = ("frames", "epochs", "adversarial_iterations", "max_iters", "steps", "tier", "precision", "train_protocol", "epsilon")
+SAID = (
+    "frames",
+    "epochs",
+    "adversarial_iterations",
+    "max_iters",
+    "steps",
+    "tier",
+    "precision",
+    "train_protocol",
+    "epsilon",
+)
 SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
 
@@ -75,8 +86,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
+    planned = partial(planned_seconds, named, len(collected.clips), collected.emotions)
     outcome = store.perform(
-        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, str(folder)))
+        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, planned, str(folder)))
     )
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
@@ -120,7 +132,9 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
 
 def _usual(name: str) -> Any:
     """Return what a parameter is where no size of study says otherwise: its default in the stage."""
-    return next(base.__dataclass_fields__[name].default for base in StudyParams.__bases__ if name in base.names())
+    return next(
+        base.__dataclass_fields__[name].default for base in StudyParams.__bases__ if name in base.names()
+    )
 
 
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
@@ -138,11 +152,12 @@ def _body(
     plan: Plan,
     engine: EngineParams,
     log_data: Callable[[], Outcome],
-    folder: str = "",
+    planned: Callable[[], Mapping[str, float]],
+    folder: str,
 ) -> str:
     dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id, folder)
-    done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
+    done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study", planned=planned())
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
@@ -172,13 +187,15 @@ def _summary(analysis: Analysis) -> str:
 
 def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
-    models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
+    models = {model_job(*of): of for of in plan.models}
     training = [
         Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
         for name, (system, seed) in models.items()
     ]
     attacks = [
-        attack_job(f"{model} | {name}", plan.attack_params(name, "", folder), model, _source(plan, name, *of))
+        attack_job(
+            attack_job_name(*of, name), plan.attack_params(name, "", folder), model, _source(plan, name, *of)
+        )
         for model, of in models.items()
         for name in plan.attack_variants
     ]
@@ -189,7 +206,7 @@ def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
     transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
-    return f"{source.name} s{seed}" if source and transfers else ""
+    return model_job(source, seed) if source and transfers else ""
 
 
 def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
