@@ -46,7 +46,7 @@ def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.ran
     cues = Cues(**dict(zip(CUES, map(float, values), strict=True)), palette=palette)
     samples = round(seconds * SAMPLE_RATE)
     grid = _bent_grid(cues, seconds, rng)
-    sound = np.zeros(samples, np.float32)
+    sound = np.zeros(samples)
     notes = _accompaniment(cues, grid, rng) + _lead(cues, grid, rng)
     for note in notes:
         if note.gain > QUIETEST:
@@ -78,10 +78,9 @@ def _accompaniment(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> li
         scale, degree = _scale(cues, bar, phase), progression[bar % len(progression)]
         tones = [_tonic(cues) + scale[(degree + third) % 7] for third in (0, 2, 4)]
         for slot in (0, SLOTS // 2):
-            for tone, gain in zip([tones[0] - 12, *tones], (0.4, 0.2, 0.2, 0.2), strict=True):
-                notes.append(
-                    _astray(Note(times[slot], _length(cues, SLOTS // 2), tone, 1.3 * gain), cues, rng)
-                )
+            length = _length(cues, SLOTS // 2)
+            for tone, gain in zip([tones[0] - 12, *tones], (0.5, 0.25, 0.25, 0.25), strict=True):
+                notes.append(_astray(Note(times[slot], length, tone, gain), cues, rng))
         for number, slot in enumerate(range(0, SLOTS, 2)):
             tone = tones[(0, 2, 1, 2)[number % 4]] + 12
             notes.append(_astray(Note(times[slot], _length(cues, 2), tone, 0.5), cues, rng))
@@ -180,7 +179,7 @@ def _knock(cues: Cues, rng: np.random.Generator) -> FloatArray:
     """Return one stroke of the pulse, [samples]; there is none where the rhythm is free."""
     time = np.arange(int(0.06 * SAMPLE_RATE)) / SAMPLE_RATE
     noise = np.convolve(rng.normal(0, 1, len(time) + 11), np.full(12, 12**-0.5), "valid")  # below 2 kHz
-    return np.asarray(1.3 * cues.rhythm_stability * np.exp(-time * 60) * noise)
+    return np.asarray(1.5 * cues.rhythm_stability * np.exp(-time * 60) * noise)
 
 
 def _hat(cues: Cues, rng: np.random.Generator) -> FloatArray:
