@@ -43,8 +43,8 @@ BATCH = 8
 # A train run stores a network's best weights as checkpoint and as exported model; if asked for, also the last
 # and the best ones and Adam's two moments.
 COPIES_PER_TRAIN_RUN, COPIES_IN_STATE = 2, 4
-# Seconds besides what is computed, on one core of 2024: a model exported, tables and figures of an attack, the
-# page of sounds, an analysis; everything imported; and a clip of demo data made and read.
+# Seconds besides what is computed, on one core of 2024: a model exported, tables and figures of an attack,
+# the page of sounds, an analysis; everything imported; and a clip of demo data made and read.
 TRAINING, ATTACK, ATTACK_ON_SOUND, ANALYSIS, STARTING, SECONDS_A_CLIP = 2.5, 2.5, 8.0, 6.0, 12.0, 0.06
 # Sounds that a suite makes files of, for each clip and budget: those of its attacks and metrics.
 SETTLED = 4

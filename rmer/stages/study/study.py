@@ -14,6 +14,7 @@ from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
+from rmer.parameters import Parameters
 from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
@@ -132,9 +133,8 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
 
 def _usual(name: str) -> Any:
     """Return what a parameter is where no size of study says otherwise: its default in the stage."""
-    return next(
-        base.__dataclass_fields__[name].default for base in StudyParams.__bases__ if name in base.names()
-    )
+    bases = [base for base in StudyParams.__bases__ if issubclass(base, Parameters)]
+    return next(base.__dataclass_fields__[name].default for base in bases if name in base.names())
 
 
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
