@@ -3,6 +3,7 @@
 Emotions follow from concepts and tempo by a fixed linear map in the spirit of the literature on musical cues
 (Gabrielsson & Lindstrom 2010; Eerola, Friberg & Bresin 2013): minor mode lowers valence and raises sadness,
 dissonance and atonality raise tension and fear, staccato and speed raise energy, legato raises tenderness.
+The map is documented, with what it can be learnt to, in docs/demo-music.md.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ class Cues:
 
     melody: float  # 1 a clear, singable line; 0 texture
     articulation: float  # 1 staccato; 0 legato
-    rhythm_complexity: float  # 1 dense and syncopated; 0 on the beat
+    rhythm_complexity: float  # 1 strokes on all slots off the beat; 0 on the beat alone
     rhythm_stability: float  # 1 even, with a pulse; 0 free
-    dissonance: float  # 1 clusters and beating; 0 pure triads
-    atonality: float  # 1 random pitches; 0 one key
+    dissonance: float  # 1 a cluster; 0 pure triads
+    atonality: float  # 1 pitches that leap and slide; 0 one key
     mode: float  # 1 minor; 0 major
     tempo: float  # 1 fast; 0 slow: heard and felt, but not one of the annotated concepts
     palette: Palette

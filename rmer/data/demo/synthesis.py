@@ -1,7 +1,7 @@
-"""Music from cues: chords, bass, figure, lead, pulse, hats, clusters, pedal and texture (docs/demo-music.md).
+"""Music from cues, in layers: bass and chords, a figure, a lead, pulse and hats, held tones, texture.
 
-Each cue has a trace of its own, in a layer that no other cue changes as much, so that a short excerpt tells
-it whatever the album sounds like.
+Each cue has a trace of its own, in a layer or a property of notes that no other cue changes as much, so that
+a short excerpt tells it whatever the album sounds like (docs/demo-music.md).
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ PROGRESSIONS = ((0, 3, 4, 0), (0, 4, 3, 0), (0, 3, 0, 4))  # degrees whose triad
 SLOTS = 16  # to a bar of four beats
 OFF_BEAT = np.arange(SLOTS) % 4 > 0
 HARMONICS = 6
+HIGHEST_HARMONIC = 0.33  # of the sampling rate: hats lie above
 QUIETEST = 0.03  # gain of a note that is still worth computing
 TONIC = 57  # MIDI pitch around which chords lie
 LOWER_IN_MINOR = 14  # semitones
+SLIDE = 8  # semitones in the length of a note
 CLUSTER = (103, 104, 105, 106, 107, 108)  # MIDI pitches, above all chords
 PEDAL = 33  # MIDI pitch
-FLOOR = 0.002  # of the noise of the recording, so that 16 bit are enough everywhere
-SLIDE = 8  # semitones in the length of a note
-THIRDS = (86, 45)  # MIDI pitches on which the major and the minor third stand
+THIRDS = ((86, 4), (45, 3))  # the held major and minor third: MIDI pitch of the lower tone, semitones
+FLOOR = 0.002  # amplitude of the noise of the recording: no band is so quiet that 16 bit are too coarse
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.ran
     samples = round(seconds * SAMPLE_RATE)
     grid = _bent_grid(cues, seconds, rng)
     sound = np.zeros(samples)
-    notes = _accompaniment(cues, grid, rng) + _lead(cues, grid, rng)
-    for note in notes:
+    for note in _accompaniment(cues, grid, rng) + _lead(cues, grid, rng):
         if note.gain > QUIETEST:
             _add(sound, note.onset, _tone(note, cues))
     for onset in grid[:, ::2].ravel().tolist():
@@ -106,17 +106,20 @@ def _held(cues: Cues, samples: int) -> FloatArray:
     A cluster if dissonant, the tonic as a pedal if there is one key, and a third: major and high, or minor
     and low.
     """
-    key, third = cues.palette.key + cues.palette.register, 0.3 * np.array([1 - cues.mode, cues.mode])
-    tones = [
-        (PEDAL + key, 0.6 * (1 - cues.atonality)),
-        *((pitch, 0.3 * cues.dissonance) for pitch in CLUSTER),
-    ]
-    tones += [(start + key + step, gain) for start, step, gain in zip(THIRDS, (4, 3), third, strict=True)]
-    tones += [(start + key, gain) for start, gain in zip(THIRDS, third, strict=True)]
+    key = cues.palette.key + cues.palette.register
+    tones = [(PEDAL + key, 0.6 * (1 - cues.atonality))]
+    tones += [(pitch, 0.3 * cues.dissonance) for pitch in CLUSTER]
+    for (lower, step), gain in zip(THIRDS, (1 - cues.mode, cues.mode), strict=True):
+        tones += [(lower + key, 0.3 * gain), (lower + key + step, 0.3 * gain)]
     time, sound = np.arange(samples) / SAMPLE_RATE, np.zeros(samples)
     for pitch, gain in tones:
-        sound += gain * np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time)
+        sound += gain * np.sin(2 * np.pi * _hertz(pitch) * time)
     return sound
+
+
+def _hertz(pitch: float) -> float:
+    """Return the frequency of a MIDI pitch."""
+    return float(440 * 2 ** ((pitch - 69) / 12))
 
 
 def _hats(cues: Cues, grid: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
@@ -153,7 +156,7 @@ def _tone(note: Note, cues: Cues) -> FloatArray:
     attack, release = 0.015 + 0.10 * (1 - cues.articulation), 0.03
     index = np.arange(int((note.duration + release) * SAMPLE_RATE))
     time = index.astype(np.float32) / SAMPLE_RATE
-    frequency = 440 * 2 ** ((note.pitch - 69) / 12)
+    frequency = _hertz(note.pitch)
     turns = index * (frequency / SAMPLE_RATE)
     if note.slide:  # the integral of the frequency, which grows exponentially
         rate = np.log(2) * note.slide / 12 / note.duration
@@ -162,7 +165,7 @@ def _tone(note: Note, cues: Cues) -> FloatArray:
     twice_cosine, before, current = 2 * np.cos(angle), np.zeros_like(angle), np.sin(angle)
     roll_off = cues.palette.roll_off + 2.0 * (cues.mode - 0.5)
     wave = current.copy()
-    for harmonic in range(2, min(HARMONICS, int(0.33 * SAMPLE_RATE / frequency)) + 1):
+    for harmonic in range(2, min(HARMONICS, int(HIGHEST_HARMONIC * SAMPLE_RATE / frequency)) + 1):
         following = twice_cosine * current
         following -= before
         before, current = current, following
