@@ -23,6 +23,7 @@ from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.evaluation.song_emotions import FEATURE_UNITS
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
+from rmer.progress import progress
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.given_models import digest_of
 from rmer.stages.attack.victims import model_in_words
@@ -241,11 +242,10 @@ def _body(run: Run, job: _Job) -> None:
     dataset, data, config, device = job.dataset, job.data, job.config, job.device
     log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme, fold=job.fold)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
-    with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
+    with progress("training", config.epochs, "epoch") as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
-            bar.update()
-            bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
+            bar.update(note=f"val corr {metrics['val/emotion/corr']:.3f}")
             run.metrics(metrics, step=epoch)
 
         checkpoint = run.work_dir / "training.pt"

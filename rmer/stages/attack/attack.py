@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from tqdm import tqdm
 
 from rmer.attacks.attack_domains import WAVEFORM
 from rmer.attacks.sound_budgets import budget_of
@@ -39,7 +38,7 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
         yield victim_of_uri(store, params)
         return
     runs = select_runs(store, params)
-    for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
+    for run in runs:
         yield victim_of_run(store, run, params.dataset_run_id)
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
@@ -23,6 +22,7 @@ from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
+from rmer.progress import progress
 from rmer.report.damage_curve import damage_curve
 from rmer.report.readable import sound_budget_in_words
 from rmer.report.spectrogram_figure import spectrogram_comparison
@@ -46,7 +46,7 @@ def attack_and_log(run: Run, setup: AttackSetup) -> None:
     if victim.dataset.labels != "ratings":
         run.params({"labels": victim.dataset.labels})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
-    with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
+    with progress(params.attack, setup.gradients, "gradient") as bar:
         subject = setup.subject(run.work_dir, bar.update)
         warm_start = params.settings.get("warm_start", False)
         points = sweep(subject, setup.attacks, params.all_epsilons, warm_start=warm_start)
