@@ -21,9 +21,12 @@ from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
 from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.evaluation.song_emotions import FEATURE_UNITS
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
+from rmer.progress import progress
 from rmer.report.learning_curve import learning_curve
-from rmer.stages.attack.victims import digest_of, model_in_words
+from rmer.stages.attack.given_models import digest_of
+from rmer.stages.attack.victims import model_in_words
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
@@ -33,7 +36,7 @@ from rmer.stages.score_logging import log_scores
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
-from rmer.systems.network import ARCHITECTURES
+from rmer.systems.network import ARCHITECTURES, unit_names
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.adversarial import PARTS as ATTACKED
@@ -239,11 +242,10 @@ def _body(run: Run, job: _Job) -> None:
     dataset, data, config, device = job.dataset, job.data, job.config, job.device
     log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme, fold=job.fold)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
-    with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
+    with progress("training", config.epochs, "epoch") as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
-            bar.update()
-            bar.set_postfix({"val corr": f"{metrics['val/emotion/corr']:.3f}"})
+            bar.update(note=f"val corr {metrics['val/emotion/corr']:.3f}")
             run.metrics(metrics, step=epoch)
 
         checkpoint = run.work_dir / "training.pt"
@@ -253,7 +255,8 @@ def _body(run: Run, job: _Job) -> None:
     described: dict[str, object] = {
         "config": config.values(),
         "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.names_concepts else [],
+        "concepts": list(dataset.concepts) if config.names_concepts else list(unit_names(config.arch)),
+        **({"units": FEATURE_UNITS} if unit_names(config.arch) else {}),
         "normalisation": normalisation_values(data),
         "frontend": dataset.frontend,
         "rating_scale": list(scale_of(job.dataset_run)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from tqdm import tqdm
 
+from rmer.attacks.attack_domains import WAVEFORM
 from rmer.attacks.sound_budgets import budget_of
 from rmer.data.splits import ALL
 from rmer.errors import UserError
@@ -20,6 +20,8 @@ from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, vi
 from rmer.stages.data.dataset_runs import name_of, name_tag
 from rmer.stages.data.found_recordings import sound_folder
 from rmer.stages.run_names import budget_name, run_name
+from rmer.systems.audio_model import AudioModel
+from rmer.systems.catalogue import known_system
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -36,13 +38,17 @@ def victims_of(store: Store, params: AttackParams) -> Iterator[Victim]:
         yield victim_of_uri(store, params)
         return
     runs = select_runs(store, params)
-    for run in tqdm(runs, desc="attack", unit="model", disable=len(runs) == 1, leave=False):
+    for run in runs:
         yield victim_of_run(store, run, params.dataset_run_id)
 
 
 def attack_victim(store: Store, victim: Victim, params: AttackParams, device: torch.device) -> Outcome:
     """Attack one model, or skip it where a finished run has the same configuration."""
     surrogate, other_norm = _surrogate(store, victim, params), _other_norm(store, victim, params)
+    for model in filter(None, [victim, surrogate]):
+        if isinstance(model.model, AudioModel) and not params.on_sound:
+            mend = f"Give domain {WAVEFORM}, which changes the sound itself"
+            raise UserError("takes audio: there is no spectrogram to attack", where=model.system, mend=mend)
     given = params.soundtracks_dir
     folder = sound_folder(store, victim.dataset_run_id, given) if params.on_sound else ""
     twins = _twins(store, victim)
@@ -91,6 +97,9 @@ def _twins(store: Store, victim: Victim) -> list[str]:
     """Return the other systems and seeds that train runs with the weights of a model are of."""
     trained = store.find(Stage.TRAIN, {Tag.WEIGHTS: victim.digest})
     names = {(run.tags.get(Tag.SYSTEM, run.name), run.tags.get(Tag.SEED, "")) for run in trained}
+    known = known_system(victim.system)
+    if known is not None and known.fitted_at_once:  # no seed makes a difference
+        names = {(system, seed) for system, seed in names if system != victim.system}
     return [f"{system} s{seed}" for system, seed in sorted(names - {(victim.system, victim.seed)})]
 
 

@@ -50,7 +50,9 @@ class AttackParams(Parameters):
     train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
     train_run_id: str = model_choice("", "attack the model of this run")
     model_uri: str = model_choice(
-        "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
+        "",
+        "attack this MLflow model, checkpoint file, model at an address or of code (my.py:name)",
+        kind="path",
     )
     dataset_run_id: str = name_choice(
         "",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim
@@ -32,10 +33,11 @@ from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
 from rmer.stages.data.found_recordings import found_recordings
 from rmer.stages.decided_precision import decided_precision
-from rmer.systems.arithmetic import Precision
+from rmer.systems.arithmetic import Precision, precision_for
+from rmer.systems.audio_model import AudioModel
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.listening_network import ListeningNetwork
+from rmer.systems.listening_network import ListeningNetwork, ear_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ class AttackSetup:
     @cached_property
     def precision(self) -> Precision:
         """Arithmetic of gradients."""
-        return decided_precision(self.params.precision, self.device)
+        return precision_for(self.victim.model, decided_precision(self.params.precision, self.device))
 
     @cached_property
     def other(self) -> FrozenNetwork | None:
@@ -89,6 +91,14 @@ class AttackSetup:
             victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder, victim.dataset_run_id
         )
         return replace(recordings, normalisation=victim.data.normalisation)
+
+    @cached_property
+    def clean(self) -> Tensor:
+        """What the model gets of the clips: standardised spectrograms, or samples if it takes audio."""
+        if not isinstance(self.victim.model, AudioModel):
+            return self.part.inputs
+        ear = ear_of(self.victim.model, self.victim.data.normalisation, self.part.inputs.shape[2])
+        return torch.cat([ear(row) for row in torch.split(self.sound.rows(), 1)])
 
     @property
     def budget(self) -> str:

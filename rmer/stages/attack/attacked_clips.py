@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from rmer.attacks.base import Attack
 from rmer.attacks.sound_budgets import budget_of
@@ -33,16 +34,17 @@ def clip_table(
     point: Point,
     saved: Saved,
     device: torch.device,
+    clean_inputs: Tensor,
 ) -> pd.DataFrame:
     """Return the per-clip table of a run (see docs/tracking.md).
 
     ``point`` is what ``attack`` found at the reported budget, ``saved`` what is stored of it; predictions are
-    made here, from what was read back.
+    made here, from what was read back. ``clean_inputs`` are what the model gets of the clips.
     """
-    adversaries = saved.spectrograms
+    adversaries = saved.heard
     emotions, result = victim.dataset.emotions, point.results[0]
     main, *others = adversaries
-    clean, clean_units = predict(victim.model, part.inputs.to(device))
+    clean, clean_units = predict(victim.model, clean_inputs.to(device))
     if not np.isfinite(clean).all():
         mend = "See the model contract in docs/own-model.md"
         raise UserError("the model predicts NaN or infinity for clean clips", where=victim.system, mend=mend)
@@ -75,6 +77,9 @@ def clip_table(
     if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
         for kind, values in (("label", part.concepts.numpy()), ("clean", clean_units), ("adv", units)):
             columns |= named_columns(f"{kind}_concept_", victim.concepts, values)
+    if victim.features and clean_units is not None and units is not None:
+        for kind, values in (("clean", clean_units), ("adv", units)):
+            columns |= named_columns(f"{kind}_feature_", victim.features, values)
     return with_errors(pd.DataFrame(columns), emotions)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from dataclasses import dataclass, fields
-from pathlib import Path
-from urllib.parse import urlsplit
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
@@ -15,13 +12,18 @@ from tqdm import tqdm
 from rmer.data.dataset import Dataset
 from rmer.data.other_data import UnlikeDataError, as_targets_of, on_other_data
 from rmer.data.standardised import Standardised, normalised_on, standardise
-from rmer.digests import file_digest
 from rmer.errors import UserError
-from rmer.redaction import redacted
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.given_models import (
+    digest_of,
+    digest_with_predictions,
+    example_of,
+    given_model,
+)
 from rmer.stages.data.dataset_runs import find_dataset, name_of
-from rmer.systems.black_box import adapted, is_address, served
+from rmer.systems.black_box import adapted
 from rmer.systems.catalogue import CATALOGUE, known_system
+from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -31,7 +33,6 @@ TRAINING = {
     "training": FitParams.names(),
     "adversarial_training": tuple(f"adversarial_{field.name}" for field in fields(AdversarialTraining)),
 }
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Victim:
     def trained_on(self) -> str:
         """Digest of the data set that it was trained on."""
         return (self.own or self.dataset).digest
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its units where these are features that it computes, else ()."""
+        found: tuple[str, ...] = getattr(self.model, "unit_names", ())
+        return found
 
     @property
     def training(self) -> dict[str, str]:
@@ -172,35 +179,22 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
 
 
 def victim_of_uri(store: Store, params: AttackParams) -> Victim:
-    """Load ``model_uri``: any MLflow model, a checkpoint file of this project or of the published code, or
-    the address of a server, of which only predictions are known.
+    """Load ``model_uri`` (:func:`rmer.stages.attack.given_models.given_model`).
 
     A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
     that it is that run's model still. Of any other model only its user knows how the data were split and
     standardised for it.
     """
-    uri = params.model_uri
-    if is_address(uri):
-        model: nn.Module = served(uri)
-        # Nothing is known of its weights.
-        digest, name = hashlib.sha256(redacted(uri).encode()).hexdigest()[:16], urlsplit(uri).hostname or uri
-    elif uri.endswith(CHECKPOINT_SUFFIXES):
-        path, name = Path(uri.removeprefix("file://")), Path(uri).stem
-        model, digest = load_checkpoint(path), digest_of(path)
-    else:
-        path = store.model_folder(uri)
-        model, digest = store.load_model(str(path)), digest_of(path)
-        run = store.run_of_model(path)
-        own = None if run is None else _as_of_run(store, run, model, params)
-        if own is not None:
-            return own
-        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
-    system = params.system or name
+    given = given_model(store, params.model_uri)
+    own = None if given.run is None else _as_of_run(store, given.run, given.model, params)
+    if own is not None:
+        return own
+    system = params.system or given.name
     known = known_system(system)
-    return _victim(
+    victim = _victim(
         store,
-        model,
-        digest,
+        given.model,
+        given.digest,
         run=None,
         dataset_run_id=params.dataset_run_id,
         study=params.study,
@@ -208,8 +202,11 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         seed=params.seed,
         train_protocol=params.train_protocol or "published",
         scheme=params.split_scheme or "published",
-        named_units=known is None or known.interpretable,
+        named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
+    if not is_code(params.model_uri):
+        return victim
+    return replace(victim, digest=digest_with_predictions(victim.digest, victim.model, victim.data))
 
 
 def _as_of_run(store: Store, run: RunRecord, model: nn.Module, params: AttackParams) -> Victim | None:
@@ -236,7 +233,7 @@ def _is_same(model: nn.Module, victim: Victim) -> bool:
     weights, known = (_named_weights(network) for network in (model, victim.model))
     if not same_weights(weights, known):
         return False
-    inputs = victim.data.test.inputs[:2]
+    inputs = example_of(model, victim.data)
     with torch.no_grad():
         found, expected = (network(inputs)["output"] for network in (model, victim.model))
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -298,16 +295,6 @@ def _own_dataset(store: Store, run: RunRecord, dataset_run: RunRecord, dataset: 
     return None if own.digest == dataset.digest else own
 
 
-def digest_of(path: Path) -> str:
-    """Return 16 hex digits over a file, or over the weights among the files of a model folder."""
-    if path.is_file():
-        return file_digest(path)[:16]
-    content = hashlib.sha256()
-    for file in filter(Path.is_file, sorted((path / "data").rglob("*"))):
-        content.update(file.read_bytes())
-    return content.hexdigest()[:16]
-
-
 def _meeting_contract(
     model: nn.Module, data: Standardised, dataset: Dataset, *, where: str
 ) -> tuple[nn.Module, int]:
@@ -317,7 +304,7 @@ def _meeting_contract(
     """
     require_finite(model.state_dict(), where=where, mend="Give a model whose training did not diverge")
     mend = "See the model contract in docs/own-model.md"
-    inputs, targets = data.test.inputs[:2], len(dataset.emotions)
+    inputs, targets = example_of(model, data), len(dataset.emotions)
     try:
         model = adapted(model, inputs)
         with torch.no_grad():
