@@ -206,7 +206,8 @@ def _body(run: Run, job: _Job) -> None:
     dataset, data, config, device = job.dataset, job.data, job.config, job.device
     log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
-    with tqdm(total=config.epochs, desc="training", unit="epoch", leave=False) as bar:
+    epochs = 1 if job.params.resolve_system().fitted_at_once else config.epochs
+    with tqdm(total=epochs, desc="training", unit="epoch", leave=False) as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
             bar.update()

@@ -115,7 +115,7 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
     training = attack = heard = 0
     for system, seed in plan.models:
         config = plan.train_params(system, seed, "").resolve_fit()
-        training += config.epochs * parts["train"]
+        training += (1 if system.fitted_at_once else config.epochs) * parts["train"]
         crafted = _adversarial_gradients(config, parts)
         attack += crafted
         heard += crafted if config.on_sound else 0
