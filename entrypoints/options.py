@@ -83,6 +83,16 @@ def logged(outcome: Outcome, metric: str) -> float:
     return outcome.metrics.get(metric, math.nan)
 
 
+def end(store: Store, ending: Callable[[], str]) -> int:
+    """Print what a command says at its end, unless the store is away; return its exit code."""
+    if not store.left_behind():
+        try:
+            click.echo(ending())
+        except UserError as error:  # the work is done, whatever can be seen of it now
+            click.echo(f"rmer: {error}", err=True)
+    return exit_code(store)
+
+
 def exit_code(store: Store) -> int:
     """Return 0, or 75 where values wait in the spool, which the last line then says."""
     runs = store.left_behind()

@@ -58,7 +58,7 @@ def table(store: Store, record: RunRecord, path: str) -> pd.DataFrame:
 def test_what_is_logged_is_what_the_saved_files_do(store: Store, folder: Path) -> None:
     """Every number from the files alone, by way of the ordinary preprocessing."""
     record = attacked(store, attack="apgd", steps=3, restarts=1, budget=-10.0)
-    assert record.name == "A2E s6 | apgd masking -10 dB"
+    assert record.name == "A2E s6 apgd -10dB"
     assert (record.tags[Tag.DOMAIN], record.tags[Tag.NORM], record.tags[Tag.BUDGET]) == (
         "waveform",
         "masking",

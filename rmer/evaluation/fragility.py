@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
-from rmer.attacks.base import AttackResult
 from rmer.attacks.largest_move import LargestMove
 from rmer.attacks.minimum_norm import MinimumNorm
+from rmer.attacks.result import AttackResult
 from rmer.attacks.sound_budgets import epsilon_of, level
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.threat import Threat

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from rmer.attacks.base import Attack, AttackResult, Progress
+from rmer.attacks.base import Attack
+from rmer.attacks.problem import Progress
+from rmer.attacks.result import AttackResult
 from rmer.attacks.threat import Threat
 from rmer.evaluation.endpoints import Floats
 from rmer.systems.frozen import FrozenNetwork

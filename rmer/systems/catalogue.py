@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.registry import Registry
 from rmer.systems.network import ARCHITECTURES, unit_names
@@ -205,7 +206,8 @@ def resolve(names: str) -> list[System]:
     known_groups = groups()
     for name in listed(names):
         if name not in known_groups and name not in CATALOGUE:
-            mend = f"Known are {', '.join([*CATALOGUE, *known_groups])}"
+            known = [*CATALOGUE, *known_groups]
+            mend = did_you_mean([name], known, f"Known are {', '.join(known)}")
             raise UserError(f"no system or group is called {name!r}", where="systems", mend=mend)
         found.update({member: CATALOGUE[member] for member in known_groups.get(name, (name,))})
     if not found:

@@ -24,7 +24,7 @@ def filterbank() -> FloatArray:
     Triangles of unit area between neighbours of the bins that lie nearest to frequencies at 24 an octave,
     tuned to 440 Hz; bins that several low frequencies share count once.
     """
-    bins, centres = np.arange(FRAME_SIZE // 2), _centres()
+    bins, centres = np.arange(FRAME_SIZE // 2), _corners()
     triangles = [
         np.interp(bins, centres[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(len(centres) - 2)
     ]
@@ -32,12 +32,12 @@ def filterbank() -> FloatArray:
 
 
 def band_frequencies() -> npt.NDArray[np.float64]:
-    """Return the frequency of each band's peak, Hz [149]."""
-    return _centres()[1:-1] * SAMPLE_RATE / FRAME_SIZE
+    """Return the frequency in Hz at which each band is largest, [149]."""
+    return _corners()[1:-1] * SAMPLE_RATE / FRAME_SIZE
 
 
-def _centres() -> npt.NDArray[np.float64]:
-    """Return the bins at which triangles begin, peak and end."""
+def _corners() -> npt.NDArray[np.float64]:
+    """Return the bins at which the triangles begin, are largest and end, [151]."""
     steps = np.arange(-1000, 1000) / BANDS_PER_OCTAVE
     frequencies = TUNING * 2.0**steps
     frequencies = frequencies[(frequencies >= LOWEST) & (frequencies <= HIGHEST)]

@@ -20,12 +20,11 @@ from rmer.report.concept_figures import (
     concept_repair,
     concept_shift,
     concept_weights,
-    in_words,
     replacement,
 )
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import mean_and_std, number
+from rmer.report.readable import in_words, mean_and_std, number
 from rmer.systems.catalogue import known_system
 
 LIMITS = (

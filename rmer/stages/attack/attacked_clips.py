@@ -15,7 +15,7 @@ from rmer.attacks.sound_budgets import budget_of
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.data.standardised import Part
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics, named_columns
+from rmer.evaluation.attacked import attack_metrics, named_columns, with_errors
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.classification import classification_metrics
 from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
@@ -80,7 +80,7 @@ def clip_table(
     if victim.features and clean_units is not None and units is not None:
         for kind, values in (("clean", clean_units), ("adv", units)):
             columns |= named_columns(f"{kind}_feature_", victim.features, values)
-    return pd.DataFrame(columns)
+    return with_errors(pd.DataFrame(columns), emotions)
 
 
 def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:

@@ -24,7 +24,7 @@ from rmer.evaluation.interventions import repair_table, what_if_table
 from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
 from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
-from rmer.report.sections.concepts_section import reason_without
+from rmer.report.sections.concepts_section import findings, reason_without
 from rmer.stages.attack.victims import Victim
 from rmer.systems.network import BottleneckNetwork
 from rmer.tracking import Run
@@ -37,10 +37,11 @@ LEAKAGE = f"concept/{TASK}"
 IDENTITY = "concept/identity_error"
 
 
-def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
     """Log what the concepts of an attacked model say, or as a text why they say nothing.
 
-    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``.
+    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``. Returns what happened to the
+    concepts in sentences, none where they say nothing.
 
     Raises ValueError when the layer of a network of the study does not turn the table's concepts into its
     predictions: then the table is wrong.
@@ -49,7 +50,7 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
         run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
         if victim.features:
             _log_features(run, victim, table)
-        return
+        return []
     layer = concept_layer(victim.model, table, victim.dataset.emotions, victim.concepts)
     if layer is None:
         run.text(
@@ -57,7 +58,7 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
             f"predicted emotions, within {FLOAT32_TOLERANCE:g}, on the clean and the attacked clips.\n",
             REASON,
         )
-        return
+        return []
     model = AttackedConcepts.from_table(table, layer)
     tables = {
         "concept_weights": layer.table(),
@@ -75,6 +76,7 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
     for figure in (draw.concept_weights, draw.concept_shift, draw.concept_movement, draw.concept_repair):
         run.figure(figure(systems), f"figures/{figure.__name__}")
     run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
+    return findings(victim.system, [model])
 
 
 def _log_features(run: Run, victim: Victim, table: pd.DataFrame) -> None:
@@ -118,18 +120,12 @@ def concept_layer(
 
 
 def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Return shifts and shares of concepts, their scores against ratings, and the MAE after interventions.
+    """Return the scores of concepts against ratings, leakage, and the MAE after interventions.
 
     ``concept/repair/mae`` is that of attacked clips with every concept set to its rating, ``mae_best`` the
     smallest on the way there; ``concept/undo/mae_first`` that with one concept set to its clean value.
     """
-    shift, repair = tables["concept_shift"], tables["concept_repair"]
-    metrics = {
-        f"concept/{row['concept']}/{name}": float(row[name])
-        for row in shift.to_dict("records")
-        for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
-    }
-    metrics |= concept_scores(model)
+    repair, metrics = tables["concept_repair"], concept_scores(model)
     leakage = leakage_means(tables["concept_leakage"])
     metrics |= {f"concept/{name}": value for name, value in leakage.items() if not np.isnan(value)}
     attacked = repair["input"] == "adversarial"

@@ -10,6 +10,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
+from rmer.data.other_data import UnlikeDataError, as_targets_of, on_other_data
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.stages.attack.attack_params import AttackParams
@@ -19,7 +20,7 @@ from rmer.stages.attack.given_models import (
     example_of,
     given_model,
 )
-from rmer.stages.data.dataset_runs import find_dataset
+from rmer.stages.data.dataset_runs import find_dataset, name_of
 from rmer.systems.black_box import adapted
 from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.systems.code_model import is_code
@@ -39,7 +40,8 @@ class Victim:
     """A model to attack, with the data as that model sees it.
 
     ``run`` is the train run it comes from, None for a model that is given by URI alone; ``digest`` stands
-    for the weights; ``concepts`` names its supervised concepts, () where its units have no names.
+    for the weights; ``concepts`` names its supervised concepts, () where its units have no names. ``own`` is
+    the data set that it was trained on, where ``dataset`` is another one.
     """
 
     model: nn.Module
@@ -54,6 +56,19 @@ class Victim:
     seed: str
     train_protocol: str
     concepts: tuple[str, ...]
+    fold: int = 0
+    own: Dataset | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What the model is called, and on which data if not its own: ``A2M2E s6``, ``A2M2E s6 on deam``."""
+        name = model_in_words(self.system, self.seed, self.fold)
+        return name if self.own is None else f"{name} on {name_of(self.dataset)}"
+
+    @property
+    def trained_on(self) -> str:
+        """Digest of the data set that it was trained on."""
+        return (self.own or self.dataset).digest
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -81,6 +96,11 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
+def model_in_words(system: str, seed: object, fold: int = 0) -> str:
+    """Return what a model is called: ``A2M2E s6``, of a cross-validation ``A2M2E s6 f3``."""
+    return " ".join([system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else [])])
+
+
 def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 
@@ -97,8 +117,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         return found
     shared = {
         Tag.SEED: victim.seed,
-        Tag.DATASET: victim.dataset.digest,
+        Tag.DATASET: victim.trained_on,
         Tag.SPLIT_SCHEME: victim.scheme,
+        **({Tag.FOLD: str(victim.fold)} if victim.fold else {}),
         Tag.TRAIN_PROTOCOL: victim.train_protocol,
     }
     study = victim.run.tags.get(Tag.STUDY) if victim.run else None
@@ -124,7 +145,10 @@ def _another(found: Victim, victim: Victim) -> Victim:
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
-    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``)."""
+    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``).
+
+    On another data set than its own it sees all clips, with its own targets and standardised as its own.
+    """
     if run.tags.get(Tag.STAGE) != Stage.TRAIN:
         mend = "Give a train run's id"
         raise UserError(f"run {run.run_id} is not a train run", where=store.name, mend=mend)
@@ -148,6 +172,7 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
         seed=run.tags.get(Tag.SEED, ""),
         train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
         scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
+        fold=int(run.tags.get(Tag.FOLD, 0)),
         named_units=float(run.params.get("cfg.concept_weight", "1")) > 0
         and run.params.get("cfg.permuted_concepts", "false") != "true",
     )
@@ -190,6 +215,8 @@ def _as_of_run(store: Store, run: RunRecord, model: nn.Module, params: AttackPar
         return None
     try:
         victim = victim_of_run(store, run, params.dataset_run_id)
+    except UnlikeDataError:
+        raise
     except UserError as error:
         reason = f"that run's cannot be read ({error})"
     else:
@@ -230,10 +257,16 @@ def _victim(
     train_protocol: str,
     scheme: str,
     named_units: bool,
+    fold: int = 0,
 ) -> Victim:
     dataset_run, dataset = find_dataset(store, dataset_run_id, study)
     fit_on = normalised_on(train_protocol)
-    data = standardise(dataset, scheme, fit_on)
+    own = None if run is None else _own_dataset(store, run, dataset_run, dataset)
+    data = standardise(own or dataset, scheme, fit_on, fold)
+    if own is not None:
+        where = f"data set of run {dataset_run.run_id} ({dataset_run.name})"
+        dataset = as_targets_of(dataset, own, where=where)
+        data = on_other_data(data, dataset)
     model, units = _meeting_contract(model, data, dataset, where=system)
     return Victim(
         model=model,
@@ -248,7 +281,18 @@ def _victim(
         seed=seed,
         train_protocol=train_protocol,
         concepts=dataset.concepts if named_units and units == len(dataset.concepts) else (),
+        fold=fold,
+        own=own,
     )
+
+
+def _own_dataset(store: Store, run: RunRecord, dataset_run: RunRecord, dataset: Dataset) -> Dataset | None:
+    """Return the data set that a model was trained on; None where that is ``dataset``, or it does not say."""
+    run_id = run.tags.get(Tag.DATASET_RUN_ID, "")
+    if run_id in ("", dataset_run.run_id) or run.tags.get(Tag.DATASET) == dataset.digest:
+        return None
+    _, own = find_dataset(store, run_id, "")
+    return None if own.digest == dataset.digest else own
 
 
 def _meeting_contract(

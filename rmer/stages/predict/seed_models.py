@@ -38,7 +38,7 @@ from rmer.training.protocol import FitParams
 
 DEFAULT_SYSTEM = "A2M2E"
 # Of a training, apart from its system: models that differ here are no repetitions of each other.
-ALIKE = (Tag.DATASET, Tag.TRAIN_PROTOCOL, Tag.SPLIT_SCHEME)
+ALIKE = (Tag.DATASET, Tag.TRAIN_PROTOCOL, Tag.SPLIT_SCHEME, Tag.FOLD)
 
 
 @dataclass(frozen=True, eq=False)
