@@ -12,7 +12,7 @@ from benchmarks.data import CONCEPTS, SMALL, TARGETS
 from benchmarks.measuring import Result, Row, Settings, Target, Way, added, compare, interleave
 from benchmarks.reference import Published
 from rmer.attacks.ascent import POLISHING, ascend, polish
-from rmer.attacks.base import Problem
+from rmer.attacks.problem import Problem
 from rmer.attacks.search import L1, Best
 from rmer.attacks.threat import Threat
 from rmer.data.audio.filterbank import BANDS

@@ -96,7 +96,7 @@ def test_what_an_analysis_logs(imported: Store, published: Analysis) -> None:
     run_id = published.outcome.run_id
     for path in (
         "report.html", "tables/systems.md", "tables/systems.tex", "tables/attacks.csv",
-        *(f"figures/{name}.{form}" for name in ("performance_table", "diff_performance", "true_vs_pred")
+        *(f"figures/{name}.{form}" for name in ("summary", "diff_performance", "true_vs_pred")
           for form in ("png", "svg")),
     ):  # fmt: skip
         assert imported.download(run_id, path).stat().st_size > 400

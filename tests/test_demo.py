@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from rmer.data.audio.decoders import SAMPLE_RATE
+from rmer.data.audio.frontend import File2Spect
 from rmer.data.dataset import CONCEPTS, EMOTIONS
 from rmer.data.demo.demo_files import write_demo_data
-from rmer.data.demo.design import CUES, draw_design
+from rmer.data.demo.design import CUES, EMOTION_CENTRES, EMOTION_MAP, RATERS, draw_design, rate_emotions
 from rmer.data.demo.synthesis import synthesise
 from rmer.data.readers.collection import Collected
 from rmer.data.readers.soundtracks import Soundtracks
@@ -133,97 +140,127 @@ def test_the_stage_writes_what_its_parameters_say(demo: Path, tmp_path: Path) ->
     assert contents(folder) == contents(demo)
 
 
-def spread(samples: np.ndarray, low: float, high: float) -> float:
-    """Return the share of a clip's power between two frequencies in Hz."""
-    power = np.abs(np.fft.rfft(samples)) ** 2
-    frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
-    return float(power[(frequencies >= low) & (frequencies < high)].sum() / power.sum())
+def test_cues_are_independent() -> None:
+    """No cue tells another, within chance, but for what the clips of an album have in common."""
+    cues = draw_design(2000, 3).cues
+    others = np.corrcoef(cues.T) - np.eye(len(CUES))
+    assert np.abs(others).max() < 0.1
+    assert cues.min() >= 0
+    assert cues.max() <= 1
+    assert cues.std(0) == pytest.approx(np.full(len(CUES), 0.28), abs=0.03)
 
 
-def sounding(samples: np.ndarray) -> float:
-    """Return the share of 50 ms blocks whose level is within 20 dB of the loudest one's."""
-    blocks = samples[: len(samples) // 1102 * 1102].reshape(-1, 1102)
-    level = np.sqrt(np.square(blocks).mean(1))
-    return float((level > level.max() / 10).mean())
+def test_the_hidden_truth() -> None:
+    """Ratings without noise are linear in the cues; docs/demo-music.md says what listeners can score."""
+    cues = draw_design(2000, 3).cues
+    silent, noisy = (rate_emotions(cues, noise, np.random.default_rng(1)) for noise in (0.0, 0.3))
+    expected = EMOTION_CENTRES + (cues - 0.5) @ EMOTION_MAP
+    np.testing.assert_allclose(silent, expected.clip(1, 9), atol=0.5 / RATERS + 1e-9)
+    constant = np.abs(noisy - noisy.mean(0)).mean()
+    assert np.abs(noisy - expected.clip(1, 9)).mean() / constant == pytest.approx(0.15, abs=0.02)
+    heard = np.hstack([cues[:, :7], np.ones((len(cues), 1))])  # the seven concepts without tempo
+    by_concepts = heard @ np.linalg.lstsq(heard, noisy, rcond=None)[0]
+    assert np.abs(noisy - by_concepts).mean() / constant == pytest.approx(0.25, abs=0.03)
+
+
+def bands(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return magnitudes [frames, bins] every 32 ms, and the frequency of each bin in Hz."""
+    frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::704]
+    return np.abs(np.fft.rfft(frames * np.hanning(2048))), np.fft.rfftfreq(2048, 1 / SAMPLE_RATE)
+
+
+def level(low: float, high: float) -> Callable[[np.ndarray], float]:
+    """Return the mean magnitude between two frequencies in Hz, as a function of a clip."""
+
+    def measure(samples: np.ndarray) -> float:
+        magnitudes, frequencies = bands(samples)
+        return float(magnitudes[:, (frequencies >= low) & (frequencies < high)].mean())
+
+    return measure
+
+
+def strokes(low: float, high: float) -> Callable[[np.ndarray], float]:
+    """Return the mean rise from frame to frame between two frequencies in Hz, as a function of a clip."""
+
+    def measure(samples: np.ndarray) -> float:
+        magnitudes, frequencies = bands(samples)
+        loudness = magnitudes[:, (frequencies >= low) & (frequencies < high)].mean(1)
+        return float(np.maximum(np.diff(loudness), 0).mean())
+
+    return measure
 
 
 @pytest.mark.parametrize(
     ("cue", "measure", "sign"),
     [
-        ("articulation", sounding, -1),  # staccato leaves silence
-        ("melody", lambda samples: spread(samples, 1500, 6000), -1),  # texture is a band of noise
-        ("dissonance", lambda samples: spread(samples, 1250, 1900), +1),  # clusters
-        ("mode", lambda samples: spread(samples, 0, 150), +1),  # minor is lower
+        ("melody", level(1200, 2600), -1),  # texture is a band of noise
+        ("articulation", level(150, 1000), -1),  # staccato leaves silence
+        ("rhythm_complexity", strokes(6000, 11000), +1),  # hats
+        ("rhythm_stability", strokes(1000, 1400), +1),  # knocks
+        ("dissonance", level(3100, 4300), +1),  # a cluster
+        ("atonality", level(40, 80), -1),  # a pedal on the tonic
+        ("mode", level(100, 145), +1),  # a held minor third is low
+        ("tempo", strokes(150, 1000), +1),  # more notes a second
     ],
 )
-def test_a_cue_can_be_heard(cue: str, measure, sign: int) -> None:
+def test_a_cue_can_be_heard_in_its_own_layer(
+    cue: str, measure: Callable[[np.ndarray], float], sign: int
+) -> None:
+    """Of a cue's two ends in six albums, the one with more of its layer is told by any of them."""
     palettes = draw_design(40, 0).palettes
-    differences = []
+    ends: list[list[float]] = [[], []]
     for number, palette in enumerate(palettes[:6]):
-        cues = np.array([0.9, 0.2, 0.3, 0.5, 0.1, 0.1, 0.3, 0.5])
-        values = []
-        for value in (0.05, 0.95):
+        cues = np.array([0.7, 0.3, 0.3, 0.6, 0.3, 0.2, 0.5, 0.5])
+        for end, value in zip(ends, (0.05, 0.95), strict=True):
             cues[CUES.index(cue)] = value
-            values.append(measure(synthesise(cues, palette, 4.0, np.random.default_rng(number))))
-        differences.append(values[1] - values[0])
-    assert sign * float(np.mean(differences)) > 0.01
-    assert np.sum(sign * np.array(differences) > 0) >= 5
+            end.append(measure(synthesise(cues, palette, 4.0, np.random.default_rng(number))))
+    less, more = ends if sign > 0 else ends[::-1]
+    assert min(np.array(more) / np.array(less)) > 1.1
 
 
 def features(path: Path) -> np.ndarray:
-    """Return plain statistics of a clip's log spectrogram: levels, changes, their rhythm, intervals."""
-    samples, _ = soundfile.read(path)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, 2048)[::704]
-    power = np.abs(np.fft.rfft(frames * np.hanning(2048)))
-    edges = np.unique(np.round(30 * 2 ** (np.arange(180) / 24) * 2048 / SAMPLE_RATE).astype(int))
-    edges = edges[edges < power.shape[1]]
-    bands = np.log10(1 + np.add.reduceat(power, edges, axis=1))
-    rises = np.maximum(np.diff(bands, axis=0), 0)
-    flux = rises.sum(1) - rises.sum(1).mean()
-    rhythm = np.correlate(flux, flux, "full")[len(flux) - 1 :][:48] / np.square(flux).sum()
-    centred = bands - bands.mean()
-    intervals = [np.mean(centred[:, lag:] * centred[:, :-lag]) for lag in range(1, 40)]
-    return np.concatenate([bands.mean(0), bands.std(0), rises.mean(0), rhythm, intervals])
+    """Return mean, standard deviation and change of each band of an excerpt as systems see it: 64 frames."""
+    spectrogram = File2Spect(frontend="torch")(path)[16:80]
+    changes = np.abs(np.diff(spectrogram, axis=0))
+    return np.concatenate([spectrogram.mean(0), spectrogram.std(0), changes.mean(0)])
 
 
-def cross_validated(inputs: np.ndarray, labels: np.ndarray, albums: pd.Series) -> np.ndarray:
-    """Return the correlation per label of ridge regression, with folds that no album straddles."""
-    inputs = (inputs - inputs.mean(0)) / (inputs.std(0) + 1e-9)
-    folds = albums.astype("category").cat.codes.to_numpy() % 5
-    predictions = np.zeros_like(labels)
-    for fold in range(5):
-        train, test = folds != fold, folds == fold
-        mean = labels[train].mean(0)
-        kernel = inputs[train] @ inputs[train].T + 1000 * np.eye(train.sum())
-        weights = inputs[train].T @ np.linalg.solve(kernel, labels[train] - mean)
-        predictions[test] = mean + inputs[test] @ weights
-    return np.array([np.corrcoef(predictions[:, k], labels[:, k])[0, 1] for k in range(labels.shape[1])])
+def share_of_constant(inputs: np.ndarray, labels: np.ndarray, albums: pd.Series) -> np.ndarray:
+    """Return the MAE of ridge regression as a share of the mean's, by label; no album straddles the folds."""
+    folds = GroupKFold(5)
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 5, 9)))
+    constant = DummyRegressor()
+    ridged, mean = (
+        cross_val_predict(model, inputs, labels, groups=albums, cv=folds) for model in (ridge, constant)
+    )
+    return np.abs(ridged - labels).mean(0) / np.abs(mean - labels).mean(0)
 
 
 @pytest.fixture(scope="module")
 def learnable(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collected, np.ndarray]:
-    folder = write_demo_data(tmp_path_factory.mktemp("learn") / "data", clips=160, seconds=4.0)
+    folder = write_demo_data(tmp_path_factory.mktemp("learn") / "data", clips=240, seconds=3.1)
     collected = Soundtracks()(folder).checked()
     return collected, np.array([features(path) for path in collected.audio.values()])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["concepts", "emotions"])
-def test_labels_can_be_learnt_across_albums(learnable: tuple[Collected, np.ndarray], what: str) -> None:
+@pytest.mark.parametrize(("what", "mean", "worst"), [("concepts", 0.5, 0.7), ("emotions", 0.5, 0.6)])
+def test_labels_can_be_learnt_across_albums(
+    learnable: tuple[Collected, np.ndarray], what: str, mean: float, worst: float
+) -> None:
+    """A linear model of plain statistics of two seconds has half the error of the mean rating, or less."""
     collected, inputs = learnable
     names = list(getattr(collected, what))
-    labels = collected.clips[names].to_numpy()
-    correlations = cross_validated(inputs, labels, collected.clips["album"])
-    assert correlations.mean() > 0.5, dict(zip(names, correlations.round(2), strict=True))
-    assert correlations.min() > 0.1
+    labels, albums = collected.clips[names].to_numpy(), collected.clips["album"]
+    shares = share_of_constant(inputs, labels, albums)
+    assert shares.mean() < mean, dict(zip(names, shares.round(2), strict=True))
+    assert shares.max() < worst
     shuffled = np.random.default_rng(0).permutation(labels)
-    assert cross_validated(inputs, shuffled, collected.clips["album"]).mean() < 0.2
+    assert share_of_constant(inputs, shuffled, albums).mean() > 0.95
 
 
 @pytest.mark.slow
 def test_emotions_follow_from_concepts(learnable: tuple[Collected, np.ndarray]) -> None:
     clips = learnable[0].clips
-    correlations = cross_validated(
-        clips[list(CONCEPTS)].to_numpy(), clips[list(EMOTIONS)].to_numpy(), clips["album"]
-    )
-    assert correlations.min() > 0.5
+    concepts, emotions = clips[list(CONCEPTS)].to_numpy(), clips[list(EMOTIONS)].to_numpy()
+    assert share_of_constant(concepts, emotions, clips["album"]).max() < 0.5

@@ -33,7 +33,7 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
-from rmer.stages.attack.victims import digest_of
+from rmer.stages.attack.given_models import digest_of
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.study.cost import describe_attack

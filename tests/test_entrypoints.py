@@ -164,8 +164,7 @@ def test_free_parameters_change_what_they_name_and_nothing_else(given: dict[str,
 
 def test_parameters_go_to_stages_under_their_own_names() -> None:
     plan = make_plan(StudyParams(epsilon=0.03, study="x"))
-    system, seed = plan.models[0]
-    assert plan.train_params(system, seed, "run").epochs == plan.params.epochs
+    assert plan.train_params(*plan.models[0], "run").epochs == plan.params.epochs
     assert plan.attack_params("suite", "run").epsilon == 0.03
     assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not the suite's"
 

@@ -109,6 +109,9 @@ def test_metrics_follow_from_the_per_clip_table(store: Store) -> None:
         table[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy() for kind in ("label", "clean", "adv")
     )
     assert sorted(table["clip"]) == sorted(CLIPS)
+    assert table.columns[:4].tolist() == ["clip", "error_clean", "error_attacked", "difference"]
+    assert table["error_attacked"].mean() == pytest.approx(record.metrics["adv/mae_clipped"], rel=1e-12)
+    assert table["difference"].mean() == pytest.approx(record.metrics["delta/mae_clipped"], rel=1e-9)
     expected = {
         "clean/mae": np.abs(clean - labels).mean(),
         "adv/mae": np.abs(adversarial - labels).mean(),

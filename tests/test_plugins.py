@@ -92,7 +92,8 @@ from typing import ClassVar
 
 import torch
 
-from rmer.attacks.base import Attack, Crafted, Passes
+from rmer.attacks.base import Attack
+from rmer.attacks.result import Crafted, Passes
 from rmer.parameters import param
 
 

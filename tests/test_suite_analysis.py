@@ -100,6 +100,9 @@ def test_scores_are_of_the_adversaries_that_are_worst_for_each(store: Store, ana
 
 def test_the_answer_stands_first_and_failed_checks_last(analysis: Analysis) -> None:
     headline = analysis.report.headline
+    assert len(analysis.report.answer) == 3
+    assert analysis.report.answer[0].startswith("Is the interpretable system (A2M2E) more robust than")
+    assert [name for name, _ in analysis.report.legend] == ["A2E", "A2B2E", "A2M2E", "placebo"]
     assert (
         "Is the interpretable system (A2M2E) more robust than the black boxes A2E and A2B2E?" in headline[0]
     )

@@ -13,8 +13,8 @@ import math
 
 from torch import Tensor
 
-from rmer.attacks.base import Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
 from rmer.attacks.search import Best
 from rmer.attacks.threat import beside
 from rmer.systems.frozen import FrozenNetwork

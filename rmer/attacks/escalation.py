@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from rmer.attacks.ascent import POLISHING, ascend, polish
-from rmer.attacks.base import AttackResult, Crafted, Passes, Problem
 from rmer.attacks.losses import NO_DAMAGE
-from rmer.attacks.objectives import MOST_SIGNED, Objective, RankedObjective, Ranking, SignsObjective
+from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.ranked_objectives import MOST_SIGNED, RankedObjective, Ranking, SignsObjective
+from rmer.attacks.result import AttackResult, Crafted, Passes
 from rmer.attacks.search import L1, Best, ObjectiveAttack, Values, losses_in_turn
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim
-from rmer.attacks.objectives import ErrorObjective, Objective, check_losses, objectives, require_one_metric
+from rmer.attacks.named_objectives import check_losses, objectives, require_one_metric
+from rmer.attacks.objectives import ErrorObjective, Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.threat import beside
 from rmer.errors import UserError
 from rmer.parameters import listed, param

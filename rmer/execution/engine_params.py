@@ -32,7 +32,8 @@ class EngineParams(Parameters):
         super().__post_init__()
         for field in fields(EngineParams):
             engines = SETTINGS.get(field.name, ENGINES)
-            if self.engine not in engines and getattr(self, field.name) != field.default:
+            # Where none is given yet, that of a size of study will be.
+            if self.engine and self.engine not in engines and getattr(self, field.name) != field.default:
                 what = f"engine {self.engine} does not use it"
                 mend = f"Leave it out, or choose engine {' or '.join(engines)}"
                 raise UserError(what, where=f"parameter {field.name}", mend=mend)

@@ -6,9 +6,9 @@ import dataclasses
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import joblib
 import torch
@@ -20,6 +20,7 @@ from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job, Site
 from rmer.execution.local import LocalWorkers
 from rmer.execution.serial import InProcess
+from rmer.progress import Whole, whole
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Run, Store
 from rmer.tracking.delivery.outages import one_line
@@ -57,18 +58,25 @@ class JobsFailed(UserError):
 
 
 def run_jobs(
-    store: Store, jobs: Sequence[Job], params: EngineParams, *, owner: str, title: str
+    store: Store,
+    jobs: Sequence[Job],
+    params: EngineParams,
+    *,
+    owner: str,
+    title: str,
+    planned: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, str], list[Failure]]:
     """Run jobs for the run ``owner``; return name -> run id of those that worked, and the failures.
 
     A job starts as soon as those that it needs are done, earlier ones of the list first; one that needs a
     failed one is left out. Where a worker dies its run is closed and the job goes on elsewhere, up to
-    ``retries`` times. However this ends, no run stays open.
+    ``retries`` times. However this ends, no run stays open. ``planned`` are the seconds that jobs will
+    take, by their names; without them, all count alike.
     """
     site = Site(store.uri, store.experiment_name(), owner)
     engine = open_engine(params, site, jobs)
-    with tqdm(total=len(jobs), desc=title, unit="run") as bar:
-        schedule = _Schedule(store, site, jobs, engine, params.retries, bar)
+    with whole(title, planned or {job.name: 1.0 for job in jobs}) as shown:
+        schedule = _Schedule(store, site, jobs, engine, params.retries, shown)
         try:
             schedule.run()
         finally:
@@ -153,12 +161,12 @@ class _Schedule:
     """The state of a run of jobs: waiting, running, done, failed."""
 
     def __init__(
-        self, store: Store, site: Site, jobs: Sequence[Job], engine: Engine, retries: int, bar: tqdm[NoReturn]
+        self, store: Store, site: Site, jobs: Sequence[Job], engine: Engine, retries: int, shown: Whole
     ) -> None:
         self.done: dict[str, str] = {}
         self.failures: list[Failure] = []
         self._store, self._site, self._engine = store, site, engine
-        self._retries, self._bar = retries, bar
+        self._retries, self._shown = retries, shown
         self._waiting = list(jobs)
         self._running: dict[Future[str | Failure], Job] = {}
         self._deaths: Counter[str] = Counter()
@@ -183,7 +191,7 @@ class _Schedule:
         for job in ready[: self._engine.slots - len(self._running)]:
             self._waiting.remove(job)
             found = {parameter: self.done[name] for parameter, name in job.needs.items()}
-            self._show([*self._running.values(), job])
+            self._shown.begin(job.name)
             params = dataclasses.replace(job.params, **found)
             self._running[self._engine.submit(dataclasses.replace(job, params=params))] = job
 
@@ -196,6 +204,7 @@ class _Schedule:
             if self._deaths[job.name] <= self._retries:
                 tqdm.write(f"{job.name}: its worker died; it goes on with another")
                 self._waiting.insert(0, job)
+                self._shown.again(job.name)
                 return
             why = f"its worker died {self._deaths[job.name]} times: {one_line(error, 200)}"
             result = Failure(job.name, why)
@@ -204,8 +213,7 @@ class _Schedule:
             self.failures.append(result)
         else:
             self.done[job.name] = result
-        self._bar.update()
-        self._show(self._running.values())
+        self._shown.end(job.name, "failed" if isinstance(result, Failure) else "done")
 
     def _close_run(self, job: Job) -> None:
         self._store.replay()  # what the worker logged, and perhaps that it was just done
@@ -215,7 +223,3 @@ class _Schedule:
     def _link(self, failure: Failure) -> str:
         records = self._store.search(self._site.tags(failure.name))
         return self._store.link(records[0]) if records else ""
-
-    def _show(self, jobs: Collection[Job]) -> None:
-        names = [job.name for job in jobs]
-        self._bar.set_postfix_str(", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else ""))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics, named_columns
+from rmer.evaluation.attacked import attack_metrics, named_columns, with_errors
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, name_choice, place
 from rmer.report.readable import budget_in_words
@@ -198,7 +198,7 @@ def _log_attack(log: PublishedLog, train_run_id: str, run: Run) -> None:
     log_scores(run, metrics, EMOTIONS)
     first = ["clip", "album", "iterations", "converged", "threshold", "linf", "l2", "db"]
     rest = [f"{kind}_{emotion}" for kind in ("label", "clean", "adv") for emotion in EMOTIONS]
-    table = log.clips.assign(album="", linf=np.nan)[first + rest]
+    table = with_errors(log.clips.assign(album="", linf=np.nan)[first + rest], EMOTIONS)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     _log_dataset(run, log)

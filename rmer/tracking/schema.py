@@ -36,6 +36,9 @@ class Tag:
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"
     SPLIT_SCHEME = "rmer.split_scheme"
+    FOLD = "rmer.fold"  # of a cross-validation: the fold that is tested, from 1
+    TRAINED_ON = "rmer.trained_on"  # of attacks on other data than the model's own: digest of its own
+    TRAINED_ON_NAME = "rmer.trained_on_name"
     ATTACK = "rmer.attack"
     ATTACK_SEED = "rmer.attack_seed"
     NORM = "rmer.norm"

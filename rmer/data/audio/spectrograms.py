@@ -18,12 +18,12 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from tqdm import tqdm
 
 from rmer.data.audio.frontend import File2Spect
 from rmer.data.audio.soundness import Soundness
 from rmer.digests import file_digest
 from rmer.errors import UserError
+from rmer.progress import progress
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,12 @@ def compute_spectrograms(
     except OSError as error:
         raise _cache_error(cache_dir, error) from error
     results = _results(files, file2spect, cache_dir, workers)
-    return list(tqdm(results, "Spectrograms", len(files), unit="clip", disable=not files))
+    found = []
+    with progress("Spectrograms", len(files), "clip") as bar:
+        for result in results:
+            found.append(result)
+            bar.update()
+    return found
 
 
 def _results(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.dataset import CONCEPTS, EMOTIONS
@@ -25,16 +24,17 @@ from rmer.data.tables.ratings import RATINGS_FILE
 from rmer.data.tables.text_tables import clip_name
 from rmer.data.tables.tracklist import TRACKLIST_FILE
 from rmer.errors import UserError
+from rmer.progress import progress
 
 AUDIO_FOLDER = "Set1"
 MANIFEST_FILE = "demo.json"
-VERSION = 1  # raise it when the same parameters give other files
+VERSION = 2  # raise it when the same parameters give other files
 CONCEPT_NOISE = 0.5  # of the noise of emotions
 _RATINGS, _SONGS, _AUDIO = 1, 2, 3  # random streams; the design has stream 0
 
 
 def write_demo_data(
-    folder: Path, *, clips: int = 40, seconds: float = 15.0, seed: int = 42, noise: float = 0.4
+    folder: Path, *, clips: int = 40, seconds: float = 15.0, seed: int = 42, noise: float = 0.3
 ) -> Path:
     """Write a synthetic data set into ``folder`` and return it.
 
@@ -83,11 +83,11 @@ def _write_clips(folder: Path, design: Design, seconds: float, seed: int) -> Non
     folder.mkdir(exist_ok=True)
     todo = [row for row in range(len(design.cues)) if not (folder / f"{clip_name(row + 1)}.mp3").is_file()]
     write = partial(_write_clip, folder, design, seconds, seed)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with progress("Demo clips", len(todo), "clip") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            futures = [pool.submit(write, row) for row in todo]
-            for future in tqdm(as_completed(futures), "Demo clips", len(todo), unit="clip", disable=not todo):
+            for future in as_completed([pool.submit(write, row) for row in todo]):
                 future.result()
+                bar.update()
         except BaseException:  # also Ctrl-C: do not synthesise the rest before stopping
             pool.shutdown(cancel_futures=True)
             raise

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.budgets import Point, curve_clips, curve_in_db, curve_table, sweep
@@ -23,6 +22,7 @@ from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
+from rmer.progress import progress
 from rmer.report.damage_curve import damage_curve
 from rmer.report.readable import sound_budget_in_words
 from rmer.report.spectrogram_figure import spectrogram_comparison
@@ -40,10 +40,13 @@ from rmer.tracking import Artifact, Run, Tag
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
+    scheme = victim.scheme if victim.own is None else setup.split
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, scheme, setup.split, victim.fold)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
+    if victim.dataset.labels != "ratings":
+        run.params({"labels": victim.dataset.labels})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
-    with tqdm(total=setup.gradients, desc=params.attack, unit="gradient", leave=False) as bar:
+    with progress(params.attack, setup.gradients, "gradient") as bar:
         subject = setup.subject(run.work_dir, bar.update)
         warm_start = params.settings.get("warm_start", False)
         points = sweep(subject, setup.attacks, params.all_epsilons, warm_start=warm_start)
@@ -56,7 +59,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     reported = next(point for point in points if point.epsilon == params.reported_epsilon)
     saved = save(run, subject, reported, victim.data.normalisation)
     attack = setup.attacks[0]
-    table = clip_table(victim, part, attack, reported, saved, setup.device)
+    table = clip_table(victim, part, attack, reported, saved, setup.device, setup.clean)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
@@ -75,7 +78,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
         concepts = log_explanation(run, victim, table)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
-    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
     result = f"{attacked_result(metrics)} {worst_clip(table, victim.dataset.emotions)}"
     _describe(run, setup, result, concepts)
 
@@ -165,6 +168,7 @@ def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversarie
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),
         adversaries[shown, 0].numpy(),
+        setup.victim.data.normalisation,
         float(setup.victim.dataset.frontend.get("fps", 31.3)),
     )
     run.figure(figure, "figures/spectrograms")

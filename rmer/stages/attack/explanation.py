@@ -18,6 +18,7 @@ from rmer.evaluation.concepts import (
     movement_table,
     shift_table,
 )
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.evaluation.interventions import repair_table, what_if_table
 from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
@@ -47,6 +48,8 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
     """
     if not victim.concepts:
         run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
+        if victim.features:
+            _log_features(run, victim, table)
         return []
     layer = concept_layer(victim.model, table, victim.dataset.emotions, victim.concepts)
     if layer is None:
@@ -74,6 +77,31 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
         run.figure(figure(systems), f"figures/{figure.__name__}")
     run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
     return findings(victim.system, [model])
+
+
+def _log_features(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+    """Log through which features the attack moves a model that computes them: nobody rates these."""
+    emotions, features = victim.dataset.emotions, victim.features
+
+    def columns(prefix: str, names: Sequence[str]) -> Floats:
+        found: Floats = table[[f"{prefix}{name}" for name in names]].to_numpy(np.float64)
+        return found
+
+    clean, adversarial = columns("clean_feature_", features), columns("adv_feature_", features)
+    predicted, labels = columns("clean_", emotions), columns("label_", emotions)
+    layer, _ = fitting_layer(victim.model, emotions, features, lambda tried: tried.error(clean, predicted))
+    if layer is None:
+        return
+    rated = np.full(clean.shape, np.nan)
+    model = AttackedConcepts(layer, tuple(table["clip"].astype(str)), labels, rated, clean, adversarial)
+    tables = {
+        "feature_weights": layer.table(),
+        "feature_effects": effects_table(model),
+        "feature_shift": shift_table(model).drop(columns=["clean_mae", "adv_mae"]),
+        "feature_movement": movement_table(model),
+    }
+    for name, frame in tables.items():
+        run.table(frame.rename(columns={"concept": "feature"}), f"tables/{name}.csv")
 
 
 def concept_layer(

@@ -66,10 +66,7 @@ def log_codecs(run: Run, subject: SoundSubject, adversaries: Tensor, targets: Se
             files = [Path(folder) / f"{place}.wav" for place in range(len(clips))]
             for file, samples in zip(files, clips, strict=True):
                 soundfile.write(file, samples, SAMPLE_RATE, subtype="PCM_16")
-            inputs = subject.files.spectrograms(files)
-        reader = subject.reader
-        found = reader.predict_in_batches(inputs.to(reader.device, reader.dtype))["output"]
-        return found.double().cpu().numpy()
+            return subject.said_of(subject.ear.of_files(subject.files, files))
 
     run.table(robustness_table(clean, whole, subject.truth, targets, predicted), Artifact.CODECS)
 

@@ -19,7 +19,7 @@ class DemoParams(Parameters):
     clips: int = param(40, "number of clips", low=FEWEST_CLIPS, high=999)
     seconds: float = param(15.0, "length of a clip", low=1.0, high=60.0)
     seed: int = param(42, "seed of everything that is drawn", low=0, high=2**31)
-    noise: float = param(0.4, "spread of the ratings around the music, in rating points", low=0.0, high=4.0)
+    noise: float = param(0.3, "spread of the ratings around the music, in rating points", low=0.0, high=4.0)
 
 
 def make_demo_data(params: DemoParams) -> Path:

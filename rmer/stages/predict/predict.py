@@ -20,6 +20,7 @@ from rmer.errors import DataErrors, UserError
 from rmer.evaluation.fragility import fragility
 from rmer.files import whole
 from rmer.parameters import listed
+from rmer.progress import progress
 from rmer.report.listening.songs_page import HeardSong, songs_page
 from rmer.stages.decided_precision import decided_precision
 from rmer.stages.descriptions import description
@@ -58,13 +59,13 @@ def predict(store: Store | None, params: PredictParams, places: Sequence[str] = 
         tqdm.write(f"Note: {text}", file=sys.stderr)
     files, problems = find_songs([Path(name) for name in named])
     songs = []
-    with tqdm(files, "songs", unit="song", disable=not files, leave=False) as bar:
-        for path in bar:
-            bar.set_postfix_str(path.name[:40])
+    with progress("songs", len(files), "song") as bar:
+        for path in files:
             try:
                 songs.append(_heard(path, hearer, params))
             except UserError as error:
                 problems.append(error)
+            bar.update(note=path.name[:40])
     if not songs:
         raise DataErrors([str(problem) for problem in problems], where="songs", mend="Give others")
     page = _write(Path(params.out_dir), songs, problems, hearer)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import chain
 
+import joblib
 import numpy as np
 import torch
 from torch import nn
@@ -16,21 +18,26 @@ from torch.utils.flop_counter import FlopCounterMode
 from rmer.attacks.method import Aim
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.data.audio.filterbank import BANDS
+from rmer.data.audio.frontend import audio2spect
 from rmer.data.audio.recordings import Recording, row_samples
 from rmer.data.audio.transformations import variants
 from rmer.data.dataset import Normalisation
+from rmer.data.folds import VALIDATION
 from rmer.data.splits import published_split
 from rmer.data.tables.target_names import asked_for
+from rmer.execution.engine_params import EngineParams
+from rmer.execution.scheduler import visible_gpus, worker_gpus
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.study.plan import Plan, check_concepts
+from rmer.stages.study.plan import Plan, attack_job_name, check_concepts, check_folds, model_job
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
 from rmer.systems.network import BottleneckNetwork, PlainNetwork, build_network
+from rmer.threads import torch_threads
 from rmer.tracking import Store
 from rmer.training.protocol import FitConfig
 
@@ -38,6 +45,11 @@ BATCH = 8
 # A train run stores a network's best weights as checkpoint and as exported model; if asked for, also the last
 # and the best ones and Adam's two moments.
 COPIES_PER_TRAIN_RUN, COPIES_IN_STATE = 2, 4
+# Seconds besides what is computed, on one core of 2024: a model exported, tables and figures of an attack,
+# the page of sounds, an analysis; everything imported; and a clip of demo data made and read.
+TRAINING, ATTACK, ATTACK_ON_SOUND, ANALYSIS, STARTING, SECONDS_A_CLIP = 2.5, 2.5, 8.0, 6.0, 12.0, 0.06
+# Sounds that a suite makes files of, for each clip and budget: those of its attacks and metrics.
+SETTLED = 4
 # Arrays of adversaries in an attack run: one for each metric that it aims at.
 ARRAYS = {"published": 1, "bridge": 1, "suite": 3}
 
@@ -58,7 +70,7 @@ class Estimate:
         return (
             f"{self.runs} run{'s' if self.runs > 1 else ''}; at most {training}"
             f"{self.attack_gradients:,} attack gradients (one clip each); {self.flops:.1e} floating-point "
-            f"operations; about {self.seconds / 60:,.1f} minutes of computing on this machine; "
+            f"operations; about {self.seconds / 60:,.1f} minutes on this machine; "
             f"{self.bytes / 1e9:.2f} GB of artifacts"
         )
 
@@ -68,14 +80,40 @@ class Unit:
     """One clip: seconds and floating-point operations of a training step and of an attack gradient.
 
     ``sound_seconds`` is a gradient with respect to the sound, through the front end, and the projection to
-    what is masked; 0 where there is no attack on sound.
+    what is masked; ``settled_seconds`` a sound made a file and read again. Both are 0 where there is no
+    attack on sound.
     """
 
     step_seconds: float
     gradient_seconds: float
     sound_seconds: float
+    settled_seconds: float
     step_flops: float
     gradient_flops: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a job computes: clips of training steps, gradients of attacks, sounds; and seconds besides."""
+
+    training: int = 0
+    attack: int = 0  # on spectrograms
+    heard: int = 0  # on the sound
+    settled: int = 0
+    fixed: float = 0.0
+
+    def __add__(self, other: Load) -> Load:
+        return Load(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def seconds(self, unit: Unit) -> float:
+        """Return how long it takes where one clip takes so long."""
+        return (
+            self.fixed
+            + self.training * unit.step_seconds
+            + self.attack * unit.gradient_seconds
+            + self.heard * unit.sound_seconds
+            + self.settled * unit.settled_seconds
+        )
 
 
 def describe(plan: Plan) -> str:
@@ -87,7 +125,9 @@ def describe(plan: Plan) -> str:
     return "\n".join(
         [
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
-            f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
+            f"- {len(plan.models)} models: {systems}; seeds {seeds}; "
+            + (f"{params.folds} folds; " if params.folds else "")
+            + f"{params.train_protocol} training, "
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
             + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
@@ -105,44 +145,88 @@ def _data(plan: Plan) -> tuple[int, tuple[str, ...]]:
         return params.clips or 0, tuple(asked_for(params.targets))
     collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     return len(collected.clips), collected.emotions
 
 
 def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
     """Count what a plan needs for so many ``clips`` and ``targets``, and time one batch of each kind here."""
-    parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames, aim = plan.params.frames or 0, Aim(targets)
-    training = attack = heard = 0
-    for system, seed in plan.models:
-        config = plan.train_params(system, seed, "").resolve_fit()
-        training += config.epochs * parts["train"]
-        crafted = _adversarial_gradients(config, parts)
-        attack += crafted
-        heard += crafted if config.on_sound else 0
-    for name in plan.attack_variants:
-        for system in plan.systems:
-            attacking = plan.attack_params(name, "")
-            transfer = plan.source_of(system) is not None
-            gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
-            attack += len(plan.seeds) * gradients
-            heard += len(plan.seeds) * gradients if attacking.on_sound else 0
-    network = build_network("bottleneck", width=plan.params.width)
-    unit = _time_one(network, frames, plan.params.device, plan.params.precision, on_sound=heard > 0)
+    parts, frames = _parts(clips, plan.params.folds), plan.params.frames or 0
+    loads = _loads(plan, parts, targets)
+    network, unit = _timed(plan, loads)
     copies = COPIES_PER_TRAIN_RUN + COPIES_IN_STATE * plan.params.keep_state
     weights = sum(value.nbytes for value in network.state_dict().values())
-    models, attacks = len(plan.models), len(plan.models) * len(plan.attack_variants)
+    models, attacks = len(plan.models), len(loads) - len(plan.models)
     chosen = [plan.attack_params(name, "") for name in plan.attack_variants]
     stored = sum(ARRAYS.get(one.attack, 2) * _adversary_bytes(one, frames) for one in chosen)
+    total = sum(loads.values(), Load())
+    work = sum(load.seconds(unit) for load in loads.values()) / jobs_at_once(plan)
     return Estimate(
         runs=2 + models + attacks + len(plan.attacks),
-        training_gradients=training,
-        attack_gradients=attack,
-        flops=training * unit.step_flops + attack * unit.gradient_flops,
-        seconds=training * unit.step_seconds
-        + (attack - heard) * unit.gradient_seconds
-        + heard * unit.sound_seconds,
+        training_gradients=total.training,
+        attack_gradients=total.attack + total.heard,
+        flops=total.training * unit.step_flops + (total.attack + total.heard) * unit.gradient_flops,
+        seconds=work + STARTING + SECONDS_A_CLIP * clips / joblib.cpu_count() + ANALYSIS * len(plan.attacks),
         bytes=models * copies * weights + 4 * frames * BANDS * clips + models * stored * parts["test"],
     )
+
+
+def planned_seconds(plan: Plan, clips: int, targets: tuple[str, ...]) -> dict[str, float]:
+    """Return the seconds that each job of a study will take here, by its name."""
+    loads = _loads(plan, _parts(clips, plan.params.folds), targets)
+    unit = _timed(plan, loads)[1]
+    return {name: load.seconds(unit) for name, load in loads.items()}
+
+
+def jobs_at_once(plan: Plan) -> int:
+    """Return how many jobs will run side by side on this machine; of a Ray cluster nothing is known."""
+    params = plan.params
+    if params.engine != "local":
+        return 1
+    most = min(params.jobs_at_once or len(plan.models), len(plan.models))
+    return len(worker_gpus(EngineParams.of(params), most, visible_gpus()))
+
+
+def _loads(plan: Plan, parts: dict[str, int], targets: tuple[str, ...]) -> dict[str, Load]:
+    """Return what each job of a plan computes, by its name."""
+    loads, aim = {}, Aim(targets)
+    for model in plan.models:
+        config = plan.train_params(*model, "").resolve_fit()
+        crafted = _adversarial_gradients(config, parts)
+        heard = crafted if config.on_sound else 0
+        loads[model_job(*model)] = Load(
+            config.epochs * parts["train"], crafted - heard, heard, fixed=TRAINING
+        )
+        for name in plan.attack_variants:
+            attacking = plan.attack_params(name, "")
+            transfer = plan.source_of(model[0]) is not None
+            gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
+            job = attack_job_name(*model, name)
+            if not attacking.on_sound:
+                loads[job] = Load(attack=gradients, fixed=ATTACK)
+                continue
+            settled = parts["test"] * (SETTLED * len(attacking.all_epsilons) + 1)
+            loads[job] = Load(heard=gradients, settled=settled, fixed=ATTACK_ON_SOUND)
+    return loads
+
+
+def _timed(plan: Plan, loads: dict[str, Load]) -> tuple[nn.Module, Unit]:
+    """Return the largest network of a plan, and one clip of it timed, on the threads that a job will have."""
+    params, on_sound = plan.params, any(load.heard for load in loads.values())
+    network = build_network("bottleneck", width=params.width or 1.0)
+    threads = params.job_cpus or max(1, joblib.cpu_count() // jobs_at_once(plan))
+    with torch_threads(threads if params.engine == "local" else params.job_cpus):
+        return network, _time_one(
+            network, params.frames or 0, params.device, params.precision or "fp32", on_sound=on_sound
+        )
+
+
+def _parts(clips: int, folds: int) -> dict[str, int]:
+    """Return the sizes of the parts of a split, about those of the largest fold of a cross-validation."""
+    if not folds:
+        return {part: len(rows) for part, rows in published_split(clips).items()}
+    test, validation = math.ceil(clips / folds), round(clips * VALIDATION)
+    return {"train": clips - test - validation, "validation": validation, "test": test}
 
 
 def describe_attack(store: Store, params: AttackParams) -> str:
@@ -158,12 +242,16 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     network = copy.deepcopy(first.model) if own else build_network("bottleneck")
     unit = _time_one(network, frames, params.device, params.precision, on_sound=params.on_sound)
     total = sum(gradients)
+    load = Load(attack=total, fixed=ATTACK * models)
+    if params.on_sound:
+        settled = clips * models * (SETTLED * len(params.all_epsilons) + 1)
+        load = Load(heard=total, settled=settled, fixed=ATTACK_ON_SOUND * models)
     found = Estimate(
         runs=models,
         training_gradients=0,
         attack_gradients=total,
         flops=total * unit.gradient_flops,
-        seconds=total * (unit.sound_seconds if params.on_sound else unit.gradient_seconds),
+        seconds=load.seconds(unit),
         bytes=_adversary_bytes(params, frames) * models * clips * ARRAYS.get(params.attack, 2),
     )
     budgets = ", ".join(params.budgets_in_words)
@@ -215,7 +303,7 @@ def _time_one(
     def gradient() -> None:
         frozen.gradient(attacked, lambda found: found["output"].square().mean(1))
 
-    sound_seconds = _time_sound(network, frames, precision, device) if on_sound else 0.0
+    sound, settled = _time_sound(network, frames, precision, device) if on_sound else (0.0, 0.0)
     with FlopCounterMode(display=False) as counter:
         frozen.predict(inputs)
     forward = counter.get_total_flops() / BATCH
@@ -223,26 +311,39 @@ def _time_one(
     return Unit(
         step_seconds=_seconds(step, device) / BATCH,
         gradient_seconds=_seconds(gradient, device) / len(attacked),
-        sound_seconds=sound_seconds,
+        sound_seconds=sound,
+        settled_seconds=settled,
         step_flops=3 * forward,
         gradient_flops=2 * forward,
     )
 
 
-def _time_sound(network: nn.Module, frames: int, precision: Precision, device: torch.device) -> float:
-    """Time a step of a search on the sound of one clip: gradient, direction, projection to what is masked."""
+def _time_sound(
+    network: nn.Module, frames: int, precision: Precision, device: torch.device
+) -> tuple[float, float]:
+    """Time a step of a search on the sound of one clip (gradient, direction, projection), and its end.
+
+    The projection is to what is masked; at the end the sound is made a file, which is read again.
+    """
     noise = np.random.default_rng(0).normal(0, 3000, row_samples(frames)).clip(-30000, 30000)
     rows = torch.from_numpy(Recording(noise.astype(np.int16), 0).row(frames))[None, None].to(device)
     rows = rows.repeat(clips_at_once(device), 1, 1)
     listening = ListeningNetwork(network, Normalisation(0.0, 1.0), frames).to(device)
     frozen = FrozenNetwork(listening, precision=precision)
     threat = SoundThreat.around("masking", 0.5, rows.cpu()).on(device)
+    found = rows
 
     def step() -> None:
+        nonlocal found
         gradient = frozen.gradient(rows, lambda found: found["output"].square().mean(1))[1]
-        threat.project(rows, rows + threat.radius(rows) * threat.steepest(gradient))
+        found = threat.project(rows, rows + threat.radius(rows) * threat.steepest(gradient))
 
-    return _seconds(step, device) / len(rows)
+    def end() -> None:
+        threat.settle(rows, found)
+        for _ in rows:
+            audio2spect("madmom")(noise / 32768)
+
+    return _seconds(step, device) / len(rows), _seconds(end, device) / len(rows)
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:

@@ -15,10 +15,11 @@ from rmer.evaluation.comparison import PRIMARY
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
+from rmer.parameters import Parameters
 from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
@@ -26,7 +27,15 @@ from rmer.stages.decided_precision import with_decided_precision
 from rmer.stages.descriptions import MAIN_SCORE, answer_of, description
 from rmer.stages.endings import answer_lines
 from rmer.stages.run_names import run_name
-from rmer.stages.study.plan import SIZES, Plan, StudyParams, check_concepts
+from rmer.stages.study.cost import planned_seconds
+from rmer.stages.study.plan import (
+    Plan,
+    StudyParams,
+    attack_job_name,
+    check_concepts,
+    check_folds,
+    model_job,
+)
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
@@ -38,6 +47,18 @@ from rmer.tracking.values import PREFIX, as_params
 SUMMARY = "study.md"
 HEADING = "### Attack: "  # of the tables of an attack
 DEFAULT = "(default)"
+# Settings that every study says, at their default, too: the first that there were.
+SAID = (
+    "frames",
+    "epochs",
+    "adversarial_iterations",
+    "max_iters",
+    "steps",
+    "tier",
+    "precision",
+    "train_protocol",
+    "epsilon",
+)
 SOUND = f"{PREFIX}sound_"  # settings of attacks on the sound, each under its name
 
 
@@ -59,7 +80,8 @@ def data_folder(plan: Plan) -> Path:
     """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
     if plan.params.soundtracks_dir:
         return Path(plan.params.soundtracks_dir)
-    return make_demo_data(plan.demo_params(str(home() / "demo" / str(plan.params.clips))))
+    name = f"{plan.params.clips} clips of {plan.demo_params('').seconds:g} s"
+    return make_demo_data(plan.demo_params(str(home() / "demo" / name)))
 
 
 def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
@@ -71,6 +93,7 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     data = plan.preprocess_params(str(folder))
     collected = data.collect()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     surveyed = survey_of(data, collected)
     settings = settings_of(plan, preprocess_spec(data, surveyed).digest)
     config = config_of(plan, settings)
@@ -83,8 +106,9 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
     log_data = partial(log_data_set, store, named.preprocess_params(str(folder)), surveyed)
+    planned = partial(planned_seconds, named, len(collected.clips), collected.emotions)
     outcome = store.perform(
-        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, str(folder)))
+        spec, lambda run: summaries.append(_body(run, store, named, engine, log_data, planned, str(folder)))
     )
     if outcome.skipped:
         summaries.append(store.download(outcome.run_id, SUMMARY).read_text(encoding="utf-8"))
@@ -114,7 +138,6 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
     default go without saying, apart from the first that studies had.
     """
     params = plan.params
-    said = {*SIZES[params.size], "train_protocol", "epsilon"}
     # Attacks on the sound may join a study that has none; what each of them does is said for itself.
     heard = {f"sound_{name.replace(' ', '_')}": text for name, text in plan.sound.items()}
     return {"data": data, **heard} | {
@@ -123,15 +146,21 @@ def settings_of(plan: Plan, data: str) -> dict[str, Any]:
         if field.name in params.names("result")
         and field.name not in DataParams.names()
         and field.name not in SoundParams.names()
-        and (field.name in said or getattr(params, field.name) != field.default)
+        and (field.name in SAID or getattr(params, field.name) != _usual(field.name))
     }
+
+
+def _usual(name: str) -> Any:
+    """Return what a parameter is where no size of study says otherwise: its default in the stage."""
+    bases = [base for base in StudyParams.__bases__ if issubclass(base, Parameters)]
+    return next(base.__dataclass_fields__[name].default for base in bases if name in base.names())
 
 
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that determines what a study finds."""
     kept: dict[str, Any] = {}
-    for system, seed in plan.models:
-        kept |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    for model in plan.models:
+        kept |= kept_from(plan.train_params(*model, "").resolve_fit())
     systems = [system.name for system in plan.systems]
     return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
@@ -142,15 +171,17 @@ def _body(
     plan: Plan,
     engine: EngineParams,
     log_data: Callable[[], Outcome],
-    folder: str = "",
+    planned: Callable[[], Mapping[str, float]],
+    folder: str,
 ) -> str:
     dataset_run_id = log_data().run_id
     jobs = study_jobs(plan, dataset_run_id, folder)
-    done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study")
+    done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study", planned=planned())
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
-        analyses = {name: _analyze(store, plan, name) for name in attacks}
+        data = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+        analyses = {name: _analyze(store, plan, name, data) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
         raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
@@ -190,29 +221,34 @@ def _summary(analysis: Analysis) -> str:
 
 def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
-    models = {f"{system.name} s{seed}": (system, seed) for system, seed in plan.models}
+    models = {model_job(*of): of for of in plan.models}
     training = [
-        Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
-        for name, (system, seed) in models.items()
+        Job(name, train_work, plan.train_params(*model, dataset_run_id)) for name, model in models.items()
     ]
     attacks = [
-        attack_job(f"{model} | {name}", plan.attack_params(name, "", folder), model, _source(plan, name, *of))
+        attack_job(
+            attack_job_name(*of, name), plan.attack_params(name, "", folder), model, _source(plan, name, *of)
+        )
         for model, of in models.items()
         for name in plan.attack_variants
     ]
     return training + attacks
 
 
-def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
+def _source(plan: Plan, attack: str, system: System, seed: int, fold: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
     transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
-    return f"{source.name} s{seed}" if source and transfers else ""
+    return model_job(source, seed, fold) if source and transfers else ""
 
 
-def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
+def _analyze(store: Store, plan: Plan, attack: str, dataset: str) -> Analysis:
+    # Of the data set alone: models of the study may have been attacked on other data since.
     systems, protocol = ",".join(system.name for system in plan.systems), plan.params.train_protocol
-    chosen = AnalyzeParams(study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems)
+    chosen = AnalyzeParams(
+        study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems,
+        dataset=dataset, trained_on=dataset,
+    )  # fmt: skip
     return analyze(store, chosen)
 
 
