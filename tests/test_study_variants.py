@@ -37,7 +37,9 @@ def test_variants(given: dict[str, Any], variants: list[str]) -> None:
 
 
 def test_budgets_and_sizes_of_the_sound_are_handed_on() -> None:
-    plan = make_plan(StudyParams(budget=-10.0, budgets="-30,-10", listen=2, epsilon=0.02, sound_tier="quick"))
+    plan = make_plan(
+        StudyParams(budget=-10.0, budgets="-30,-10", listen=2, epsilon=0.02, tier="quick", sound_tier="quick")
+    )
     heard, seen = (plan.attack_params(name, "") for name in ("suite masking", "suite"))
     assert (heard.budget, heard.budgets, heard.listen) == (-10.0, "-30,-10", 2)
     assert (heard.settings["tier"], seen.settings["tier"], seen.epsilon) == ("quick", "quick", 0.02)
