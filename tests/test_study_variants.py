@@ -15,8 +15,9 @@ from rmer.stages.study.variants import attack_variants, domains_of
 @pytest.mark.parametrize(
     ("given", "variants"),
     [
-        ({}, ["published", "bridge", "suite", "suite masking"]),
-        ({"domains": "spectrogram"}, ["published", "bridge", "suite"]),
+        ({}, ["suite", "suite masking"]),
+        ({"size": "full", "tier": "quick"}, ["published", "bridge", "suite", "suite masking", "suite snr"]),
+        ({"domains": "spectrogram"}, ["suite"]),
         ({"domains": "waveform", "attacks": "suite"}, ["suite masking"]),
         ({"attacks": "suite", "sound_norms": "snr,linf"}, ["suite", "suite snr", "suite dBFS"]),
         ({"attacks": "suite", "tier": "paper"}, ["suite", "suite l2", "suite masking"]),
