@@ -196,7 +196,7 @@ def test_runs_of_all_folds_attack_every_clip_once(lasting_store: Store) -> None:
         assert trained.tags[Tag.SPLIT_SCHEME] == "2-fold"
     outcomes = attack(store, AttackParams(attack="pgd", steps=1, study="noise", device="cpu"))
     runs = [store.get(outcome.run_id) for outcome in outcomes]
-    assert [run.name for run in runs] == ["A2E s6 f1 | pgd Linf .01", "A2E s6 f2 | pgd Linf .01"]
+    assert [run.name for run in runs] == ["A2E s6 f1 pgd .01", "A2E s6 f2 pgd .01"]
     clips = [store.read_table(run.run_id, "adversaries/clips.csv")["clip"].tolist() for run in runs]
     assert sorted(name for names in clips for name in names) == dataset.clips["clip"].tolist()
     found = analyze(store, AnalyzeParams(study="noise"))

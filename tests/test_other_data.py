@@ -97,7 +97,7 @@ def test_the_run_says_what_the_model_was_trained_and_tested_on(
 ) -> None:
     store, other, found = runs
     tags = found["across"].tags
-    assert found["across"].name == "A2M2E s6 on other | pgd Linf .01"
+    assert found["across"].name == "A2M2E s6 on oth… pgd .01"
     assert (tags[Tag.TRAINED_ON], tags[Tag.TRAINED_ON_NAME]) == (OWN.digest, "own")
     assert (tags[Tag.DATASET], tags[Tag.DATASET_NAME]) == (other_data().digest, "other")
     assert (tags[Tag.SPLIT], tags[Tag.DATASET_RUN_ID]) == ("all", other)

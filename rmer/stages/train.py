@@ -199,7 +199,8 @@ class _Job:
     @property
     def in_words(self) -> str:
         """What is trained on what: the head of the run's description."""
-        rules = f"{self.params.train_protocol} protocol, split {self.scheme}"
+        fold = f", fold {self.fold}" if self.fold else ""
+        rules = f"{self.params.train_protocol} protocol, split {self.scheme}{fold}"
         system = self.params.resolve_system().name
         return f"{system}, seed {self.params.seed}, trained on {name_of(self.dataset)} ({rules})"
 

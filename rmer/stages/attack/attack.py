@@ -124,7 +124,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
     own = victim.run is not None and victim.run.tags.get(Tag.ORIGIN) == Origin.COMPUTED
     return RunSpec(
         stage=Stage.ATTACK,
-        name=run_name(*victim.in_words.split(" "), params.attack, budget),
+        name=run_name(*victim.name_parts, params.attack, budget),
         config={
             "attack": params.attack,
             "attack_protocol": protocol,

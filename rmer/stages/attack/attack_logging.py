@@ -31,7 +31,7 @@ from rmer.stages.attack.attacked_clips import clip_metrics, clip_table
 from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
-from rmer.stages.data.dataset_runs import log_dataset_input
+from rmer.stages.data.dataset_runs import log_dataset_input, name_of
 from rmer.stages.descriptions import attacked_result, description, worst_clip
 from rmer.stages.score_logging import log_scores
 from rmer.tracking import Artifact, Run, Tag
@@ -85,14 +85,18 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
 
 def _describe(run: Run, setup: AttackSetup, result: str, concepts: Sequence[str]) -> None:
     victim = setup.victim
-    seed = f", seed {victim.seed}," if victim.seed else ""
+    told = [f", seed {victim.seed}"] if victim.seed else []
+    told += [f", fold {victim.fold}"] if victim.fold else []
+    if victim.own is not None:
+        told.append(f", trained on {name_of(victim.own)}, on all clips of {name_of(victim.dataset)}")
+    model = f"{victim.system}{''.join(told)}{',' if told else ''}"
     links = {"model": run.page(of=victim.run.run_id)} if victim.run else {}
     links |= {"data": run.page(of=victim.dataset_run_id), "clips": run.page("per_clip.json")}
     if setup.params.on_sound and setup.params.listen:
         links["listen"] = run.page(Artifact.LISTEN)
     if concepts:
         links["concepts"] = run.page("figures/concept_shift.png")
-    what = f"{victim.system}{seed} under attack: {setup.in_words}"
+    what = f"{model} under attack: {setup.in_words}"
     run.note(description(what, result, links, concepts))
 
 

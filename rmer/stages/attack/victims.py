@@ -60,10 +60,10 @@ class Victim:
     own: Dataset | None = None
 
     @property
-    def in_words(self) -> str:
-        """What the model is called, and on which data if not its own: ``A2M2E s6``, ``A2M2E s6 on deam``."""
-        name = model_in_words(self.system, self.seed, self.fold)
-        return name if self.own is None else f"{name} on {name_of(self.dataset)}"
+    def name_parts(self) -> tuple[str, ...]:
+        """What a run's name calls it: ``A2M2E``, ``s6``, of folds ``f3``, on other data ``on deam``."""
+        parts = model_in_words(self.system, self.seed, self.fold).split(" ")
+        return tuple(parts if self.own is None else [*parts, f"on {name_of(self.dataset)}"])
 
     @property
     def trained_on(self) -> str:
