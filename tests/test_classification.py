@@ -8,7 +8,7 @@ from attack_runs import suite_run
 from sklearn import metrics
 
 from rmer.evaluation.classification import accuracy_metric, classification_metrics, classification_scores
-from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze import analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.tracking import Store
 
@@ -113,4 +113,4 @@ def test_an_analysis_shows_classes_and_compares_accuracy(store: Store, study: st
     assert "Accuracy: attacked" in found.report.systems
     assert "Classes and tags" in [section.title for section in found.report.sections]
     metrics_of = store.get(found.outcome.run_id).metrics
-    assert metrics_of["A2E/adv_auc"] == pytest.approx(table.loc[("A2E", "auc"), "adv"])
+    assert metrics_of[versus("A2E", "adv_auc")] == pytest.approx(table.loc[("A2E", "auc"), "adv"])
