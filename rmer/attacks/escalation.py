@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.ascent import POLISHING, ascend, polish
+from rmer.attacks.ascent import POLISHING, climb
 from rmer.attacks.losses import NO_DAMAGE
 from rmer.attacks.objectives import Objective
 from rmer.attacks.problem import Problem
@@ -209,8 +209,7 @@ class Escalation(ObjectiveAttack):
             assert some.clips is not None
             ranking = rankings[objective].of(some.clips.to(where.device))
             objective = objective.chosen(ranking, some.threat.radius(some.inputs).view(-1))
-        ascend(used, some, objective, where, best, steps=steps)
-        polish(some, objective, best)
+        climb(used, some, objective, where, best, steps=steps)
         best.columns = dict(best.values)
         part = best.crafted()
         part.gradients, part.forwards = network.gradients - spent[0], network.forwards - spent[1]

@@ -137,6 +137,13 @@ class Best:
         if len(kept) < most:
             kept.append((iterates, found))
 
+    def promising(self, metric: str) -> Tensor:
+        """Return what seems the best by a metric before candidates are predicted again, [batch, ...]."""
+        iterates, found = self._candidates[metric][0]
+        if metric not in self.values:
+            return iterates
+        return torch.where(beside(found > self.values[metric], iterates), iterates, self.iterates[metric])
+
     def settle(self, objective: Objective, last: Tensor) -> None:
         """Predict the ``last`` iterate of a search and its candidates, and take over each that is better.
 
