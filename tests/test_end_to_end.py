@@ -46,7 +46,8 @@ from rmer.tracking import Artifact, Origin, RunSpec, Stage, Store, Tag, connect
 
 OPTIONS = (
     "clips=16 frames=40 seeds=6 systems=A2E,A2M2E,aA2E epochs=5 adversarial_iterations=2 max_iters=4 steps=3 "
-    "workers=1 device=cpu"
+    "attacks=published,bridge,suite train_protocol=published tier=quick width=1 lr=5e-4 batch_size=8 "
+    "precision=auto engine=serial workers=1 device=cpu"
 )
 TINY = dict(option.split("=") for option in OPTIONS.split())
 
@@ -489,6 +490,7 @@ def test_an_attack_without_a_study_joins_none_and_leaves_finished_studies_as_the
 
 def test_a_study_name_stands_for_one_set_of_settings(store: Store, demo: Path) -> None:
     tiny = {"frames": 40, "systems": "A2E", "attacks": "pgd", "steps": 1, "study": "mine", "device": "cpu"}
+    tiny |= {"engine": "serial"}
     run_study(store, make_plan(StudyParams(seeds="6", epochs=1, **tiny)), demo)
     more = run_study(store, make_plan(StudyParams(seeds="6,21", epochs=1, **tiny)), demo)
     assert more.summary.count("A2E") == 1

@@ -85,8 +85,8 @@ TOO_SHORT = (
     "arguments",
     [
         ["train", "--system", "aA2B2E", "--epochs", "4"],
-        ["main", "--epochs", "4"],
-        ["main", "--systems", "A2E,aA2E", "--epochs", "4", "--dry_run"],
+        ["main", "--epochs", "4", "--train_protocol", "published"],
+        ["main", "--systems", "A2E,aA2E", "--epochs", "4", "--train_protocol", "published", "--dry_run"],
         ["sweep", "--train", "{system: [A2E, aA2E], epochs: 4}"],
     ],
 )
@@ -141,7 +141,7 @@ def test_a_number_of_a_file_may_be_written_as_on_the_command_line(tmp_path: Path
 
 def test_sizes_fill_in_what_is_not_given() -> None:
     small = make_plan(StudyParams(frames=50))
-    assert (small.params.frames, small.seeds, len(small.models)) == (50, [6, 21], 10)
+    assert (small.params.frames, small.seeds, len(small.models)) == (50, [6, 21], 8)
     full = make_plan(StudyParams(size="full", systems="interpretable"))
     assert (full.params.frames, full.params.epochs, full.params.max_iters) == (313, 199, 1000)
     assert full.seeds == [6, 21, 42, 796, 950, 2025, 2324, 2451, 3100, 7192]
@@ -163,7 +163,7 @@ def test_free_parameters_change_what_they_name_and_nothing_else(given: dict[str,
 
 
 def test_parameters_go_to_stages_under_their_own_names() -> None:
-    plan = make_plan(StudyParams(epsilon=0.03, study="x"))
+    plan = make_plan(StudyParams(epsilon=0.03, study="x", attacks="published,suite"))
     assert plan.train_params(*plan.models[0], "run").epochs == plan.params.epochs
     assert plan.attack_params("suite", "run").epsilon == 0.03
     assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not the suite's"

@@ -65,7 +65,7 @@ def test_failures_of_a_study_are_told_where_the_rest_cannot_be_analysed(
     spec = RunSpec(Stage.STUDY, "study", {"systems": "A2E"})
     with pytest.raises(JobsFailed, match="1 of 4 jobs failed"):
         store.perform(
-            spec, lambda run: study._body(run, store, plan, EngineParams(), lambda: Outcome("data"))
+            spec, lambda run: study._body(run, store, plan, EngineParams(), lambda: Outcome("data"), dict, "")
         )
 
 

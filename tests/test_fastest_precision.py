@@ -133,7 +133,7 @@ def test_a_limit_of_instructions_is_another_machine(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_study_hands_its_decision_on(isolated_home: Path) -> None:
-    params = StudyParams(systems="A2E", attacks="pgd").sized()
+    params = StudyParams(systems="A2E", attacks="pgd", precision="auto").sized()
     assert params.precision == "auto"
     plan = make_plan(with_decided_precision(params))
     decided = decided_precision("auto", CPU)

@@ -17,10 +17,11 @@ NO_GPU = "a job sees 0 GPUs. Give job_gpus, cuda without a number, or another de
 NO_RAY = "Start it (ray start --head) and give auto or host:port, or leave ray_address out"
 
 STUDIES = {
-    "address without ray": (["--ray_address", "x"], ENGINE.format("ray_address", "ray")),
+    "address without ray": (["--engine", "serial", "--ray_address", "x"], ENGINE.format("ray_address", "ray")),
     "address for workers here": (["--engine", "local", "--ray_address", "x"],
                                  ENGINE.format("ray_address", "ray").replace("serial", "local")),
-    "jobs at once in one process": (["--jobs_at_once", "2"], ENGINE.format("jobs_at_once", "local or ray")),
+    "jobs at once in one process": (["--engine", "serial", "--jobs_at_once", "2"],
+                                    ENGINE.format("jobs_at_once", "local or ray")),
     "two and a half GPUs": (
         ["--engine", "local", "--job_gpus", "2.5"],
         "parameter job_gpus: 2.5 cannot be had. Give a part of one, or a whole number",

@@ -15,8 +15,9 @@ from rmer.stages.study.variants import attack_variants, domains_of
 @pytest.mark.parametrize(
     ("given", "variants"),
     [
-        ({}, ["published", "bridge", "suite", "suite masking"]),
-        ({"domains": "spectrogram"}, ["published", "bridge", "suite"]),
+        ({}, ["suite", "suite masking"]),
+        ({"size": "full", "tier": "quick"}, ["published", "bridge", "suite", "suite masking", "suite snr"]),
+        ({"domains": "spectrogram"}, ["suite"]),
         ({"domains": "waveform", "attacks": "suite"}, ["suite masking"]),
         ({"attacks": "suite", "sound_norms": "snr,linf"}, ["suite", "suite snr", "suite dBFS"]),
         ({"attacks": "suite", "tier": "paper"}, ["suite", "suite l2", "suite masking"]),
@@ -37,7 +38,9 @@ def test_variants(given: dict[str, Any], variants: list[str]) -> None:
 
 
 def test_budgets_and_sizes_of_the_sound_are_handed_on() -> None:
-    plan = make_plan(StudyParams(budget=-10.0, budgets="-30,-10", listen=2, epsilon=0.02, sound_tier="quick"))
+    plan = make_plan(
+        StudyParams(budget=-10.0, budgets="-30,-10", listen=2, epsilon=0.02, tier="quick", sound_tier="quick")
+    )
     heard, seen = (plan.attack_params(name, "") for name in ("suite masking", "suite"))
     assert (heard.budget, heard.budgets, heard.listen) == (-10.0, "-30,-10", 2)
     assert (heard.settings["tier"], seen.settings["tier"], seen.epsilon) == ("quick", "quick", 0.02)
