@@ -13,9 +13,9 @@ from benchmarks.data import Subject, subject
 from benchmarks.measuring import Result, Row, Settings, Target, interleave
 from benchmarks.reference import Published
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import AttackResult
 from rmer.attacks.losses import absolute_error
 from rmer.attacks.published import BridgeAttack
+from rmer.attacks.result import AttackResult
 from rmer.attacks.search import MSE
 from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.data import CONCEPTS, SMALL, TARGETS
 from benchmarks.measuring import Result, Row, Settings, Target, Way, added, compare, interleave
 from benchmarks.reference import Published
-from rmer.attacks.ascent import POLISHING, ascend, polish
-from rmer.attacks.base import Problem
+from rmer.attacks.ascent import POLISHING, climb
+from rmer.attacks.problem import Problem
 from rmer.attacks.search import L1, Best
 from rmer.attacks.threat import Threat
 from rmer.data.audio.filterbank import BANDS
@@ -124,8 +124,7 @@ def search(network: FrozenNetwork, inputs: Tensor, steps: int) -> Best:
     labels = torch.full((len(inputs), TARGETS), 0.5, device=inputs.device)
     problem = Problem(inputs, labels, Threat("linf", EPSILON), []).on(network)
     best = Best(network, problem, problem.inputs, {})
-    ascend(network, problem, L1[0], problem.inputs, best, steps=steps)
-    polish(problem, L1[0], best)
+    climb(network, problem, L1[0], problem.inputs, best, steps=steps)
     return best
 
 

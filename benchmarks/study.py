@@ -226,7 +226,8 @@ def _parts(store: Store, plan: Plan) -> list[Part]:
         for stage in (Stage.TRAIN, Stage.ATTACK)
         for record in store.search({Tag.STUDY: STUDY, Tag.STAGE: stage})
     ]
-    kinds = {f"train {system.name}": len(plan.seeds) for system in plan.systems}
+    models = len(plan.seeds) * len(plan.folds)
+    kinds = {f"train {system.name}": models for system in plan.systems}
     kinds |= {f"attack {name}": len(plan.models) for name in plan.attack_variants}
     parts = []
     for name, jobs in kinds.items():

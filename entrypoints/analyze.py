@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command, exit_code
+from entrypoints.options import command, end
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.stages.endings import analysis_ending
 from rmer.tracking import connect
 
 
@@ -15,8 +16,8 @@ def cli(params: AnalyzeParams) -> int:
     store = connect()
     analysis = analyze(store, params)
     done = "was done before" if analysis.outcome.skipped else "done"
-    click.echo(f"{analysis.text}\n\n{done}: run {analysis.outcome.run_id} (report.html, tables, figures)")
-    return exit_code(store)
+    click.echo(f"{done}: run {analysis.outcome.run_id} (report.html, tables, figures)")
+    return end(store, lambda: analysis_ending(store, analysis.report, analysis.outcome))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command, exit_code, logged
+from entrypoints.options import command, end, logged
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.endings import attack_ending
 from rmer.stages.study.cost import describe_attack
 from rmer.tracking import connect
 
@@ -17,11 +18,12 @@ def cli(params: AttackParams) -> int:
     if params.dry_run:
         click.echo(describe_attack(store, params))
         return 0
-    for outcome in attack(store, params):
+    outcomes = attack(store, params)
+    for outcome in outcomes:
         done = "was done before" if outcome.skipped else "done"
         clean, attacked = (logged(outcome, f"{group}/mae") for group in ("clean", "adv"))
         click.echo(f"{done}: run {outcome.run_id}, MAE {clean:.3f} -> {attacked:.3f}")
-    return exit_code(store)
+    return end(store, lambda: attack_ending(store, outcomes))
 
 
 if __name__ == "__main__":

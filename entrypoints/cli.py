@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from functools import partial
@@ -12,6 +11,7 @@ import click
 from entrypoints.options import Command, run
 from rmer import __version__
 from rmer.errors import UserError, shown
+from rmer.nearest import did_you_mean
 
 # The modules of this name; each is imported when it is asked for, as torch and MLflow take seconds.
 COMMANDS = {
@@ -61,8 +61,7 @@ class _Lazy(Command, click.Group):
 
 
 def _unknown(name: str) -> int:
-    near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, 1)
-    mend = f"Did you mean {near[0]}?" if near else f"Known are: {', '.join(COMMANDS)}"
+    mend = did_you_mean([name], COMMANDS) or f"Known are: {', '.join(COMMANDS)}"
     raise UserError(f"there is no command {shown(name)}", where="rmer", mend=mend)
 
 

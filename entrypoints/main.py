@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command, exit_code
+from entrypoints.options import command, end
 from rmer.execution.scheduler import check_engine
+from rmer.stages.endings import study_ending
 from rmer.stages.study.best_model import register_best
 from rmer.stages.study.cost import describe
 from rmer.stages.study.plan import StudyParams, make_plan
@@ -23,14 +24,12 @@ def cli(params: StudyParams) -> int:
     store = connect()
     folder = data_folder(plan)
     result = run_study(store, plan, folder)
-    click.echo(f"\n{result.summary}\n")
+    click.echo(f"\nStudy {result.study} is done.")
     if plan.params.size == "small":
         click.echo("A small study shows how everything works; its numbers say little about the systems.")
     if plan.params.register:
         click.echo(register_best(store, result.study, plan.params.register))
-    look = f"open {store.web}" if store.web else f"mlflow ui --backend-store-uri {store.name}"
-    click.echo(f"Runs, figures and reports (rmer.study = {result.study!r}): {look}")
-    return exit_code(store)
+    return end(store, lambda: study_ending(store, result.study, plan.attacks[-1], result.answer))
 
 
 if __name__ == "__main__":

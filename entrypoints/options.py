@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from rmer.errors import UserError, shortened
 from rmer.old_names import told_new_option
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # MLflow takes seconds to import, and --help needs none of it
     from rmer.tracking import Outcome, Store
 
 P = TypeVar("P", bound=Parameters)
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 BUG, INTERRUPTED = 1, 130
 WAITING = 75  # EX_TEMPFAIL of sysexits.h: the work is done, and its values are to be sent later
@@ -70,6 +72,8 @@ class Command(click.Command):
         """Return what is left of the arguments, none; exits with code 2 where they cannot be understood."""
         try:
             return super().parse_args(context, [told_new_option(argument) for argument in arguments])
+        except click.exceptions.NoArgsIsHelpError:  # a group that stands alone shows its help
+            raise
         except click.UsageError as error:
             sys.exit(run(partial(refuse, error, self)))
 
@@ -77,6 +81,16 @@ class Command(click.Command):
 def logged(outcome: Outcome, metric: str) -> float:
     """Return a metric of a run, to be shown, whether the store has it or it waits; NaN without a value."""
     return outcome.metrics.get(metric, math.nan)
+
+
+def end(store: Store, ending: Callable[[], str]) -> int:
+    """Print what a command says at its end, unless the store is away; return its exit code."""
+    if not store.left_behind():
+        try:
+            click.echo(ending())
+        except UserError as error:  # the work is done, whatever can be seen of it now
+            click.echo(f"rmer: {error}", err=True)
+    return exit_code(store)
 
 
 def exit_code(store: Store) -> int:
@@ -145,8 +159,20 @@ def _option(field: dataclasses.Field[Any], hint: Any, also: str = "") -> click.O
         metavar=f"[{choices}]" if choices and len(choices) < 60 else METAVARS[kind],
         help=f"{rules['help']}{shown}",
         is_flag=False,
+        shell_complete=_completion(rules),
         **alone,
     )
+
+
+def _completion(rules: Mapping[str, Any]) -> Complete:
+    """Return what the shell asks for values of a parameter: its choices, or where it is a path, files."""
+
+    def complete(context: click.Context, option: click.Parameter, typed: str) -> list[CompletionItem]:
+        if rules["kind"] == "path":
+            return [CompletionItem(typed, type="file")]
+        return [CompletionItem(str(choice)) for choice in rules["choices"] if str(choice).startswith(typed)]
+
+    return complete
 
 
 def _text(value: Any) -> str:

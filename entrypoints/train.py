@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from entrypoints.options import command, exit_code, logged
+from entrypoints.options import command, end, logged
+from rmer.stages.endings import train_ending
 from rmer.stages.train import TrainParams, train
 from rmer.tracking import connect
 
@@ -16,7 +17,7 @@ def cli(params: TrainParams) -> int:
     done = "was trained before" if outcome.skipped else "trained"
     corr = logged(outcome, "test/emotion/corr")
     click.echo(f"{done}: run {outcome.run_id}, test correlation {corr:.3f}")
-    return exit_code(store)
+    return end(store, lambda: train_ending(store, outcome))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and resolved values are what a run logs under ``cfg.*``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import itertools
 import math
@@ -21,6 +20,7 @@ from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from rmer.errors import LONGEST_VALUE, UserError, shortened, shown
+from rmer.nearest import did_you_mean
 from rmer.old_names import told_new_name, told_new_value
 
 P = TypeVar("P", bound="Parameters")
@@ -145,10 +145,8 @@ def listed(text: str) -> list[str]:
 def unknown_parameters(unknown: Sequence[str], known: Iterable[str], *, where: str) -> UserError:
     """Return the error that names parameters which there are not, with the nearest ones that there are."""
     names = sorted(known)
-    near = [" or ".join(difflib.get_close_matches(name.replace("-", "_"), names, 2)) for name in unknown]
     said = shortened(", ".join(unknown), LONGEST_VALUE)
-    mend = f"Did you mean {', '.join(filter(None, near))}?"
-    mend = mend if any(near) else f"Known are: {', '.join(names) or 'none'}"
+    mend = did_you_mean(unknown, names, most=2) or f"Known are: {', '.join(names) or 'none'}"
     return UserError(f"unknown parameter{'s' if len(unknown) > 1 else ''} {said}", where=where, mend=mend)
 
 
@@ -191,8 +189,8 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
         return
     where = f"parameter {field.name}"
     if rules["choices"] and value not in rules["choices"]:
-        choices = ", ".join(str(choice) for choice in rules["choices"] if choice != "")
-        mend = f"Choose one of: {choices}"
+        choices = [str(choice) for choice in rules["choices"] if choice != ""]
+        mend = did_you_mean([str(value)], choices, f"Choose one of: {', '.join(choices)}")
         raise UserError(f"{shown(value)} is not one of its values", where=where, mend=mend)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         low = -math.inf if rules["low"] is None else rules["low"]

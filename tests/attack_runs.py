@@ -11,6 +11,7 @@ import pandas as pd
 from rmer.attacks.sound_budgets import epsilon_of
 from rmer.evaluation.attacked import attack_metrics
 from rmer.evaluation.checks.measurements import PrecisionPair
+from rmer.evaluation.classification import classification_metrics
 from rmer.evaluation.curves import area_over_log_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import own_columns, regression_scores
@@ -97,17 +98,21 @@ def suite_run(
     At a budget of .01 its adversaries worst for clipped MAE move every prediction by about
     ``damage`` away from the labels, those worst for raw MAE by three times that; damage grows with the root
     of epsilon. Those worst for correlation lose the part of the labels in their
-    predictions. Two clips share an album. ``searches`` are those of both precisions, where that is bf16.
+    predictions. Two clips share an album. ``searches`` are those of both precisions, where that is bf16. A
+    ``fold`` among the changes has clips of its own.
     """
+    fold = int(changes.get("fold", 0))
     listed = ",".join(f"{epsilon:g}" for epsilon in epsilons)
     settings = {"tier": "quick", "epsilons": listed, "epsilon": reported, "clips": clips, "precision": "fp32"}
     if "domain" in changes:  # budgets in dB say it
         settings = {key: value for key, value in settings.items() if not key.startswith("epsilon")}
     values, params = _changed({"attack": "suite", "tier": "quick", "norm": norm}, settings, changes)
-    albums = [f"album {clip // 2}" for clip in range(clips)]
-    table = _clip_table(system, seed, clips, emotions, albums)
+    albums = [f"album {fold * clips + clip // 2}" for clip in range(clips)]
+    table = _clip_table(system, seed + 1000 * fold, clips, emotions, albums)
+    table["clip"] = [f"{fold * clips + clip + 1:03d}" for clip in range(clips)]
     labels, clean = (table[[f"{kind}_{name}" for name in emotions]].to_numpy() for kind in ("label", "clean"))
-    worst = _attacked(labels, clean, damage * (reported / 0.01) ** 0.5, system, seed)
+    drawn = seed + 1000 * fold
+    worst = _attacked(labels, clean, damage * (reported / 0.01) ** 0.5, system, drawn)
     for kind, metric in (("adv", "mae"), *((kind, metric) for metric, kind in own_columns().items())):
         for place, name in enumerate(emotions):
             table[f"{kind}_{name}"] = worst[metric][:, place]
@@ -116,7 +121,7 @@ def suite_run(
         found = (
             dict.fromkeys(worst, clean)
             if epsilon == 0
-            else _attacked(labels, clean, damage * (epsilon / 0.01) ** 0.5, system, seed)
+            else _attacked(labels, clean, damage * (epsilon / 0.01) ** 0.5, system, drawn)
         )
         scores = {m: regression_scores(labels, found[m], emotions).mean[m] for m in found}
         curve.append({"epsilon": epsilon, "radius": epsilon, **scores})
@@ -131,6 +136,8 @@ def suite_run(
     }
     own = {metric: worst[metric] for metric in own_columns()}
     metrics = attack_metrics(labels, clean, worst["mae"], emotions, own)
+    if "cfg_labels" in changes:
+        metrics |= classification_metrics(labels, clean, worst["mae"], emotions, changes["cfg_labels"])
     metrics |= {"budget/violations": 0.0, "constant/mae": CONSTANT, "breakeven/epsilon": 0.02 + seed / 1e6}
     metrics |= {"noise/mae_clipped": 0.11, "noise/delta_mae_clipped": 0.01}
     if "domain" in changes:

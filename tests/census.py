@@ -28,10 +28,9 @@ OF_TIME = re.compile(r"seconds|preprocess/computed")
 NOT_ALWAYS = "preprocess/clips_per_second"
 OF_PROCESS = re.compile(
     r"rmer\.(host|pid|process_started|heartbeat|git\..*|job|config|opening|soundtracks_dir|digests\..*)|"
-    r"mlflow\.(user|source\..*|note\.content|loggedArtifacts)"
+    r"mlflow\.(user|source\..*|note\.content|loggedArtifacts)|"
+    r"cfg\.(runs|ladder_runs|jobs)"  # digests of run ids
 )
-# Parameters that are digests of run ids.
-OF_IDS = ("cfg.runs", "cfg.ladder_runs", "cfg.jobs")
 # Files that are the same, byte by byte, whenever they are made; of others, that they can be read.
 SAME = (".csv", ".json", ".npy", ".safetensors", ".txt", ".yaml")
 NOT_SAME = ("per_clip.json", "jobs.yaml", "runs.csv")
@@ -173,7 +172,7 @@ def _name(run: Run) -> str:
 
 def _facts(run: Run, names: Mapping[str, str], folder: Path) -> RunFacts:
     values = {f"tag {key}": text for key, text in run.data.tags.items() if not OF_PROCESS.fullmatch(key)}
-    values |= {f"param {key}": text for key, text in run.data.params.items() if key not in OF_IDS}
+    values |= {f"param {key}": text for key, text in run.data.params.items()}
     inputs = run.inputs.dataset_inputs if run.inputs else []
     return RunFacts(
         status=run.info.status,

@@ -49,11 +49,7 @@ class MlflowServer:
 
     def answers(self) -> bool:
         """Tell whether it answers."""
-        try:
-            with urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
+        return answers(self.uri)
 
     def stop(self) -> None:
         """Stop it and its workers at once."""
@@ -61,6 +57,15 @@ class MlflowServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def answers(uri: str) -> bool:
+    """Tell whether an MLflow server answers at an address."""
+    try:
+        with urlopen(f"{uri}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
 
 
 def copy_fresh_sqlite(file: Path) -> None:

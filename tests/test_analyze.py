@@ -96,12 +96,12 @@ def test_what_an_analysis_logs(imported: Store, published: Analysis) -> None:
     run_id = published.outcome.run_id
     for path in (
         "report.html", "tables/systems.md", "tables/systems.tex", "tables/attacks.csv",
-        *(f"figures/{name}.{form}" for name in ("performance_table", "diff_performance", "true_vs_pred")
+        *(f"figures/{name}.{form}" for name in ("summary", "diff_performance", "true_vs_pred")
           for form in ("png", "svg")),
     ):  # fmt: skip
         assert imported.download(run_id, path).stat().st_size > 400
     record = imported.get(run_id)
-    assert record.metrics["A2M2E/adv_mae"] == pytest.approx(1.1578, abs=5e-5)
+    assert record.metrics["versus/A2M2E adv_mae"] == pytest.approx(1.1578, abs=5e-5)
     assert record.tags[Tag.STAGE] == "analyze"
     assert record.tags[Tag.ATTACK] == "published"
     assert "| A2M2E" in record.tags["mlflow.note.content"]
@@ -297,7 +297,7 @@ def test_imported_and_computed_side_by_side(store: Store, study: str) -> None:
     analysis = analyze(store, AnalyzeParams(study=study, allow_mixed=True))
     assert analysis.systems["system"].tolist() == ["A2M2E computed", "A2M2E imported"]
     assert analysis.systems["seeds"].tolist() == [2, 2]
-    assert "A2M2E imported/adv_mae" in store.get(analysis.outcome.run_id).metrics
+    assert "versus/A2M2E imported adv_mae" in store.get(analysis.outcome.run_id).metrics
 
 
 def test_unfinished_runs_do_not_count(store: Store, study: str) -> None:

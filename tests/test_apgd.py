@@ -14,10 +14,10 @@ from regressors import BANDS, CELLS, FRAMES, spectrograms, trained
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD, checkpoints
-from rmer.attacks.base import clip_generator
 from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, SteeringObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import clip_generator
 from rmer.attacks.threat import Threat, l2_norms
 from rmer.systems.frozen import FrozenNetwork
 

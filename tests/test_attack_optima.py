@@ -17,15 +17,9 @@ from rmer.attacks.base import Attack
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.minimum_norm import MinimumNorm
-from rmer.attacks.objectives import (
-    CorrelationObjective,
-    ErrorObjective,
-    Objective,
-    OutputObjective,
-    SignsObjective,
-    SteeringObjective,
-)
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, SteeringObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.ranked_objectives import OutputObjective, SignsObjective
 from rmer.attacks.threat import Threat, steepest
 from rmer.errors import UserError
 

@@ -22,7 +22,8 @@ from rmer.attacks.square import Square
 from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.transfer import Transfer
 from rmer.errors import UserError
-from rmer.stages.attack.attack_params import AttackParams, defaults_of, quoted
+from rmer.stages.attack.attack_defaults import defaults_of, quoted
+from rmer.stages.attack.attack_params import AttackParams
 
 CLASSES: dict[str, tuple[Attack, ...]] = {
     "published": (PublishedAttack(),),

@@ -14,20 +14,18 @@ from regressors import SmallNetwork, labels_before_a_hit, spectrograms, trained
 from torch import Tensor
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem
+from rmer.attacks.base import Attack, BudgetError
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.losses import absolute_error, correlation, correlation_over_clips, squared_error
 from rmer.attacks.minimum_norm import MinimumNorm
+from rmer.attacks.named_objectives import objectives
 from rmer.attacks.noise import KINDS, Noise
-from rmer.attacks.objectives import (
-    CorrelationObjective,
-    ErrorObjective,
-    OutputObjective,
-    SignsObjective,
-    objectives,
-)
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem
 from rmer.attacks.published import BridgeAttack, PublishedAttack
+from rmer.attacks.ranked_objectives import OutputObjective, SignsObjective
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
 from rmer.attacks.transfer import Transfer

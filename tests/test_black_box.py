@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import joblib
 import mlflow
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from noise_data import log_dataset, noise_dataset, published_parts
 from servers import free_port, wait_for
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
@@ -29,9 +31,10 @@ from rmer.attacks.threat import Threat
 from rmer.errors import UserError
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.train import TrainParams, train
 from rmer.systems.black_box import BlackBox, PlainOutput, adapted, served
 from rmer.systems.frozen import FrozenNetwork
-from rmer.tracking import RunSpec, Stage, Store
+from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 
 FRAMES = 24
 # A scikit-learn regressor on the mean level of eight groups of bands, as one file of code, without pickles.
@@ -199,14 +202,92 @@ def test_a_server_that_is_not_there_is_told() -> None:
         served(f"http://user:secret@127.0.0.1:{free_port()}")(torch.zeros(1, 1, FRAMES, 149))
 
 
-def test_one_command_evaluates_a_served_regressor(address: str, lasting_store: Store, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def store(lasting_store: Store) -> Store:
+    """A store with a data set, and a model of rmer's to transfer from."""
     data = noise_dataset(published_parts(16), frames=FRAMES)
-    lasting_store.perform(RunSpec(Stage.PREPROCESS, "noise", {"a": 1}), lambda run: log_dataset(run, data))
+
+    def log(run: Run) -> None:
+        log_dataset(run, data)
+        run.tags({Tag.DATASET: data.digest, Tag.DATASET_RUN_ID: run.run_id})
+
+    lasting_store.perform(RunSpec(Stage.PREPROCESS, "noise", {"a": 1}), log)
+    train(lasting_store, TrainParams(system="A2E", epochs=1, width=0.125))
+    return lasting_store
+
+
+def test_one_command_evaluates_a_served_regressor(address: str, store: Store) -> None:
     (outcome,) = attack(
-        lasting_store,
-        AttackParams(attack="square", queries=30, epsilon=0.1, model_uri=address, system="ridge"),
+        store, AttackParams(attack="square", queries=30, epsilon=0.1, model_uri=address, system="served")
     )
-    run = lasting_store.get(outcome.run_id)
-    assert run.tags["rmer.system"] == "ridge"
+    run = store.get(outcome.run_id)
+    assert run.tags["rmer.system"] == "served"
     assert run.metrics["adv/mae"] > run.metrics["clean/mae"]
     assert run.metrics["budget/violations"] == 0
+
+
+# What a user has: a fitted regressor in a file of joblib's, which is loaded by the user's own code alone.
+OWN_CODE = """
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+regressor = joblib.load(Path(__file__).with_name("regressor.joblib"))
+
+
+def predict(spectrograms):
+    return regressor.predict(spectrograms.mean(axis=(1, 2)))
+"""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"attack": "square", "queries": 60},
+        {"attack": "noise", "draws": 3},
+        {"attack": "transfer", "source_system": "A2E", "steps": 5},
+    ],
+)
+def test_one_command_evaluates_a_regressor_that_own_code_loads(
+    store: Store, tmp_path: Path, given: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(2)
+    joblib.dump(
+        Ridge().fit(rng.normal(size=(40, 149)), rng.uniform(size=(40, 8))), tmp_path / "regressor.joblib"
+    )
+    code = tmp_path / "mine.py"
+    code.write_text(OWN_CODE)
+    params = AttackParams(model_uri=f"{code}:predict", seed="6", epsilon=0.1, **given)  # type: ignore[arg-type]
+    (outcome,) = attack(store, params)
+    run = store.get(outcome.run_id)
+    assert run.tags["rmer.system"] == "predict"
+    assert run.metrics["budget/violations"] == 0
+    if given["attack"] == "square":
+        assert run.metrics["adv/mae"] > run.metrics["clean/mae"] + 1e-3
+        assert attack(store, params)[0].skipped
+        # Another regressor in the same file is another model.
+        joblib.dump(
+            Ridge().fit(rng.normal(size=(40, 149)), rng.uniform(size=(40, 8))), tmp_path / "regressor.joblib"
+        )
+        assert not attack(store, params)[0].skipped
+
+
+def test_a_suite_says_that_it_needs_gradients(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def predict(x): return x.mean(axis=(1, 2))[:, :8]")
+    params = AttackParams(model_uri=f"{tmp_path / 'mine.py'}:predict", attack="suite", tier="brief")
+    with pytest.raises(UserError, match=r"mine.py:predict: is known by its predictions alone.*square, noise"):
+        attack(store, params)
+
+
+def test_a_torch_module_of_code_is_attacked_by_its_gradients(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "import torch\n"
+        "def build():\n"
+        "    torch.manual_seed(1)\n"
+        f"    return nn.Sequential(nn.Flatten(), nn.Linear({FRAMES * 149}, 8))\n"
+    )
+    params = AttackParams(model_uri=f"{tmp_path / 'mine.py'}:build", attack="apgd", steps=3, epsilon=0.01)
+    run = store.get(attack(store, params)[0].run_id)
+    assert run.metrics["adv/mae"] > run.metrics["clean/mae"] + 0.05

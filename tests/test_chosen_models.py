@@ -82,7 +82,7 @@ def test_a_data_set_without_models_is_told(runs: tuple[Store, dict[str, str]]) -
         chosen(store, dataset_run_id=ids["d3"], system="A2E")
     assert str(caught.value) == (
         f"{store.name}: no such model was trained on the data set of run {ids['d3']}. Train on it first, or "
-        "name the model by train_run_id"
+        "name the models by trained_on or train_run_id"
     )
 
 
@@ -91,7 +91,8 @@ def model(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
     data = SimpleNamespace(normalisation=None)
     dataset = SimpleNamespace(digest=run.tags[Tag.DATASET])
     model = SimpleNamespace(
-        run=run, digest=run.run_id, dataset=dataset, dataset_run_id=dataset_run_id, data=data,
+        run=run, digest=run.run_id, dataset=dataset, trained_on=dataset.digest, fold=0,
+        dataset_run_id=dataset_run_id, data=data,
         system=run.tags[Tag.SYSTEM], seed="", scheme="", train_protocol="",
     )  # fmt: skip
     return cast(Victim, model)

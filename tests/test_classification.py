@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from attack_runs import suite_run
 from sklearn import metrics
 
-from rmer.evaluation.classification import classification_metrics, classification_scores
+from rmer.evaluation.classification import accuracy_metric, classification_metrics, classification_scores
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
+from rmer.tracking import Store
 
 NAMES = ["a", "b", "c"]
 
@@ -73,3 +77,40 @@ def test_an_attack_is_scored_by_classes_before_and_after() -> None:
 def test_ratings_have_no_classes() -> None:
     with pytest.raises(ValueError, match="no classes"):
         classification_scores(np.eye(3), np.eye(3), NAMES, "ratings")
+
+
+@pytest.mark.parametrize("kind", ["classes", "tags"])
+def test_accuracy_by_albums_or_folds_is_that_of_the_clips_that_are_drawn(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    labels = one_hot(rng.integers(0, 3, 12))
+    predictions = labels + rng.normal(0, 0.7, (2, 12, 3))
+    albums, metric = ["a"] * 3 + ["b"] * 4 + ["c"] * 5, accuracy_metric(kind)
+    drawn = metric.endpoint(labels, predictions, albums).scores(np.array([[2.0, 0.0, 1.0]]))[0]
+    rows = [*range(3), *range(3), *range(7, 12)]
+    for seed, found in zip(predictions, drawn, strict=True):
+        expected = classification_scores(labels[rows], seed[rows], NAMES, kind).mean["accuracy"]
+        assert found == pytest.approx(expected)
+    folds = metric.endpoint(labels, predictions, albums, (1,) * 5 + (2,) * 7).per_seed
+    assert folds == pytest.approx(metric.endpoint(labels, predictions, albums).per_seed), "a mean over clips"
+
+
+def test_an_analysis_shows_classes_and_compares_accuracy(store: Store, study: str) -> None:
+    for system, damage in (("A2E", 0.1), ("A2M2E", 0.02)):
+        for seed in (1, 2):
+            suite_run(store, study, system, seed, damage=damage, cfg_labels="tags")
+    found = analyze(store, AnalyzeParams(study=study))
+    table = found.tables["classification"].set_index(["system", "metric"])
+    logged = [run.metrics for run in store.find("attack", {"rmer.system": "A2E"}, study)]
+    for metric in ("accuracy", "macro_f1", "auc"):
+        for kind in ("clean", "adv"):
+            mean = np.mean([values[f"{kind}/{metric}"] for values in logged])
+            assert table.loc[("A2E", metric), kind] == pytest.approx(mean, abs=1e-9)
+    row = found.tables["accuracy_comparisons"].iloc[0]
+    differences = table["delta"].loc[["A2E", "A2M2E"], "accuracy"].to_numpy()
+    assert (row["a"], row["b"]) == ("A2E", "A2M2E")
+    assert row["difference"] == pytest.approx(differences[0] - differences[1], abs=1e-9)
+    assert row["low"] < row["difference"] < row["high"]
+    assert "Accuracy: attacked" in found.report.systems
+    assert "Classes and tags" in [section.title for section in found.report.sections]
+    metrics_of = store.get(found.outcome.run_id).metrics
+    assert metrics_of["A2E/adv_auc"] == pytest.approx(table.loc[("A2E", "auc"), "adv"])

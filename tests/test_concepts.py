@@ -402,9 +402,6 @@ def test_a_run_logs_its_explanation_and_analysis_reads_it(store: Store) -> None:
     expected = shift_table(model).set_index("concept")
     logged = store.read_table(run_id, "tables/concept_shift.csv").set_index("concept")
     np.testing.assert_allclose(logged, expected, rtol=1e-5)  # the per-clip table is float32
-    for concept in CONCEPTS:
-        for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share"):
-            assert metrics[f"concept/{concept}/{name}"] == logged.loc[concept, name]
     assert 0 < metrics["concept/identity_error"] < FLOAT32_TOLERANCE
     assert metrics["adv/concept/mae"] == pytest.approx(logged["adv_mae"].mean())
     repair = store.read_table(run_id, "tables/concept_repair.csv")

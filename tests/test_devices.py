@@ -14,21 +14,16 @@ from waiting import DEVICE, crossings
 
 from rmer.attacks import published
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, Problem, clip_generator
+from rmer.attacks.base import Attack
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import KINDS, Noise
-from rmer.attacks.objectives import (
-    CorrelationObjective,
-    ErrorObjective,
-    Objective,
-    OutputObjective,
-    SignsObjective,
-    SteeringObjective,
-)
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, SteeringObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem, clip_generator
 from rmer.attacks.published import OPTIMISERS, BridgeAttack, PublishedAttack
+from rmer.attacks.ranked_objectives import OutputObjective, SignsObjective
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Norm, Threat
 from rmer.attacks.transfer import Transfer

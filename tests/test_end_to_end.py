@@ -33,7 +33,7 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
-from rmer.stages.attack.victims import digest_of
+from rmer.stages.attack.given_models import digest_of
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.study.cost import describe_attack
@@ -137,7 +137,7 @@ def test_a_second_call_repeats_nothing_and_points_to_the_first(study: tuple[Stor
     (first,) = store.find(Stage.STUDY)
     (wrapper,) = store.search({Tag.DUPLICATE_OF: first.run_id})
     assert Tag.STAGE not in wrapper.tags
-    assert output.count("### Attack: published") == 2, "and the table is printed again"
+    assert output.count("Answer: ") == 2, "and is printed again"
     assert "mlflow ui --backend-store-uri" in output
 
 
@@ -158,9 +158,10 @@ def test_the_study_attacks_the_sound_first(study: tuple[Store, str]) -> None:
     page = store.download(analysed.run_id, "report.html").read_text()
     assert "Audible domain: attacks on the sound" in page
     assert "Listen to A2M2E s6 (masking)" in page
-    assert output.index("On the sound, 6 dB below what the music masks:") < output.index("On spectrograms:")
+    told = " ".join(output.split())
+    assert told.index("on the sound, 6 dB below what the music masks: A2E") < told.index("at L-inf .01: A2E")
     (summed,) = store.find(Stage.STUDY)
-    gain = summed.metrics["A2M2E/suite_sound_delta_mae_clipped"]
+    gain = summed.metrics["versus/A2M2E suite_sound_delta_mae_clipped"]
     assert gain == pytest.approx(table.loc[("A2M2E", "mae_clipped"), "delta"])
 
 

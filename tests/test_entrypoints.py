@@ -164,8 +164,7 @@ def test_free_parameters_change_what_they_name_and_nothing_else(given: dict[str,
 
 def test_parameters_go_to_stages_under_their_own_names() -> None:
     plan = make_plan(StudyParams(epsilon=0.03, study="x", attacks="published,suite"))
-    system, seed = plan.models[0]
-    assert plan.train_params(system, seed, "run").epochs == plan.params.epochs
+    assert plan.train_params(*plan.models[0], "run").epochs == plan.params.epochs
     assert plan.attack_params("suite", "run").epsilon == 0.03
     assert plan.attack_params("published", "run").epsilon is None, "the published epsilon is not the suite's"
 
@@ -187,3 +186,28 @@ def test_a_paper_suite_is_a_run_for_each_norm_with_a_source_that_is_no_control()
 def test_every_entry_point_module_runs_its_command() -> None:
     for name in ENTRY_POINTS:
         assert importlib.import_module(f"entrypoints.{name}").cli.name.replace("-", "_") == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("rmer tr", ["train"]),
+        ("rmer train --sy", ["--system"]),
+        ("rmer train --system aA2", ["aA2E", "aA2B2E", "aA2M2E"]),
+        ("rmer attack --tier q", ["quick"]),
+        ("rmer preprocess --data_dir /m", ["/m"]),  # a path: the shell itself completes it
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(
+    typed: str, offered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    result = CliRunner().invoke(main, prog_name="rmer", env={"_RMER_COMPLETE": "bash_complete"})
+    assert [line.split(",")[1] for line in result.output.splitlines()] == offered
+
+
+def test_the_command_alone_shows_its_help() -> None:
+    result = CliRunner().invoke(main, [], prog_name="rmer")
+    assert result.output.splitlines()[0] == "Usage: rmer [OPTIONS] COMMAND [ARGS]..."
+    assert "\n  train " in result.output

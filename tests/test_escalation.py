@@ -13,10 +13,10 @@ from regressors import CELLS, spectrograms, trained
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.ascent import POLISHING
-from rmer.attacks.base import Problem
 from rmer.attacks.escalation import Escalation
 from rmer.attacks.losses import absolute_error, correlation_over_clips
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
+from rmer.attacks.problem import Problem
 from rmer.attacks.search import L1, Best
 from rmer.attacks.threat import NORMS, Threat, l2_norms
 from rmer.errors import UserError

@@ -69,7 +69,7 @@ def test_tags_of_an_attack_run(store: Store) -> None:
         Tag.BUDGET_HELD: "false",
     }
     assert expected.items() <= record.tags.items()
-    assert record.name == "A2E s6 | published Linf .001"
+    assert record.name == "A2E s6 published .001"
 
 
 def test_attack_and_train_run_are_linked_and_share_the_data_set(store: Store) -> None:
@@ -85,7 +85,7 @@ def test_train_runs_link_the_attacks_on_them(store: Store) -> None:
     trained = store.find("train")
     assert len(trained) == len(attacked) == 50
     for record in trained:
-        assert links(record) == {attacked[record.run_id]: "published Linf .001"}
+        assert links(record) == {attacked[record.run_id]: "published, L-inf .001"}
 
 
 def test_params_are_the_published_settings_as_plain_decimals(store: Store) -> None:
@@ -109,6 +109,9 @@ def test_metrics_follow_from_the_per_clip_table(store: Store) -> None:
         table[[f"{kind}_{emotion}" for emotion in EMOTIONS]].to_numpy() for kind in ("label", "clean", "adv")
     )
     assert sorted(table["clip"]) == sorted(CLIPS)
+    assert table.columns[:4].tolist() == ["clip", "error_clean", "error_attacked", "difference"]
+    assert table["error_attacked"].mean() == pytest.approx(record.metrics["adv/mae_clipped"], rel=1e-12)
+    assert table["difference"].mean() == pytest.approx(record.metrics["delta/mae_clipped"], rel=1e-9)
     expected = {
         "clean/mae": np.abs(clean - labels).mean(),
         "adv/mae": np.abs(adversarial - labels).mean(),
@@ -162,7 +165,7 @@ def test_a_train_run_that_was_deleted_is_linked_again(store: Store, clone: Path)
     assert again.tags[Tag.TRAIN_RUN_ID] != attacked.tags[Tag.TRAIN_RUN_ID]
     trained = store.get(again.tags[Tag.TRAIN_RUN_ID])
     assert trained.tags[Tag.SEED] == "2324"
-    assert links(trained) == {again.run_id: "published Linf .001"}
+    assert links(trained) == {again.run_id: "published, L-inf .001"}
 
 
 def test_another_study_gets_runs_of_its_own(store: Store, clone: Path) -> None:

@@ -169,7 +169,10 @@ def test_an_ordinary_user_does_a_whole_study(lab: Lab, study: Store) -> None:
     location = study.client.get_run(analysis.run_id).info.artifact_uri
     assert location.startswith("mlflow-artifacts:/")
     report = study.download(analysis.run_id, Artifact.REPORT).read_text()
-    assert f'href="{lab.uri}/#/experiments/{attacked.experiment_id}/runs/{attacked.run_id}"' in report
+    assert (
+        f'href="{lab.uri}/#/experiments/{attacked.experiment_id}/runs/{attacked.run_id}?workflowType=machine_learning"'
+        in report
+    )
     assert study.link(attacked) in report
     assert len(study.read_table(attacked.run_id, Artifact.ADVERSARY_CLIPS)) == 2
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Page, sync_playwright
+from browsers import chromium
+from playwright.sync_api import Browser, Page
 from servers import MlflowServer, copy_fresh_sqlite
 from synthetic_sounds import disturbed, masked_noise, music
 
@@ -26,7 +26,6 @@ from rmer.report.listening.listening_page import ListenedClip, listening_page
 from rmer.report.listening.sound_files import raised_difference, write_sounds
 from rmer.tracking import RunSpec, Stage, connect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TARGETS = ("valence", "<energy>")
 ADVERSARY = disturbed(music(), masked_noise(music(), -6.0))
 
@@ -153,13 +152,8 @@ def test_levels_are_drawn_by_frequency_against_the_threshold() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    with chromium("--autoplay-policy=no-user-gesture-required") as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ VICTIM = cast(
     SimpleNamespace(
         run=None, digest="w", dataset=SimpleNamespace(digest="d", name=""), dataset_run_id="x",
         scheme="album", fit_on="train", system="A2E", seed="6", train_protocol="corrected", training={},
+        fold=0, own=None, in_words="A2E s6",
     ),
 )  # fmt: skip
 OTHER = cast(Victim, SimpleNamespace(system="A2M2E", digest="v"))

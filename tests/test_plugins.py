@@ -81,7 +81,7 @@ def test_a_system_of_another_package_is_trained_and_attacked(tmp_path: Path) -> 
     )
     assert [(run.info.run_name, run.info.status) for run in runs] == [
         ("A2Levels s6", "FINISHED"),
-        ("A2Levels s6 | pgd Linf .01", "FINISHED"),
+        ("A2Levels s6 pgd .01", "FINISHED"),
     ]
     assert runs[1].data.metrics["adv/mae"] > runs[1].data.metrics["clean/mae"]
 
@@ -92,7 +92,8 @@ from typing import ClassVar
 
 import torch
 
-from rmer.attacks.base import Attack, Crafted, Passes
+from rmer.attacks.base import Attack
+from rmer.attacks.result import Crafted, Passes
 from rmer.parameters import param
 
 
@@ -130,7 +131,7 @@ def test_an_attack_of_another_package_is_run_with_its_own_setting_and_analysed(t
     assert done.stdout.count("was done before") == 2
     assert "bands that hum (hum 2)" in " ".join(done.stdout.split())
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs(["1"], "params.`cfg.bands` = '3'")
-    assert {run.info.run_name for run in runs} == {"A2E s6 | hum Linf .01", "placebo s6 | hum Linf .01"}
+    assert {run.info.run_name for run in runs} == {"A2E s6 hum .01", "placebo s6 hum .01"}
     assert {run.data.metrics["budget/violations"] for run in runs} == {0.0}
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browsers import chromium
 from click.testing import CliRunner
 from heard_models import FRAMES, SEEDS, train_two_seeds, write_songs
-from playwright.sync_api import sync_playwright
 
 from entrypoints.cli import main
 from rmer import File2Emotions
@@ -23,8 +23,6 @@ from rmer.data.preparation.songs import read_song
 from rmer.errors import UserError
 from rmer.systems.network import load_checkpoint
 from rmer.tracking import Artifact, Store, Tag
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @dataclass(frozen=True)
@@ -185,12 +183,10 @@ def test_fragility_is_told_in_tables_and_on_the_page(done: Done, tmp_path: Path)
     assert f"A change of {row['fragility_budget']:.4f} standardised units a cell" in page
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_the_page_plays_and_follows(done: Done) -> None:
     html = (done.out / "predictions.html").read_text()
     assert 'src="http' not in html
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -202,5 +198,4 @@ def test_the_page_plays_and_follows(done: Done) -> None:
         page.wait_for_function("document.querySelector('.now').textContent !== ''")
         assert first.locator("audio.song").evaluate("a => a.currentTime") == pytest.approx(2.0, abs=0.7)
         assert len(page.locator("section").all()) == len(done.files)
-        browser.close()
     assert not errors

@@ -21,6 +21,7 @@ from entrypoints.cli import main
 from rmer.data.dataset import EMOTIONS, Dataset
 from rmer.data.readers.collection import Collected
 from rmer.data.readers.known_readers import OWN, READERS
+from rmer.stages.run_names import run_name
 from rmer.tracking import RunRecord, Stage, Store, Tag
 
 # Name -> what writes it, its targets, what they are, and whether it has a split of its own.
@@ -57,7 +58,7 @@ def test_one_option_preprocesses_a_data_set_as_it_is_distributed(
     assert (dataset.name, dataset.emotions, dataset.labels) == (name, targets, kind)
     assert ("split_official" in dataset.clips, "split_album" in dataset.clips) == (official, True)
     assert record.tags[Tag.DATASET_NAME] == name
-    assert record.name == f"{name}, {len(dataset)} clips, 32 frames"
+    assert record.name == run_name(name, f"{len(dataset)} x 32")
     (entered,) = store.client.get_run(record.run_id).inputs.dataset_inputs
     assert entered.dataset.name == name
     note = record.tags["mlflow.note.content"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmer.attacks.base import AttackResult
 from rmer.attacks.published import PublishedAttack
+from rmer.attacks.result import AttackResult
 from rmer.attacks.threat import Threat
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import build_network

@@ -98,7 +98,11 @@ def test_the_answer_tells_endpoints_apart() -> None:
         "Primary endpoint, gain of clipped MAE at L-inf .01: A2E - A2M2E .050 (95 %"
     )
     assert "Holm p = .010" in sentences[1]
-    assert len(sentences) == 3
+    assert sentences[3:] == [
+        "We call two systems equally robust if a test shows that they differ by less than .02 in clipped MAE "
+        "and .02 in correlation. A2M2E and A2E: by clipped MAE they are not, by correlation they are; A2M2E "
+        "and A2B2E: by clipped MAE they are not, by correlation the data cannot tell."
+    ]
 
 
 def test_each_of_several_controls_has_its_sentence() -> None:
@@ -197,6 +201,16 @@ def test_each_endpoint_takes_the_adversaries_that_are_worst_for_it() -> None:
     table = comparisons_table([primary, secondary])
     assert table.loc[0, "endpoint"] == PRIMARY
     assert len(differences_figure([primary, secondary]).axes) == 2
+
+
+def test_intervals_that_leave_the_axis_end_in_an_arrow() -> None:
+    wide = dataclasses.replace(comparison("A2E", PRIMARY, 0.01, 0.9), low=-0.02, high=9.0)
+    axes = differences_figure([wide, comparison("A2B2E", PRIMARY, 0.01, 0.9)]).axes[0]
+    arrows = [
+        (line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">")
+    ]
+    assert arrows == [(">", axes.get_xlim()[1])] * 2
+    assert axes.get_xlim()[1] < 0.5
 
 
 def test_models_on_different_clips_are_not_compared() -> None:

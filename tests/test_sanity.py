@@ -35,10 +35,12 @@ from torch import Tensor, nn
 import rmer.attacks.apgd
 import rmer.attacks.base
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, BudgetError, Crafted, Passes, Problem, clip_generator
+from rmer.attacks.base import Attack, BudgetError
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem, clip_generator
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import Normalisation
 from rmer.evaluation.budgets import Point

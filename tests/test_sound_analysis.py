@@ -10,9 +10,9 @@ from attack_runs import PASSED, attack_run, sound_run, suite_run
 
 from rmer.errors import UserError
 from rmer.evaluation.comparison import PRIMARY, SystemSample, compare_systems
+from rmer.report.budget_scales import OF_SOUNDS
 from rmer.report.comparing import system_samples
 from rmer.report.robustness import readable_areas
-from rmer.report.sections.curves_section import Scale
 from rmer.report.sections.protocol_steps_section import readable_steps
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
@@ -66,6 +66,11 @@ def test_the_answer_of_the_sound_stands_first(analysis: Analysis) -> None:
     assert len(seen) == 1
     assert any("at L-inf .01" in sentence for sentence in others)
     assert "1 of 24 sanity checks failed, in 1 run" in " ".join(analysis.report.headline)
+    about = analysis.report.about
+    assert about["models"] == "6 models of 3 systems"
+    assert about["clips"] == "12 test clips of 6 albums"
+    assert about["runs"].startswith("18 attacks on sound and spectrograms, 20")
+    assert about["training seeds"] == "1, 2"
     assert analysis.report.title == "3 systems under the suite of attacks on sound and spectrograms"
 
 
@@ -84,11 +89,11 @@ def test_the_statistics_of_the_sound_are_those_of_spectrograms(store: Store, ana
     gain = table.set_index(["endpoint", "a"]).loc[(PRIMARY, "A2E"), "difference"]
     assert gain == pytest.approx(HEARD["A2E"] - HEARD["A2M2E"], abs=0.04)
     metrics = store.get(analysis.outcome.run_id).metrics
-    assert metrics["A2E - A2M2E/sound_delta_mae_clipped_difference"] == pytest.approx(gain)
-    assert metrics["A2E - A2M2E/delta_mae_clipped_difference"] < 0.01
+    assert metrics["versus/A2E - A2M2E sound_delta_mae_clipped_difference"] == pytest.approx(gain)
+    assert metrics["versus/A2E - A2M2E delta_mae_clipped_difference"] < 0.01
     robustness = analysis.tables["sound_robustness"].set_index(["norm", "system", "metric"])
     delta = robustness.loc[("masking", "A2E", "mae_clipped"), "delta"]
-    assert metrics["A2E/sound_delta_mae_clipped"] == pytest.approx(delta)
+    assert metrics["versus/A2E sound_delta_mae_clipped"] == pytest.approx(delta)
 
 
 def test_curves_are_over_db(analysis: Analysis) -> None:
@@ -104,7 +109,8 @@ def test_curves_are_over_db(analysis: Analysis) -> None:
 def test_the_section_of_the_sound_says_what_was_done_and_where_to_listen(
     store: Store, analysis: Analysis
 ) -> None:
-    section = analysis.report.sections[0]
+    first, section = analysis.report.sections[:2]
+    assert first.title == "Clips that suffered most"
     assert section.title == "Audible domain: attacks on the sound"
     told = " ".join(section.paragraphs)
     assert "within 6 dB below what the music masks" in told
@@ -224,7 +230,6 @@ def test_parameters_of_two_domains(given: dict[str, object], told: str) -> None:
 
 def test_break_even_in_db() -> None:
     """Three models: broken between budgets, never, and before any attack."""
-    scale = Scale(on_sound=True)
     rows = [
         {
             "system": name, "seeds": 1, "metric": "mae_clipped", "auc": 0.1, "auc_std": 0.0,
@@ -233,6 +238,6 @@ def test_break_even_in_db() -> None:
         for name, at in (("A2E", 10 ** (-10 / 20)), ("A2M2E", math.inf), ("placebo", 0.0))
     ]  # fmt: skip
     table = readable_areas(
-        pd.DataFrame(rows), 10 ** (-6 / 20), unit="dB", shown=lambda at: scale.shown("masking", at)
+        pd.DataFrame(rows), 10 ** (-6 / 20), unit="dB", shown=lambda at: OF_SOUNDS.shown("masking", at)
     )
     assert table["Break-even dB"].tolist() == ["-9.9", "> -6", "none"]

@@ -20,8 +20,9 @@ from rmer.attacks.escalation import Escalation
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import Noise
-from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.ranked_objectives import OutputObjective
 from rmer.attacks.sound_budgets import SOUND_NORMS, budget_of, epsilon_of, sound_step
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import Tier, white_box

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 
 FRAMES = 24
+RATIO = r"largest noise-to-mask ratio</dt><dd>([−0-9.]+) dB"  # noqa: RUF001
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def table(store: Store, record: RunRecord, path: str) -> pd.DataFrame:
 def test_what_is_logged_is_what_the_saved_files_do(store: Store, folder: Path) -> None:
     """Every number from the files alone, by way of the ordinary preprocessing."""
     record = attacked(store, attack="apgd", steps=3, restarts=1, budget=-10.0)
-    assert record.name == "A2E s6 | apgd masking -10 dB"
+    assert record.name == "A2E s6 apgd -10dB"
     assert (record.tags[Tag.DOMAIN], record.tags[Tag.NORM], record.tags[Tag.BUDGET]) == (
         "waveform",
         "masking",
@@ -102,6 +104,9 @@ def test_the_worst_clips_can_be_listened_to(store: Store) -> None:
     assert kept <= set(clips["clip"])
     assert all(f"{clip}" in page for clip in kept)
     assert "10 dB below what the music masks" in page
+    ratios = [float(found.replace("−", "-")) for found in re.findall(RATIO, page)]  # noqa: RUF001
+    known = clips.set_index("clip")["noise_to_mask_db"]
+    assert sorted(ratios) == pytest.approx(sorted(known[clip] for clip in kept), abs=0.06)
     for clip in kept:
         sounds = store.download(record.run_id, f"{Artifact.SOUNDS}/mae/{clip}.wav")
         heard = (folder / clip / "adversary.wav").read_bytes()

@@ -100,6 +100,9 @@ def test_scores_are_of_the_adversaries_that_are_worst_for_each(store: Store, ana
 
 def test_the_answer_stands_first_and_failed_checks_last(analysis: Analysis) -> None:
     headline = analysis.report.headline
+    assert len(analysis.report.answer) == 3
+    assert analysis.report.answer[0].startswith("Is the interpretable system (A2M2E) more robust than")
+    assert [name for name, _ in analysis.report.legend] == ["A2E", "A2B2E", "A2M2E", "placebo"]
     assert (
         "Is the interpretable system (A2M2E) more robust than the black boxes A2E and A2B2E?" in headline[0]
     )
@@ -134,10 +137,10 @@ def test_what_the_analysis_of_a_suite_logs(store: Store, analysis: Analysis) -> 
     for title in ("Corrected comparison", "Over the budget", "Sanity checks", "From the published study"):
         assert f"<h2>{title}" in page
     metrics = store.get(run_id).metrics
-    assert metrics["A2M2E/delta_mae_clipped"] == pytest.approx(
+    assert metrics["versus/A2M2E delta_mae_clipped"] == pytest.approx(
         robustness.loc[("A2M2E", "mae_clipped"), "delta"]
     )
-    assert metrics["A2E - A2M2E/delta_mae_clipped_p_holm"] < 0.05
+    assert metrics["versus/A2E - A2M2E delta_mae_clipped_p_holm"] < 0.05
 
 
 def test_margins_and_reference_make_another_analysis(store: Store, analysis: Analysis) -> None:

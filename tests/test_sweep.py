@@ -14,7 +14,8 @@ from regressors import CELLS, LinearBottleneck, spectrograms
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.method import Aim
-from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, OutputObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
+from rmer.attacks.ranked_objectives import OutputObjective
 from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError

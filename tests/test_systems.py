@@ -80,7 +80,7 @@ def test_no_variation_has_the_name_of_another_system(monkeypatch: pytest.MonkeyP
 def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
     interpretable = [name for name, system in CATALOGUE.items() if system.interpretable]
     black_boxes = [name for name, system in CATALOGUE.items() if system.black_box]
-    assert interpretable == ["A2M2E", "aA2M2E", "sA2M2E", "iA2M2E"]
+    assert interpretable == ["A2M2E", "aA2M2E", "sA2M2E", "iA2M2E", "ridge"]
     assert black_boxes == ["A2E", "A2B2E", "aA2E", "aA2B2E"]
     assert {name: system.parent for name, system in CATALOGUE.items() if system.adversarial} == {
         "aA2E": "A2E", "aA2B2E": "A2B2E", "aA2M2E": "A2M2E",
@@ -94,8 +94,9 @@ def test_what_is_known_of_a_system_is_not_read_out_of_its_name() -> None:
 def test_groups_resolve_to_the_published_scripts() -> None:
     names = [system.name for system in resolve("blackbox, interpretable,A2E")]
     assert names == ["A2E", "A2B2E", "A2M2E", "sA2M2E", "iA2M2E"]
-    added = {"aA2M2E", "sA2M2E", "iA2M2E", "placebo"}
+    added = {"aA2M2E", "sA2M2E", "iA2M2E", "placebo", "ridge"}
     assert {system.name for system in resolve("published")} == set(CATALOGUE) - added
+    assert {system.name for system in resolve("all")} == set(CATALOGUE) - {"ridge"}
 
 
 @pytest.mark.parametrize(("arch", "weight"), [("bottleneck", 1.5), ("deep", 1.0)])

@@ -164,9 +164,7 @@ def test_a_training_whose_values_wait_says_them_and_ends_with_a_code_of_its_own(
 
     proxy.faults = ()
     second = CliRunner().invoke(entrypoints.train.cli, arguments)
-    assert (second.exit_code, second.stdout) == (
-        0,
-        first.stdout.splitlines(True)[0].replace("trained", "was trained before"),
-    )
+    told = first.stdout.splitlines()[0].replace("trained", "was trained before")
+    assert (second.exit_code, second.stdout.splitlines()[0]) == (0, told)
     value = store.get(said[1]).metrics["test/emotion/corr"]
     assert math.isclose(value, float(said[2]), abs_tol=5e-4)

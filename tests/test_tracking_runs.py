@@ -66,7 +66,7 @@ def test_a_run_carries_its_tags_params_and_full_history(store: Store) -> None:
         Tag.SYSTEM: "A2E",
         Tag.CONFIG: SPEC.digest,
         Tag.ORIGIN: "computed",
-        Tag.SCHEMA: "2",
+        Tag.SCHEMA: "3",
         Tag.SPLIT: "test",
         Tag.BUDGET_HELD: "true",
         Tag.PID: str(os.getpid()),
@@ -83,6 +83,16 @@ def test_a_run_carries_its_tags_params_and_full_history(store: Store) -> None:
     history = store.metric_history(outcome.run_id, "val/emotion/corr")
     assert history == [(epoch, epoch / 7) for epoch in range(3)]
     assert math.isnan(record.metrics["train/loss"])
+
+
+def test_digests_are_tags_and_read_as_parameters(store: Store) -> None:
+    config = {"model": "0123456789abcdef", "training": "epochs 8", "lr": 0.1, "seed": 2147483647}
+    run_id = store.perform(RunSpec("attack", "A2E s6", config), lambda run: None).run_id
+    data = store.client.get_run(run_id).data
+    assert data.params == {"cfg.lr": "0.1", "cfg.seed": "2147483647"}
+    digests = {"cfg.model": "0123456789abcdef", "cfg.training": "epochs 8"}
+    assert data.tags.items() >= digests.items()
+    assert store.get(run_id).params == {**data.params, **digests}
 
 
 @pytest.mark.parametrize(

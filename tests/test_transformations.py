@@ -39,7 +39,7 @@ NAMES = ("from its start", "ordinary")
 
 def heard(rows: Tensor) -> Tensor:
     """Return what the model gets of rows, [clips, frames, bands]."""
-    return ListeningNetwork(SmallListener(), NORMALISATION, FRAMES).spectrograms(rows)[:, 0]
+    return ListeningNetwork(SmallListener(), NORMALISATION, FRAMES).ear(rows)[:, 0]
 
 
 def heard_from_file(samples: Samples, start: int, folder: Path) -> np.ndarray:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from rmer.attacks.ascent import POLISHING, polish
-from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import (
     L1,
     MSE,

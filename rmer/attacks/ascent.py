@@ -13,8 +13,8 @@ import math
 
 from torch import Tensor
 
-from rmer.attacks.base import Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
 from rmer.attacks.search import Best
 from rmer.attacks.threat import beside
 from rmer.systems.frozen import FrozenNetwork
@@ -40,6 +40,49 @@ def ascend(
     first: float = FIRST_STEP,
 ) -> None:
     """Follow one objective from ``start`` [batch, ...], noting every iterate in ``best``."""
+    best.settle(objective, _followed(network, problem, objective, start, best, steps, first))
+
+
+def climb(
+    network: FrozenNetwork, problem: Problem, objective: Objective, start: Tensor, best: Best, *, steps: int
+) -> None:
+    """Follow one objective from ``start``, in bfloat16 with a few finer steps at the end.
+
+    These go on from the iterate that seems the best by the predictions that came with gradients: only when
+    they are done is it worth predicting again.
+    """
+    finer = network.finer
+    if finer is network:
+        ascend(network, problem, objective, start, best, steps=steps)
+        return
+    _followed(network, problem, objective, start, best, steps, FIRST_STEP)
+    _finer_steps(finer, problem, objective, best.promising(objective.metric), best)
+
+
+def polish(problem: Problem, objective: Objective, best: Best) -> None:
+    """Take a few finer steps from the best iterates of a search in bfloat16, by the main metric."""
+    finer = best.network.finer
+    if finer is not best.network:
+        _finer_steps(finer, problem, objective, best.iterates[objective.metric], best)
+
+
+def _finer_steps(
+    finer: FrozenNetwork, problem: Problem, objective: Objective, start: Tensor, best: Best
+) -> None:
+    objective = problem.started(finer, objective)
+    ascend(finer, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)
+
+
+def _followed(
+    network: FrozenNetwork,
+    problem: Problem,
+    objective: Objective,
+    start: Tensor,
+    best: Best,
+    steps: int,
+    first: float,
+) -> Tensor:
+    """Return the last iterate of a search, which nobody has predicted; all others are noted in ``best``."""
     threat, iterate, average, outputs = problem.threat, start, None, None
     for number in range(steps):
         prediction, _, gradient = objective.ascend(network, iterate, problem.labels, outputs)
@@ -50,13 +93,4 @@ def ascend(
         size = first * (1 + math.cos(math.pi * number / steps)) / 2
         step = size * threat.radius(iterate) * threat.steepest(average)
         iterate = threat.project(problem.inputs, iterate + step)
-    best.settle(objective, iterate)
-
-
-def polish(problem: Problem, objective: Objective, best: Best) -> None:
-    """Take a few finer steps from the best iterates of a search in bfloat16, by the main metric."""
-    finer = best.network.finer
-    if finer is not best.network:
-        start = best.iterates[objective.metric]
-        objective = problem.started(finer, objective)
-        ascend(finer, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)
+    return iterate

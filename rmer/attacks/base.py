@@ -4,171 +4,26 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, ClassVar, NamedTuple, final
-from zipfile import BadZipFile, ZipFile
+from typing import Any, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rmer.attacks.finished_batches import remembered
 from rmer.attacks.method import Aim, AttackMethod
-from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem, Progress, clip_generator, forget, untold
+from rmer.attacks.result import AttackResult, Crafted, Passes
 from rmer.attacks.threat import Threat, l2_norms, linf_norms
-from rmer.files import whole
 from rmer.systems.devices import fixed_shapes
 from rmer.systems.frozen import FrozenNetwork
-
-Progress = Callable[[float], object]
-# Called with a name and what computes a part of a batch: returns the part, computed now or before.
-Remember = Callable[[str, "Callable[[], Crafted]"], "Crafted"]
-
-
-def forget(name: str, compute: Callable[[], Crafted]) -> Crafted:
-    """Compute a part of a batch and keep it nowhere."""
-    return compute()
 
 
 class BudgetError(AssertionError):
     """An attack returned an adversary outside its threat model: a bug in the attack."""
-
-
-def _untold(clips: float) -> None:
-    """Tell nobody."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One batch to attack.
-
-    Attributes
-    ----------
-    inputs : [batch, 1, frames, bands], standardised
-    labels : [batch, targets], what the attack moves away from
-    threat : the budget and the box
-    generators : one stream of random numbers a clip, so that its fate does not depend on its batch
-    warm_start : adversaries of a smaller budget to start from, shaped like inputs, or None
-    remember, progress : keep finished parts and tell of them (with the number of clips that they are worth),
-        for pooled attacks
-    clips : place of the clip of each row [batch], where several rows are of one clip (in several budgets);
-        the first rows are one of each
-    """
-
-    inputs: Tensor
-    labels: Tensor
-    threat: Threat
-    generators: list[torch.Generator]
-    warm_start: Tensor | None = None
-    remember: Remember = forget
-    progress: Progress = _untold
-    clips: Tensor | None = None
-
-    def uniform(self) -> Tensor:
-        """Draw numbers uniform in [-1, 1), shaped like the inputs."""
-        return self.draw(torch.rand, *self.inputs.shape[1:]).to(self.inputs) * 2 - 1
-
-    def gaussian(self) -> Tensor:
-        """Draw numbers of the standard normal distribution, shaped like the inputs."""
-        return self.draw(torch.randn, *self.inputs.shape[1:]).to(self.inputs)
-
-    def draw(self, distribution: Callable[..., Tensor], *shape: int) -> Tensor:
-        """Draw numbers of ``torch.rand`` or ``torch.randn`` from the stream of each clip, [batch, *shape]."""
-        return torch.stack([distribution(shape, generator=generator) for generator in self.generators])
-
-    def random_start(self) -> Tensor:
-        """Draw a start inside the budget."""
-        return self.threat.random_start(self.inputs, self.uniform())
-
-    def settled(self, part: Crafted) -> Crafted:
-        """Return what was crafted with its adversaries as they are stored."""
-        also = {metric: self.threat.settle(self.inputs, values) for metric, values in part.also.items()}
-        return replace(part, adversaries=self.threat.settle(self.inputs, part.adversaries), also=also)
-
-    def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
-        """Return the objective made ready for this batch."""
-        return objective.started(network, self.inputs, self.labels, self.threat)
-
-    def of(self, clips: Tensor) -> Problem:
-        """Return the problem of some of the clips, given by their places (int64)."""
-        places = clips.tolist()
-        warm = None if self.warm_start is None else self.warm_start[clips]
-        generators = [self.generators[place] for place in places]
-        inputs, labels, threat = self.inputs[clips], self.labels[clips], self.threat.of(places)
-        same = None if self.clips is None else self.clips[clips.to(self.clips.device)]
-        return Problem(inputs, labels, threat, generators, warm, self.remember, self.progress, same)
-
-    def on(self, network: FrozenNetwork) -> Problem:
-        """Return the problem on the device and in the arithmetic of a network."""
-        device, dtype = network.device, network.dtype
-        warm = None if self.warm_start is None else self.warm_start.to(device, dtype)
-        inputs, labels = self.inputs.to(device, dtype), self.labels.to(device, dtype)
-        return replace(self, inputs=inputs, labels=labels, warm_start=warm, threat=self.threat.on(device))
-
-
-class Passes(NamedTuple):
-    """Passes through the network a clip: gradients (forward and backward) and predictions (forward)."""
-
-    gradients: int
-    forwards: int
-
-    @property
-    def in_gradients(self) -> int:
-        """The cost as so many gradients, three predictions counted as one."""
-        return self.gradients + self.forwards // 3
-
-
-@dataclass
-class Crafted:
-    """What an attack returns for one batch.
-
-    ``adversaries`` [batch, 1, frames, bands] are the worst that were found for the attack's main metric,
-    ``also`` (metric -> adversaries) those for other metrics; ``columns`` holds per-clip values. The cost is
-    filled in by the base class.
-    """
-
-    adversaries: Tensor
-    also: dict[str, Tensor] = field(default_factory=dict)
-    columns: dict[str, Tensor] = field(default_factory=dict)
-    gradients: int = 0
-    forwards: int = 0
-    seconds: float = 0.0
-
-    def cpu(self) -> Crafted:
-        """Return what was crafted with its tensors on the CPU."""
-        return replace(
-            self,
-            adversaries=self.adversaries.cpu(),
-            also={metric: values.cpu() for metric, values in self.also.items()},
-            columns={name: values.cpu() for name, values in self.columns.items()},
-        )
-
-
-@dataclass(frozen=True)
-class AttackResult:
-    """Adversaries of all clips with what was spent on them; everything on the CPU.
-
-    Attributes
-    ----------
-    adversaries : float [clips, 1, frames, bands], in the units of the inputs
-    also : metric -> adversaries that are worse than these for another metric than the attack's main one
-    columns : per-clip values [clips] or [clips, targets] that the attack reports (iterations, ...)
-    linf, l2 : norms of the saved perturbations [clips], in the units of the inputs
-    violations : bool [clips], whether a saved adversary leaves ``threat``
-    """
-
-    adversaries: Tensor
-    also: dict[str, Tensor]
-    columns: dict[str, Tensor]
-    linf: Tensor
-    l2: Tensor
-    violations: Tensor
-    gradients: int
-    forwards: int
-    seconds: float
 
 
 class Attack(AttackMethod):
@@ -247,13 +102,13 @@ class Attack(AttackMethod):
         Raises BudgetError where an adversary of an enforced attack leaves ``threat``
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
-        remember = forget if resume is None else partial(_remembered, resume)
+        remember = forget if resume is None else partial(remembered, resume)
         parts: list[Crafted] = []
         with fixed_shapes(network.device):
             for first, problem in self._problems(inputs, labels, threat, seed, batch_size, warm_start):
                 clips = len(problem.inputs)
                 if self.pooled:
-                    problem = replace(problem, remember=remember, progress=progress or _untold)
+                    problem = replace(problem, remember=remember, progress=progress or untold)
                 parts.append(remember(f"{first:05d}-{clips}", partial(self._craft, network, problem)))
                 if progress is not None and not self.pooled:
                     progress(clips)
@@ -278,7 +133,7 @@ class Attack(AttackMethod):
         for every budget.
         """
         network = model if isinstance(model, FrozenNetwork) else FrozenNetwork(model, batch_size=batch_size)
-        remember = forget if resume is None else partial(_remembered, resume)
+        remember = forget if resume is None else partial(remembered, resume)
         clips, times = len(inputs), len(threats)
         problem = Problem(
             torch.cat([inputs] * times),
@@ -286,13 +141,13 @@ class Attack(AttackMethod):
             threats[0].pooled(threats, clips),
             [clip_generator(seed, index) for _ in threats for index in range(clips)],
             remember=remember,
-            progress=progress or _untold,
+            progress=progress or untold,
             clips=torch.arange(clips).repeat(times),
         )
         with fixed_shapes(network.device):
             whole = remember("pool", partial(self._craft, network, problem))
         return [
-            self._measure(inputs.cpu(), [_rows(whole, slice(place * clips, (place + 1) * clips))], threat)
+            self._measure(inputs.cpu(), [whole.rows(slice(place * clips, (place + 1) * clips))], threat)
             for place, threat in enumerate(threats)
         ]
 
@@ -395,47 +250,3 @@ def require_none(violations: Tensor, threat: Threat, name: str) -> None:
     if bool(violations.any()):
         clips = violations.nonzero().flatten().tolist()
         raise BudgetError(f"{name}: {threat.norm} epsilon {threat.epsilon} exceeded on clips {clips}")
-
-
-def clip_generator(seed: int, index: int) -> torch.Generator:
-    """Return the random stream of the clip at place ``index``."""
-    state = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
-
-
-def _rows(part: Crafted, rows: slice) -> Crafted:
-    """Return some clips of a part, and of its cost what these clips spent (columns ``gradients``, ...)."""
-    columns = {name: values[rows] for name, values in part.columns.items()}
-    share = len(columns["gradients"]) / len(part.adversaries)
-    return Crafted(
-        part.adversaries[rows],
-        {metric: values[rows] for metric, values in part.also.items()},
-        columns,
-        gradients=int(columns["gradients"].sum()),
-        forwards=int(columns["forwards"].sum()),
-        seconds=part.seconds * share,
-    )
-
-
-def _remembered(folder: Path, name: str, compute: Callable[[], Crafted]) -> Crafted:
-    file = folder / f"{name}.pt"
-    part = _finished(file)
-    if part is None:
-        part = compute()
-        _save(part, file)
-    return part
-
-
-def _finished(file: Path) -> Crafted | None:
-    """Return a finished batch; None where there is none, or its file is damaged, so that it is done again."""
-    try:
-        with ZipFile(file) as archive:
-            undamaged = archive.testzip() is None  # checksums, which torch does not look at
-        return Crafted(**torch.load(file, weights_only=True)) if undamaged else None
-    except (OSError, BadZipFile, RuntimeError, TypeError, ValueError, KeyError, EOFError, UnpicklingError):
-        return None
-
-
-def _save(part: Crafted, file: Path) -> None:
-    with whole(file) as unfinished:
-        torch.save(vars(part), unfinished)

@@ -11,10 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.ascent import POLISHING, ascend, polish
-from rmer.attacks.base import AttackResult, Crafted, Passes, Problem
+from rmer.attacks.ascent import POLISHING, climb
 from rmer.attacks.losses import NO_DAMAGE
-from rmer.attacks.objectives import MOST_SIGNED, Objective, RankedObjective, Ranking, SignsObjective
+from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.ranked_objectives import MOST_SIGNED, RankedObjective, Ranking, SignsObjective
+from rmer.attacks.result import AttackResult, Crafted, Passes
 from rmer.attacks.search import L1, Best, ObjectiveAttack, Values, losses_in_turn
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
@@ -207,8 +209,7 @@ class Escalation(ObjectiveAttack):
             assert some.clips is not None
             ranking = rankings[objective].of(some.clips.to(where.device))
             objective = objective.chosen(ranking, some.threat.radius(some.inputs).view(-1))
-        ascend(used, some, objective, where, best, steps=steps)
-        polish(some, objective, best)
+        climb(used, some, objective, where, best, steps=steps)
         best.columns = dict(best.values)
         part = best.crafted()
         part.gradients, part.forwards = network.gradients - spent[0], network.forwards - spent[1]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import L1, Best, ObjectiveAttack, losses_in_turn, search_passes
 from rmer.systems.frozen import FrozenNetwork
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rmer.attacks.objectives import ClipObjective, output_slopes, up_and_down
+from rmer.attacks.objectives import ClipObjective
+from rmer.attacks.ranked_objectives import output_slopes, up_and_down
 from rmer.attacks.threat import Threat
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.network import Prediction

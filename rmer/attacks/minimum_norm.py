@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, Crafted, Passes, Problem, require_none
+from rmer.attacks.base import Attack, require_none
 from rmer.attacks.fgsm import FGSM
 from rmer.attacks.method import Aim, Setting, settings_of
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import MSE
 from rmer.attacks.threat import beside
 from rmer.errors import UserError

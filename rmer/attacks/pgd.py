@@ -7,8 +7,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import (
     MSE,
     Best,

@@ -13,8 +13,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.base import Attack
 from rmer.attacks.losses import correlation, squared_error
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork

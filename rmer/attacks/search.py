@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim
-from rmer.attacks.objectives import ErrorObjective, Objective, check_losses, objectives, require_one_metric
+from rmer.attacks.named_objectives import check_losses, objectives, require_one_metric
+from rmer.attacks.objectives import ErrorObjective, Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.threat import beside
 from rmer.errors import UserError
 from rmer.parameters import listed, param
@@ -133,6 +136,13 @@ class Best:
             iterates, found = torch.where(wide, others, iterates), torch.where(better, known, found)
         if len(kept) < most:
             kept.append((iterates, found))
+
+    def promising(self, metric: str) -> Tensor:
+        """Return what seems the best by a metric before candidates are predicted again, [batch, ...]."""
+        iterates, found = self._candidates[metric][0]
+        if metric not in self.values:
+            return iterates
+        return torch.where(beside(found > self.values[metric], iterates), iterates, self.iterates[metric])
 
     def settle(self, objective: Objective, last: Tensor) -> None:
         """Predict the ``last`` iterate of a search and its candidates, and take over each that is better.

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from rmer.attacks.base import Crafted, Passes, Problem
 from rmer.attacks.objectives import Objective
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import L1, Best, ObjectiveAttack
 from rmer.attacks.threat import Threat, l2_norms, steepest
 from rmer.errors import UserError

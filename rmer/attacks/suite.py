@@ -10,7 +10,8 @@ from rmer.attacks.apgd import APGD
 from rmer.attacks.base import Attack
 from rmer.attacks.escalation import Escalation
 from rmer.attacks.method import Aim, AttackMethod, settings_of
-from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective, OutputObjective
+from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective
+from rmer.attacks.ranked_objectives import OutputObjective
 from rmer.parameters import param
 
 

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from torch import nn
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.base import Attack, Crafted, Passes, Problem
+from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim, Setting, settings_of
+from rmer.attacks.problem import Problem
+from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import MSE
 from rmer.errors import UserError
 from rmer.systems.frozen import FrozenNetwork

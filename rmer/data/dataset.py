@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
-from rmer.data.splits import PARTS, FloatArray, IntArray, published_order
+from rmer.data.folds import fold_split, folds_of
+from rmer.data.splits import ALL, PARTS, SPLIT_SEED, FloatArray, IntArray, grouped, published_order
 from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
 from rmer.files import whole
@@ -39,6 +40,7 @@ RATING_SCALE = (0.0, 1.0)
 SPECTROGRAMS_FILE = "spectrograms.npy"
 CLIPS_FILE = "clips.csv"
 DATASET_FILE = "dataset.json"
+DUPLICATES_FILE = "duplicates.csv"
 FORMAT = 1
 
 INTEGER_COLUMNS = ("spec_frames", "excerpt_start")
@@ -55,7 +57,8 @@ class Dataset:
     ``spec_mean_square`` and ``spec_frames`` of the full spectrogram, ``excerpt_start``, ``split_published``
     and, where there are any, ``split_album`` and ``split_official``. ``concepts`` is empty where there are
     none. ``frontend`` says how the spectrograms were made, ``name`` what the data set is called (data sets
-    of before do not say), ``labels`` what its targets are (:mod:`rmer.data.tables.class_labels`).
+    of before do not say), ``labels`` what its targets are (:mod:`rmer.data.tables.class_labels`),
+    ``duplicates`` pairs of clips of one recording.
     """
 
     spectrograms: FloatArray
@@ -65,6 +68,7 @@ class Dataset:
     frontend: dict[str, str | int | float]
     name: str = ""
     labels: LabelKind = "ratings"
+    duplicates: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         problems = _problems(self)
@@ -97,12 +101,22 @@ class Dataset:
         """Return the concepts, float32 [clips, C], 0-1; None where the data set has none."""
         return self.clips[list(self.concepts)].to_numpy(np.float32) if self.concepts else None
 
-    def split(self, scheme: str) -> dict[str, IntArray]:
+    def split(self, scheme: str, fold: int = 0) -> dict[str, IntArray]:
         """Return row indices of train, validation and test under ``scheme`` (published, album or official).
 
         Clips of a published part come in the order in which the published ``random_split`` drew them, clips
-        of other parts in the order of the table.
+        of other parts in the order of the table. Of a cross-validation (``5-fold``), ``fold`` is tested, of
+        ``all`` every clip.
         """
+        if folds := folds_of(scheme):
+            seed = int(self.frontend.get("split_seed", SPLIT_SEED))
+            names, labels = self.clips["clip"].tolist(), self.emotion_labels()
+            return fold_split(
+                names, self.groups(), labels, fold=fold, folds=folds, seed=seed, kind=self.labels
+            )
+        if scheme == ALL:
+            none = np.arange(0)
+            return {"train": none, "validation": none, "test": np.arange(len(self))}
         column = f"split_{scheme}"
         if column not in self.clips:
             known = [name[6:] for name in map(str, self.clips.columns) if name.startswith("split_")]
@@ -113,6 +127,16 @@ class Dataset:
         labels = self.clips[column].to_numpy()
         order = published_order(len(self)) if scheme == "published" else np.arange(len(self))
         return {part: order[labels[order] == part] for part in PARTS}
+
+    def groups(self) -> list[str]:
+        """Return the group of each clip that no fold tears apart: album, else recording, else the clip."""
+        names = self.clips["clip"].tolist()
+        rows = {name: row for row, name in enumerate(names)}
+        albums = [
+            f"album {album}" if album else f"file {file}" if file else f"clip {name}"
+            for album, file, name in self.clips[["album", "file", "clip"]].itertuples(index=False)
+        ]
+        return grouped(albums, [(rows[first], rows[second]) for first, second in self.duplicates])
 
     def save(self, folder: Path) -> None:
         """Write the data set into ``folder``; each file appears whole, the description last."""
@@ -133,9 +157,9 @@ class Dataset:
         with whole(folder / DATASET_FILE) as file:
             file.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
-    def sizes(self, scheme: str) -> dict[str, int]:
+    def sizes(self, scheme: str, fold: int = 0) -> dict[str, int]:
         """Return the number of clips, and of those in each part of a split."""
-        parts = {part: len(rows) for part, rows in self.split(scheme).items()}
+        parts = {part: len(rows) for part, rows in self.split(scheme, fold).items()}
         return {"clips": len(self), **parts}
 
     @classmethod
@@ -151,6 +175,7 @@ class Dataset:
             frontend=dict(description["frontend"]),
             name=str(description.get("name", "")),
             labels=description.get("labels", "ratings"),
+            duplicates=_read_duplicates(folder / DUPLICATES_FILE),
         )
         if dataset.digest != description["digest"]:
             what = f"contents do not match their digest {description['digest']} in {DATASET_FILE}"
@@ -214,6 +239,15 @@ def read_clip_table(path: Path) -> pd.DataFrame:
     except (ValueError, OverflowError) as error:
         what = f"has a cell that is not a number ({str(error)[:100]})"
         raise UserError(what, where=str(path), mend=_MEND) from error
+
+
+def _read_duplicates(path: Path) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of a table that preprocessing writes where there are any; () without it."""
+    if not path.exists():
+        return ()
+    _require_file(path)
+    with path.open(encoding="utf-8", newline="") as stream:
+        return tuple((unescaped(row["first"]), unescaped(row["second"])) for row in csv.DictReader(stream))
 
 
 def _column(name: str, cells: list[str]) -> Any:

@@ -17,6 +17,7 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.floating[Any]]
 
 PARTS = ("train", "validation", "test")
+ALL = "all"  # the scheme of a data set that is tested as a whole, by models that were trained on another
 SHARES = (0.8, 0.1, 0.1)
 SPLIT_SEED = 42
 CANDIDATES, BLOCK = 100_000, 2_000

@@ -62,20 +62,20 @@ def normalised_on(train_protocol: str) -> FitOn:
     return "all" if train_protocol == "published" else "train"
 
 
-def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
-    """Split and standardise a data set.
+def standardise(dataset: Dataset, scheme: str, fit_on: FitOn, fold: int = 0) -> Standardised:
+    """Split and standardise a data set; ``fold`` is that of a cross-validation.
 
     The published protocol fits mean and standard deviation on all clips, the corrected one on training
     clips. Raises UserError where a part of the split has no clip.
     """
-    rows = dataset.split(scheme)
+    rows = dataset.split(scheme, fold)
     empty = [part for part in PARTS if not len(rows[part])]
     if empty:
         what = f"the {scheme} split has no {' and no '.join(empty)} clip"
         mend = "Give at least 11 clips, or another split scheme"
         raise UserError(what, where=f"data set of {len(dataset)} clips", mend=mend)
     normalisation = fit_normalisation(dataset.clips if fit_on == "all" else dataset.clips.iloc[rows["train"]])
-    parts = {name: _part(dataset, rows[name], normalisation) for name in PARTS}
+    parts = {name: part_of(dataset, rows[name], normalisation) for name in PARTS}
     return Standardised(
         **parts,
         normalisation=normalisation,
@@ -84,7 +84,8 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn) -> Standardised:
     )
 
 
-def _part(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
+def part_of(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:
+    """Return some rows of a data set as one part, standardised."""
     concepts = dataset.concept_labels()
     return Part(
         rows=rows,

@@ -22,6 +22,28 @@ def named_columns(prefix: str, names: Sequence[str], values: np.ndarray) -> dict
     return {f"{prefix}{name}": values[:, index] for index, name in enumerate(names)}
 
 
+def with_errors(table: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
+    """Return a per-clip table that begins with clip, error_clean, error_attacked and difference.
+
+    Errors are MAE over targets, predictions clipped to the rating scale; attacked is of the adversary that is
+    the worst by it, where there is one (``adv_clipped_*``).
+    """
+    own = own_columns()["mae_clipped"]
+    kinds = ("label", "clean", own if f"{own}_{targets[0]}" in table else "adv")
+    labels, *predictions = (
+        table[[f"{kind}_{target}" for target in targets]].to_numpy(np.float64) for kind in kinds
+    )
+    clean, attacked = (clip_errors(labels, values, clipped=True) for values in predictions)
+    first = {"clip": table["clip"], "error_clean": clean, "error_attacked": attacked}
+    return pd.concat(
+        [
+            pd.DataFrame({**first, "difference": attacked - clean}, index=table.index),
+            table.drop(columns="clip"),
+        ],
+        axis=1,
+    )
+
+
 def attack_metrics(
     labels: npt.ArrayLike,
     clean: npt.ArrayLike,
@@ -81,6 +103,8 @@ class AttackedModel:
     own : ``mae_clipped`` and ``corr`` -> predictions for the adversaries that are the worst by this metric;
         empty where the attack had one aim.
     curve : Predictions over budgets, where the attack was run for several.
+    parts : The models of each fold of a cross-validation that this one stands for
+        (:mod:`rmer.evaluation.pooled`); empty of a single model.
     """
 
     name: str
@@ -98,6 +122,7 @@ class AttackedModel:
     rescored: Floats | None
     own: Mapping[str, Floats]
     curve: Curve | None
+    parts: tuple[AttackedModel, ...] = ()
 
     @classmethod
     def from_table(
@@ -162,8 +187,25 @@ class AttackedModel:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Metrics of :func:`attack_metrics`."""
+        """Metrics of :func:`attack_metrics`; of a cross-validation means over folds, weighted by clips."""
+        if self.parts:
+            shares = [len(part.clips) / len(self.clips) for part in self.parts]
+            return {
+                name: sum(share * part.scores[name] for share, part in zip(shares, self.parts, strict=True))
+                for name in self.parts[0].scores
+            }
         return attack_metrics(self.labels, self.clean, self.adversarial, self.targets, self.own)
+
+    @cached_property
+    def folds(self) -> tuple[int, ...]:
+        """Fold in which each clip was tested, ``[clips]``, from 1; empty without a cross-validation."""
+        tested = {clip: fold for fold, part in enumerate(self.parts, start=1) for clip in part.clips}
+        return tuple(tested[clip] for clip in self.clips) if self.parts else ()
+
+    @property
+    def runs(self) -> tuple[AttackedModel, ...]:
+        """The models of the runs behind this one: those of all folds, or itself."""
+        return self.parts or (self,)
 
     def worst(self, metric: str) -> Floats:
         """Return the predictions that ``adv/<metric>`` is computed from, ``[clips, targets]``."""

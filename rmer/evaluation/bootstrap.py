@@ -19,6 +19,15 @@ Two answers
   freedom are Satterthwaite's, from S - 1 for the seeds of each system and G* - 1 for albums, where
   G* = (sum n)^2 / sum n^2 is the effective number of albums of n clips.
 
+Cross-validation
+----------------
+Folds stand where else albums do, which lie within them. As the models of any two folds learnt from much the
+same clips, folds are not independent: their variance, the jackknife's, is multiplied by 1 + k o, where ``o``
+is the share of tested to learnt clips, 1 / (k - 1) for k folds. So with one seed and folds of one size the
+test is the corrected resampled t-test, with the variance (1 / k + o) S^2 and k - 1 degrees of freedom (Nadeau
+and Bengio, "Inference for the generalization error", Machine Learning 52, 2003, section 4). With one seed
+nothing is said of other seeds, but each fold's models were trained for themselves.
+
 Measured false-positive rates at 5 %
 ------------------------------------
 In per cent, for two like systems and a mean over 36 clips in 20 albums, or 37 in 6 (of 12, 8, 8, 3, 3, 3).
@@ -64,8 +73,8 @@ class Estimate:
 
     ``se`` and ``df`` are the standard error and the degrees of freedom of the t test over seeds and albums,
     ``draws`` the draws of the crossed bootstrap that have a value. Where ``value`` is not finite, there are
-    no draws and the rest is NaN; ``se`` and ``df`` also with fewer than two seeds of a system or two albums,
-    and without any variance.
+    no draws and the rest is NaN; ``se`` and ``df`` also with fewer than two seeds of a system (unless there
+    are folds) or two albums, and without any variance.
     """
 
     value: float
@@ -117,23 +126,29 @@ def estimate(a: Endpoint, b: Endpoint | None = None, *, draws: int = DRAWS, seed
 
 
 def _standard_error(sides: Sequence[Endpoint]) -> tuple[float, float]:
-    sizes = sides[0].sizes
+    sizes, overlap = sides[0].sizes, sides[0].overlap
     full, albums = [side.per_seed for side in sides], len(sizes)
-    if albums < 2 or min(map(len, full)) < 2:
+    if albums < 2 or (min(map(len, full)) < 2 and not overlap):
         return math.nan, math.nan
     effects = [
         side.scores(1 - np.eye(albums)) - scores for side, scores in zip(sides, full, strict=True)
     ]  # of leaving out one album, [albums, seeds]
-    over_seeds = np.array([scores.var(ddof=1) / len(scores) for scores in full])
+    over_seeds = np.array([_spread(scores) / len(scores) for scores in full])
     over_albums = (albums - 1) * _difference([effect.mean(axis=1) for effect in effects]).var()
-    both = (albums - 1) * sum(effect.var(axis=1, ddof=1).mean() / effect.shape[1] for effect in effects)
+    over_albums *= 1 + albums * overlap
+    both = (albums - 1) * sum(_spread(effect).mean() / effect.shape[1] for effect in effects)
     variance = max(over_seeds.sum() + over_albums - both, over_seeds.sum(), over_albums)
     if not variance > (ROUNDING * max(np.abs(scores).max() for scores in full)) ** 2:
         return math.nan, math.nan
-    freedom = np.array([len(scores) - 1 for scores in full])
+    freedom = np.array([max(len(scores) - 1, 1) for scores in full])
     effective = sizes.sum() ** 2 / (sizes**2).sum()
     df = variance**2 / ((over_seeds**2 / freedom).sum() + over_albums**2 / (effective - 1))
     return math.sqrt(variance), float(df)
+
+
+def _spread(scores: Floats) -> Floats:
+    """Return the variance over seeds, the last axis; 0 of a single one, which has none to say."""
+    return np.asarray(scores.var(axis=-1, ddof=1) if scores.shape[-1] > 1 else np.zeros(scores.shape[:-1]))
 
 
 def _draw(sides: Sequence[Endpoint], draws: int, rng: np.random.Generator) -> Floats:

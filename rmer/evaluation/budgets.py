@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
-from rmer.attacks.base import Attack, AttackResult
+from rmer.attacks.base import Attack
+from rmer.attacks.result import AttackResult
 from rmer.attacks.sound_budgets import budget_of
 from rmer.attacks.threat import Threat
 from rmer.evaluation.endpoints import Floats

@@ -29,8 +29,8 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from rmer.data.tables.class_labels import LabelKind
-from rmer.evaluation.endpoints import Floats
-from rmer.evaluation.metrics import Scores, validate
+from rmer.evaluation.endpoints import Endpoint, Floats, mean_endpoint
+from rmer.evaluation.metrics import Metric, Scores, validate
 
 THRESHOLD = 0.5  # from which on a tag is predicted, and a probability is a label
 Truths = npt.NDArray[np.bool_]
@@ -87,6 +87,25 @@ def classification_metrics(
     change = {f"delta/{name}": after.mean[name] - before.mean[name] for name in before.mean}
     found = before.named("clean") | after.named("adv") | change
     return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def accuracy_metric(kind: LabelKind) -> Metric:
+    """Return accuracy as a metric by which systems are compared: a mean over clips, as of its conventions."""
+
+    def right(labels: Floats, predictions: Floats) -> Floats:
+        if kind == "classes":
+            hits = labels.argmax(axis=-1) == predictions.argmax(axis=-1)
+            return np.asarray(np.where(np.isfinite(predictions).all(axis=-1), hits, np.nan))
+        sides = (labels >= THRESHOLD) == (predictions >= THRESHOLD)
+        return np.asarray(np.where(np.isfinite(predictions), sides, np.nan).mean(axis=-1))
+
+    def over_albums(labels: Floats, predictions: Floats, albums: Sequence[object]) -> Endpoint:
+        return mean_endpoint(right(labels, predictions), albums)
+
+    def per_target(labels: Floats, predictions: Floats) -> Floats:
+        return np.full(labels.shape[1], right(labels, predictions).mean())
+
+    return Metric("accuracy", "Accuracy", "accuracy", per_target, over_albums, larger_is_better=True)
 
 
 def _largest(values: Floats) -> Truths:

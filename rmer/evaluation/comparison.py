@@ -30,6 +30,7 @@ class SystemSample:
     name : The row of the tables that the models belong to.
     clips, albums : Names of the clips and of their albums, ``[clips]``; an album of ``""``, None or NaN is
         not known, and its clip counts as an album of its own.
+    folds : Fold of each clip, ``[clips]``, of a cross-validation, else empty.
     labels : Ratings, ``[clips, targets]``.
     clean : Predictions for the clean clips, ``[seeds, clips, targets]``.
     adversarial : Metric that attacks aim at -> predictions for the adversaries that are worst by it, like
@@ -44,6 +45,7 @@ class SystemSample:
     labels: Floats
     clean: Floats
     adversarial: Mapping[str, Floats]
+    folds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = [np.shape(array) for array in (self.clean, *self.adversarial.values())]
@@ -65,9 +67,9 @@ class Comparison:
     Attributes
     ----------
     endpoint : Its name: ``delta/corr``, ``adv/corr``.
-    seeds_a, seeds_b, clips, albums : How many of each.
+    seeds_a, seeds_b, clips, albums, folds : How many of each; no folds without cross-validation.
     difference : Mean over seeds of ``a`` less that of ``b``, in units of the endpoint.
-    low, high, p : 95 % t interval and two-sided p over seeds and albums; see
+    low, high, p : 95 % t interval and two-sided p over seeds and albums, or folds; see
         :mod:`rmer.evaluation.bootstrap`.
     percentile_low, percentile_high : 95 % percentile interval of the crossed bootstrap, which is too narrow
         with few seeds or albums.
@@ -102,15 +104,17 @@ class Comparison:
     tost_p_holm: float = math.nan
     tost_p_welch: float
     equivalent: bool = False
+    folds: int = 0
 
 
 def endpoint_of(sample: SystemSample, endpoint: str) -> Endpoint:
     """Return a metric under attack (``adv/corr``), or what the attack adds to it (``delta/corr``)."""
     metric = _metric(endpoint)
-    attacked = metric.endpoint(sample.labels, sample.adversarial[metric.adversaries], sample.albums)
+    units = sample.albums, sample.folds
+    attacked = metric.endpoint(sample.labels, sample.adversarial[metric.adversaries], *units)
     if endpoint.startswith("adv/"):
         return attacked
-    return attacked - metric.endpoint(sample.labels, sample.clean, sample.albums)
+    return attacked - metric.endpoint(sample.labels, sample.clean, *units)
 
 
 def usual_endpoints() -> list[str]:
@@ -140,13 +144,13 @@ def compare_systems(
     Raises UserError when two systems were attacked on different clips.
     """
     _check_same_clips(samples)
-    names, rows = [sample.name for sample in samples], []
+    names, rows, sizes = [sample.name for sample in samples], [], _sizes(samples[0])
     for endpoint in endpoints or usual_endpoints():
         scores = {sample.name: endpoint_of(sample, endpoint) for sample in samples}
         margin = (margins or {}).get(endpoint, _metric(endpoint).margin)
         for a, b in comparisons(names, reference):
             found = _compared(scores[a], scores[b], margin, draws, seed)
-            rows.append(Comparison(endpoint=endpoint, a=a, b=b, **found))
+            rows.append(Comparison(endpoint=endpoint, a=a, b=b, **found | sizes))
     p_holm, tost_holm = holm([row.p for row in rows]), holm([row.tost_p for row in rows])
     return [
         dataclasses.replace(row, p_holm=float(p), tost_p_holm=float(tost), equivalent=bool(tost < ALPHA))
@@ -163,8 +167,6 @@ def _compared(a: Endpoint, b: Endpoint, margin: float, draws: int, seed: int) ->
     return {
         "seeds_a": len(x),
         "seeds_b": len(y),
-        "clips": int(a.sizes.sum()),
-        "albums": len(a.sizes),
         "difference": difference.value,
         "low": low,
         "high": high,
@@ -180,6 +182,13 @@ def _compared(a: Endpoint, b: Endpoint, margin: float, draws: int, seed: int) ->
     }
 
 
+def _sizes(sample: SystemSample) -> dict[str, int]:
+    """Return how many clips, albums and folds there are; a clip without an album is one of its own."""
+    named = {album for album in sample.albums if isinstance(album, str) and album}
+    alone = sum(not (isinstance(album, str) and album) for album in sample.albums)
+    return {"clips": len(sample.clips), "albums": len(named) + alone, "folds": len(set(sample.folds))}
+
+
 def _metric(endpoint: str) -> Metric:
     return METRICS[endpoint.split("/")[1]]
 
@@ -191,7 +200,7 @@ def _check_same_clips(samples: Sequence[SystemSample]) -> None:
     for sample in samples[1:]:
         first, shape = samples[0], np.shape(sample.labels)
         same = sample.clips == first.clips and list(map(str, sample.albums)) == list(map(str, first.albums))
-        same = same and shape == np.shape(first.labels)
+        same = same and shape == np.shape(first.labels) and sample.folds == first.folds
         if not same or not np.allclose(sample.labels, first.labels, rtol=0, atol=1e-6):
             what = "were attacked on different clips, or their clips have other albums or ratings"
             mend = "Compare attack runs of one data set and split"

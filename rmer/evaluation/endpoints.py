@@ -1,4 +1,4 @@
-"""Scores of one system as functions of how much each album counts: means, errors and correlations."""
+"""Scores of one system as functions of how much each album, or fold, counts: means, errors, correlations."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ class Endpoint:
     """One system's score in each of its seeds.
 
     ``sizes`` are numbers of clips of each album, ``[albums]``. ``scores`` maps weights ``[draws, albums]``
-    (how often each album counts) to scores ``[draws, seeds]``, NaN where a score has no value.
+    (how often each album counts) to scores ``[draws, seeds]``, NaN where a score has no value. Of a
+    cross-validation, folds stand where else albums do, and ``overlap`` is the number of clips that each
+    tests, as a share of those that its models learnt from; 0 without one.
     """
 
     sizes: Floats
     scores: Callable[[Floats], Floats]
+    overlap: float = 0.0
 
     @property
     def per_seed(self) -> Floats:
@@ -37,7 +40,9 @@ class Endpoint:
     def __sub__(self, before: Endpoint) -> Endpoint:
         """Return what the same seeds gained over ``before``, another score on the same clips."""
         check_albums(self, before)
-        return Endpoint(self.sizes, lambda weights: self.scores(weights) - before.scores(weights))
+        return Endpoint(
+            self.sizes, lambda weights: self.scores(weights) - before.scores(weights), self.overlap
+        )
 
 
 @QUIET
@@ -113,6 +118,30 @@ def correlation_endpoint(
         return mean
 
     return Endpoint(sizes, scores)
+
+
+def over_folds(folds: Sequence[Endpoint]) -> Endpoint:
+    """Return the mean of each seed's scores in the folds of a cross-validation, every clip counting the same.
+
+    What is no mean over clips, such as a correlation, is thus one of each fold. Predictions of different
+    models are not put into one correlation: its sign would suffer from their different means, which lie the
+    farther from those of the tested clips, the farther these lie from the others (Parker, Günter and Bedo,
+    "Stratification bias in low signal microarray studies", BMC Bioinformatics 8:326, 2007), and attacks on
+    correlation are on that of the clips that one model is tested on.
+    """
+    sizes = np.array([fold.sizes.sum() for fold in folds])
+    values = np.array([fold.per_seed for fold in folds])  # [folds, seeds]
+
+    @QUIET
+    def scores(weights: Floats) -> Floats:
+        counted = weights * sizes
+        # A fold that was not drawn has no say, also where its score has no value.
+        known = np.where(np.isfinite(values), values, 0.0)
+        missing = (counted > 0).astype(float) @ ~np.isfinite(values) > 0
+        mean: Floats = np.where(missing, math.nan, counted @ known / counted.sum(axis=1, keepdims=True))
+        return mean
+
+    return Endpoint(sizes, scores, overlap=1 / (len(folds) - 1))
 
 
 def check_albums(*endpoints: Endpoint) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.attack_domains import SPECTROGRAM, WAVEFORM
-from rmer.attacks.base import AttackResult
 from rmer.attacks.largest_move import LargestMove
 from rmer.attacks.minimum_norm import MinimumNorm
+from rmer.attacks.result import AttackResult
 from rmer.attacks.sound_budgets import epsilon_of, level
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.threat import Threat
@@ -32,6 +32,7 @@ from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SongEmotions
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.systems.arithmetic import Precision
+from rmer.systems.black_box import BlackBox
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
 from rmer.systems.network import Prediction
@@ -127,7 +128,14 @@ def fragility(
     if domain not in DOMAINS:
         raise UserError(f"no domain {domain!r}", where="fragility", mend=f"Use {' or '.join(DOMAINS)}")
     start = heard.starts[heard.typical]
-    mean = MeanNetwork([model.network for model in hearer.models]).eval()
+    if hearer.takes_audio and domain == SPECTROGRAM:
+        mend = "Change the sound: fragility_domain waveform"
+        raise UserError("takes audio: there is no spectrogram to change", where=heard.models[0], mend=mend)
+    if any(isinstance(part, BlackBox) for model in hearer.models for part in model.network.modules()):
+        what = "is known by its predictions alone, so that no smallest change can be searched for"
+        raise UserError(what, where=heard.models[0], mend="Leave fragility out")
+    networks = [model.network for model in hearer.models]
+    mean = networks[0] if hearer.takes_audio else MeanNetwork(networks).eval()
     sounds: tuple[Samples, Samples] | tuple[None, None] = (None, None)
     if domain == WAVEFORM:
         result, after, before, sounds = _on_sound(

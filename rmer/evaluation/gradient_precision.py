@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from rmer.attacks.base import Attack, AttackResult
+from rmer.attacks.base import Attack
+from rmer.attacks.result import AttackResult
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.checks.measurements import ERRORS, AttackedScores, PrecisionPair
 from rmer.evaluation.subject import Subject

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmer.data.dataset import RATING_SCALE
-from rmer.evaluation.endpoints import Endpoint, Floats, correlation_endpoint, error_endpoint
+from rmer.evaluation.endpoints import Endpoint, Floats, correlation_endpoint, error_endpoint, over_folds
 from rmer.registry import Registry
 
 
@@ -73,8 +73,18 @@ class Metric:
         """Return the value of each target, ``[targets]``; both arrays are ``[clips, targets]``."""
         return self.per_target(labels, clip_to_scale(predictions) if self.clipped else predictions)
 
-    def endpoint(self, labels: Floats, predictions: Floats, albums: Sequence[object]) -> Endpoint:
-        """Return the average of each seed as a function of how much each album counts."""
+    def endpoint(
+        self, labels: Floats, predictions: Floats, albums: Sequence[object], folds: Sequence[int] = ()
+    ) -> Endpoint:
+        """Return the average of each seed as a function of how much each album counts.
+
+        With ``folds`` ``[clips]`` of a cross-validation, as a function of how much each of these counts.
+        """
+        if len(folds):
+            members = [np.flatnonzero(np.asarray(folds) == fold) for fold in sorted(set(folds))]
+            return over_folds(
+                [self.endpoint(labels[rows], predictions[:, rows], [""] * len(rows)) for rows in members]
+            )
         if self.over_albums is None:
             raise ValueError(f"{self.name} has no over_albums, which attacked models are judged by")
         return self.over_albums(labels, clip_to_scale(predictions) if self.clipped else predictions, albums)

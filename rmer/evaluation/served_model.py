@@ -26,7 +26,7 @@ from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song, read_song
 from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError, shown
-from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel
+from rmer.evaluation.song_emotions import CONCEPT_UNITS, Audio2Emotions, SeedModel
 
 AUDIO, PATH, SPECTROGRAM = COLUMNS = ("audio", "path", "spectrogram")
 # Limits of a request: rows, characters of a recording in base64, minutes of a recording.
@@ -52,6 +52,7 @@ class ServedModel:
             Normalisation(**described["normalisation"]),
             frames,
             RatingScale(*described.get("rating_scale", ())),
+            str(described.get("units", CONCEPT_UNITS)),
         )
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rmer.data.audio.recordings import Recording
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song
 from rmer.data.tables.rating_scale import RatingScale
@@ -23,10 +24,14 @@ from rmer.errors import UserError
 from rmer.evaluation.concepts import ConceptLayer
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
+from rmer.systems.audio_model import AudioModel, example_samples
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.listening_network import ear_of
 
-# Mid-level concepts are rated from 1 to 10, and divided by 10.
-CONCEPT_SCALE = RatingScale(0.0, 10.0)
+# Mid-level concepts are rated from 1 to 10, and divided by 10. Features are told in standard deviations over
+# the training clips, from their mean.
+CONCEPT_UNITS, FEATURE_UNITS = "rating points", "standard deviations"
+UNIT_SCALES = {CONCEPT_UNITS: RatingScale(0.0, 10.0), FEATURE_UNITS: RatingScale(0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,7 @@ class SongEmotions:
     baseline : [emotions] the prediction with all concepts at their usual values; NaN where effects are
     scale : the ratings that predictions stand for; concepts are rated on another one
     usual : whether effects are told against the training clips, rather than against concepts of 0
+    units : what concepts are told in, of :data:`UNIT_SCALES`
     """
 
     song: str
@@ -79,6 +85,7 @@ class SongEmotions:
     baseline: Floats
     scale: RatingScale
     usual: bool
+    units: str = CONCEPT_UNITS
 
     @property
     def explained(self) -> bool:
@@ -112,8 +119,13 @@ class SongEmotions:
 
     @property
     def concept_curve(self) -> Floats:
-        """The concepts over time, [windows, concepts] on the scale that they are rated on."""
-        return CONCEPT_SCALE.ratings(self.conceived.mean(axis=0))
+        """The concepts over time, [windows, concepts] on the scale that they are told on."""
+        return self.unit_scale.ratings(self.conceived.mean(axis=0))
+
+    @property
+    def unit_scale(self) -> RatingScale:
+        """The scale that concepts are told on."""
+        return UNIT_SCALES[self.units]
 
     def table(self) -> pd.DataFrame:
         """Return one row: mean and spread over seeds of each emotion and concept, in rating points."""
@@ -122,8 +134,8 @@ class SongEmotions:
         conceived = self.conceived.mean(axis=1)
         row |= _columns(
             [f"concept_{name}" for name in self.concepts],
-            CONCEPT_SCALE.ratings(conceived.mean(axis=0)),
-            _spread(conceived) * CONCEPT_SCALE.span,
+            self.unit_scale.ratings(conceived.mean(axis=0)),
+            _spread(conceived) * self.unit_scale.span,
         )
         return pd.DataFrame([row])
 
@@ -155,7 +167,8 @@ class Audio2Emotions:
     """Song to emotions, by models of one system trained alike but for their seeds.
 
     Models have one standardisation, as they were trained on the same split; ``frames`` is the length of what
-    they were trained on, ``scale`` the ratings that predictions stand for.
+    they were trained on, ``scale`` the ratings that predictions stand for, ``units`` what concepts are told
+    in.
     """
 
     models: tuple[SeedModel, ...]
@@ -164,6 +177,7 @@ class Audio2Emotions:
     normalisation: Normalisation
     frames: int
     scale: RatingScale = field(default_factory=RatingScale)
+    units: str = CONCEPT_UNITS
 
     def __post_init__(self) -> None:
         if not self.models:
@@ -172,8 +186,7 @@ class Audio2Emotions:
     def __call__(self, song: Song, hop: float = 10.0) -> SongEmotions:
         """Predict every window of a song, one every ``hop`` seconds."""
         starts = song.starts(self.frames, hop)
-        windows = self.normalisation.standardise(song.windows(starts, self.frames))
-        inputs = torch.from_numpy(windows)[:, None]
+        inputs = self._inputs(song, starts)
         outputs, units, effects, baselines = [], [], [], []
         for model in self.models:
             found = model.frozen.predict_in_batches(inputs.to(model.frozen.device, model.frozen.dtype))
@@ -202,7 +215,23 @@ class Audio2Emotions:
             baseline=np.mean(baselines, axis=0) if explained else np.full(len(self.emotions), np.nan),
             scale=self.scale,
             usual=explained and all(model.usual is not None for model in self.models),
+            units=self.units,
         )
+
+    @property
+    def takes_audio(self) -> bool:
+        """Whether the models get samples rather than spectrograms."""
+        return isinstance(self.models[0].network, AudioModel)
+
+    def _inputs(self, song: Song, starts: list[int]) -> Tensor:
+        """Return what the models get of windows: standardised spectrograms, or samples."""
+        if not self.takes_audio:
+            windows = self.normalisation.standardise(song.windows(starts, self.frames))
+            return torch.from_numpy(windows)[:, None]
+        rows = np.stack([Recording(song.samples, start).row(self.frames) for start in starts])
+        ear = ear_of(self.models[0].network, self.normalisation, self.frames)
+        samples: Tensor = ear(torch.from_numpy(rows)[:, None])
+        return samples
 
 
 def last_layer(
@@ -216,6 +245,8 @@ def last_layer(
         return None
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(2, 1, frames, bands, generator=generator)
+    if isinstance(network, AudioModel):
+        inputs = example_samples(frames)
     with torch.no_grad():
         found = network(inputs)
     units = found["c_prob"]

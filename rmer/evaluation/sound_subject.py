@@ -13,12 +13,9 @@ from torch import Tensor
 from rmer.data.preparation.recording_files import FileError, SoundFiles
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.subject import Subject
+from rmer.systems.audio_model import AudioModel
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.listening_network import ListeningNetwork
-
-# By how much the spectrogram of a file may miss the one that gradients were taken through, standardised
-# units: 1e-5 of rounding, and steps of single samples make more than .01.
-SAME_SOUND = 1e-3
+from rmer.systems.listening_network import Ear, ListeningNetwork
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,8 +23,8 @@ class SoundSubject(Subject):
     """A subject whose inputs are rows of samples; see :class:`rmer.evaluation.subject.Subject`.
 
     ``network`` listens (:class:`rmer.systems.listening_network.ListeningNetwork`), ``reader`` is the same
-    model without ears: predictions are what it says to the spectrograms of WAV files, written, read back and
-    preprocessed as any recording of the data set.
+    model without ears: predictions are what it says to WAV files, written, read back and prepared for it as
+    any recording of the data set.
     """
 
     reader: FrozenNetwork
@@ -41,30 +38,43 @@ class SoundSubject(Subject):
         inputs, labels = self.inputs[places], self.labels[places]
         return replace(self, inputs=inputs, labels=labels, files=self.files.of(places))
 
-    def seen(self, inputs: Tensor) -> Tensor:
+    @property
+    def ear(self) -> Ear:
+        """What the model gets of sounds."""
         listening = self.network.model
         assert isinstance(listening, ListeningNetwork)
+        return listening.ear
+
+    def heard(self, rows: Tensor) -> Tensor:
+        """Return what the model gets of rows [clips, 1, cells]."""
         with torch.no_grad():
-            clips = torch.split(inputs.to(self.network.device), self.batch_size)
-            return torch.cat([listening.spectrograms(some) for some in clips])
+            clips = torch.split(rows.to(self.network.device), self.batch_size)
+            return torch.cat([self.ear(some) for some in clips])
+
+    def seen(self, inputs: Tensor) -> Tensor | None:
+        return None if isinstance(self.reader.model, AudioModel) else self.heard(inputs)
 
     def predicted(self, inputs: Tensor) -> Floats:
         with tempfile.TemporaryDirectory() as folder:
             return self.read(self.files.write(inputs, Path(folder)), inputs)[0]
 
     def read(self, files: Sequence[Path], rows: Tensor) -> tuple[Floats, Tensor]:
-        """Return the predictions for files that hold ``rows``, and the spectrograms that they were made of.
+        """Return the predictions for files that hold ``rows``, and what the model got of the files.
 
         Raises FileError where a file does not hold its row, or does not sound as the network that gradients
         are taken of hears it: then the adversaries are not adversaries of this model.
         """
         if not bool((self.files.read(files) == rows).all()):
             raise FileError("a file does not hold the samples that were written to it")
-        spectrograms = self.files.spectrograms(files)
-        differences = (self.seen(rows).cpu() - spectrograms).abs().flatten(1).amax(1)
+        heard = self.ear.of_files(self.files, files)
+        differences = (self.heard(rows).cpu() - heard.cpu()).abs().flatten(1).amax(1)
         for clip, difference in enumerate(differences.tolist()):
-            if not difference <= SAME_SOUND:
-                what = f"the spectrogram of the file misses the one that was attacked by {difference:.2g}"
+            if not difference <= self.ear.rounding:
+                what = f"what the model gets of the file misses what was attacked by {difference:.2g}"
                 raise FileError(f"clip {self.files.clips[clip]}: {what}")
-        inputs = spectrograms.to(self.reader.device, self.reader.dtype)
-        return self.reader.predict_in_batches(inputs)["output"].double().cpu().numpy(), spectrograms
+        return self.said_of(heard), heard
+
+    def said_of(self, heard: Tensor) -> Floats:
+        """Return the predictions for what the model gets of files, float64 [clips, targets]."""
+        inputs = heard.to(self.reader.device, self.reader.dtype)
+        return self.reader.predict_in_batches(inputs)["output"].double().cpu().numpy()

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from rmer.attacks.base import Attack, AttackResult, Progress
+from rmer.attacks.base import Attack
+from rmer.attacks.problem import Progress
+from rmer.attacks.result import AttackResult
 from rmer.attacks.threat import Threat
 from rmer.evaluation.endpoints import Floats
 from rmer.systems.frozen import FrozenNetwork
@@ -63,8 +65,11 @@ class Subject:
             resume=None if self.resume is None else self.resume / folder,
         )
 
-    def seen(self, inputs: Tensor) -> Tensor:
-        """Return the standardised spectrograms that the model makes of inputs: these themselves."""
+    def seen(self, inputs: Tensor) -> Tensor | None:
+        """Return the standardised spectrograms that the model gets of inputs; None where it gets none.
+
+        Here they are the inputs themselves.
+        """
         return inputs
 
     def attacked_at_once(self, attack: Attack, threats: Sequence[Threat], folder: str) -> list[AttackResult]:

@@ -28,7 +28,7 @@ MEANINGS = {
     ALIKE: "whatever the second task does for the robustness, interpretable concepts are not what helps",
     UNKNOWN: "it is not shown that interpretability, rather than a second task, makes a difference",
 }
-NO_TEST = "no test: it needs two seeds of each system and two albums"
+NO_TEST = "no test: it needs two seeds of each system and two albums, or a cross-validation"
 FEW_SEEDS = 5
 # A clean MAE above this share of the constant predictor's is hardly better.
 NO_BETTER = 0.9
@@ -55,12 +55,13 @@ def answers(
     attack does more than the margin of equivalence to some system's clipped MAE (``conclusive``), the control
     says nothing.
     """
-    rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
-    black_boxes = [row for row in rows if _answers(row, reference)]
+    rows, black_boxes = _asked(rows, reference)
     sentences = []
     if black_boxes:
-        sentences.append(_overall(black_boxes, reference) + _unless_placebo(rows, black_boxes, reference))
+        sentences.append(f"{question(rows, reference)} {short_answer(rows, reference)}")
+        sentences[0] += f" It is, {_verdicts(black_boxes)}.{_unless_placebo(rows, black_boxes, reference)}"
         sentences += [_numbers(black_boxes, endpoint, budget) for endpoint in ENDPOINTS]
+        sentences.append(_equivalence(black_boxes))
     controls = [row for row in rows if _controls(row.a, reference)]
     sentences += [
         _control([row for row in controls if row.a == name], reference, conclusive=conclusive)
@@ -75,6 +76,27 @@ def answers(
             "that was not found may well be there."
         )
     return sentences
+
+
+def question(rows: Sequence[Comparison], reference: str) -> str:
+    """Return the question that a comparison answers; empty where it has no black box like the reference."""
+    names = list(dict.fromkeys(row.a for row in _asked(rows, reference)[1]))
+    if not names:
+        return ""
+    subject = "the interpretable system" if is_interpretable(reference) else "the reference"
+    plural = "es" if len(names) > 1 else ""
+    return f"Is {subject} ({reference}) more robust than the black box{plural} {and_list(names)}?"
+
+
+def short_answer(rows: Sequence[Comparison], reference: str) -> str:
+    """Return the answer to :func:`question` in a few words: ``Yes, by both endpoints.``"""
+    return _short({verdict(row) for row in _asked(rows, reference)[1]})
+
+
+def _asked(rows: Sequence[Comparison], reference: str) -> tuple[Sequence[Comparison], Sequence[Comparison]]:
+    """Return the rows of the reference on both endpoints, and those of them that the question is about."""
+    rows = [row for row in rows if row.b == reference and row.endpoint in ENDPOINTS]
+    return rows, [row for row in rows if _answers(row, reference)]
 
 
 def is_conclusive(robustness: pd.DataFrame, rows: Sequence[Comparison], endpoint: str = PRIMARY) -> bool:
@@ -96,9 +118,7 @@ def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference
                 f"than {number(_damage(robustness, endpoint), 3)}, less than the margin of equivalence "
                 f"({number(margin, 3)}): systems can hardly differ here. Look at larger budgets."
             )
-    clipped = robustness[robustness["metric"] == "mae_clipped"].set_index("system")
-    idle = clipped.index[clipped["clean"] > NO_BETTER * clipped["constant"]]
-    compared = [name for name in idle if name == reference or _is_black_box(name)]
+    compared = [name for name in little_learnt(robustness) if name == reference or is_black_box(name)]
     if rows and compared:
         notes.append(
             "Before the attack hardly better than always predicting the mean, or worse: "
@@ -106,6 +126,12 @@ def reservations(robustness: pd.DataFrame, rows: Sequence[Comparison], reference
             "robustness."
         )
     return notes
+
+
+def little_learnt(robustness: pd.DataFrame) -> list[str]:
+    """Return the systems that are hardly better than the constant predictor before the attack, or worse."""
+    clipped = robustness[robustness["metric"] == PRIMARY.removeprefix("delta/")].set_index("system")
+    return list(clipped.index[clipped["clean"] > NO_BETTER * clipped["constant"]])
 
 
 def without_answer(rows: Sequence[Comparison], systems: Sequence[str], reference: str) -> list[str]:
@@ -142,14 +168,6 @@ def comparison_caveats(
             "here is to be less broken. The curves show smaller budgets."
         )
     return notes
-
-
-def _overall(rows: Sequence[Comparison], reference: str) -> str:
-    names = list(dict.fromkeys(row.a for row in rows))
-    plural = "es" if len(names) > 1 else ""
-    subject = "the interpretable system" if is_interpretable(reference) else "the reference"
-    question = f"Is {subject} ({reference}) more robust than the black box{plural} {and_list(names)}? "
-    return f"{question}{_short({verdict(row) for row in rows})} It is, {_verdicts(rows)}."
 
 
 def _short(found: set[str]) -> str:
@@ -205,8 +223,31 @@ def _numbers(rows: Sequence[Comparison], endpoint: str, budget: str) -> str:
         for row in shown
     ]
     note = f" ({NO_TEST})" if untested else ""
-    within = number(shown[0].margin, 3).rstrip("0")
-    return f"{rank} endpoint, {change} at {budget}: {'; '.join(parts)}{note}. As robust as: within ±{within}."
+    return f"{rank} endpoint, {change} at {budget}: {'; '.join(parts)}{note}."
+
+
+def _equivalence(rows: Sequence[Comparison]) -> str:
+    """Say when two systems are called equally robust, and which are."""
+    by_endpoint = [next(row for row in rows if row.endpoint == endpoint) for endpoint in ENDPOINTS]
+    within = [
+        f"{number(row.margin, 3).rstrip('0')} in {endpoint_phrase(row.endpoint)}" for row in by_endpoint
+    ]
+    found = []
+    for name in dict.fromkeys(row.a for row in rows):
+        said = {row.endpoint: _equally_robust(row) for row in rows if row.a == name}
+        alike = len(set(said.values())) == 1
+        told = [f"by {endpoint_phrase(endpoint)} {text}" for endpoint, text in said.items()]
+        found.append(f"{rows[0].b} and {name}: {said[PRIMARY] if alike else ', '.join(told)}")
+    return (
+        "We call two systems equally robust if a test shows that they differ by less than "
+        f"{and_list(within)}. {'; '.join(found)}."
+    )
+
+
+def _equally_robust(row: Comparison) -> str:
+    if row.equivalent:
+        return "they are"
+    return "they are not" if row.p_holm < ALPHA else "the data cannot tell"
 
 
 def _tests(row: Comparison) -> str:
@@ -230,12 +271,13 @@ def _damage(robustness: pd.DataFrame, endpoint: str) -> float:
     return float(robustness.loc[robustness["metric"] == metric, "delta"].abs().max())
 
 
-def _is_black_box(name: str) -> bool:
+def is_black_box(name: str) -> bool:
+    """Return whether a row shows a system that is neither interpretable nor a control."""
     return not is_interpretable(name) and not is_control(name)
 
 
 def _answers(row: Comparison, reference: str) -> bool:
-    return _is_black_box(row.a) and is_adversarial(row.a) == is_adversarial(reference)
+    return is_black_box(row.a) and is_adversarial(row.a) == is_adversarial(reference)
 
 
 def _controls(name: str, reference: str) -> bool:

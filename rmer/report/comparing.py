@@ -23,6 +23,7 @@ def system_samples(models: Sequence[AttackedModel]) -> list[SystemSample]:
     alike = all(
         model.clips == first.clips
         and model.albums == first.albums
+        and model.folds == first.folds
         and np.allclose(model.labels, first.labels, rtol=0, atol=1e-6)
         for model in models
     )
@@ -33,6 +34,7 @@ def system_samples(models: Sequence[AttackedModel]) -> list[SystemSample]:
             name=name,
             clips=first.clips,
             albums=first.albums,
+            folds=first.folds,
             labels=first.labels,
             clean=np.stack([model.clean for model in members]),
             adversarial={aim: np.stack([model.worst(aim) for model in members]) for aim in aims()},

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from rmer.evaluation.concepts import AttackedConcepts, movement_table, shift_table
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.interventions import repair_table
-from rmer.report.readable import number
+from rmer.report.readable import in_words, number, tick
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, HATCH, STYLE, lines_of, styled
 
 Systems = Mapping[str, Sequence[AttackedConcepts]]
@@ -82,6 +82,7 @@ def concept_effects(systems: Systems, emotions: Sequence[str]) -> Figure:
         ]
         _draw_boxes(axes, pairs, ((CLEAN, ""), (ADVERSARIAL, "")))
         axes.axvline(0, color=DIAGONAL, lw=0.7, zorder=0)
+        _few_ticks(axes)
         axes.set_title(f"{name}: {emotion}" if len(systems) > 1 else emotion)
     _name_concepts(list(grid[:, 0]), first)
     figure.supxlabel("centred effect on the prediction (rating / 10)", fontsize=STYLE["axes.labelsize"])
@@ -107,6 +108,7 @@ def concept_shift(systems: Systems) -> Figure:
     shifts = [np.concatenate([model.shift for model in models]) for models in systems.values()]
     _draw_boxes(left, shifts, list(looks.values()))
     left.axvline(0, color=DIAGONAL, lw=0.7, zorder=0.5)
+    _few_ticks(left)
     left.set_xlabel("shift of each clip's concept (rating / 10)")
     for place, (name, models) in enumerate(systems.items()):
         shares = 100 * np.stack([shift_table(model)["share"].to_numpy() for model in models])
@@ -166,6 +168,7 @@ def concept_repair(systems: Systems) -> Figure:
         axes.set_title(title, size=8)
         axes.grid(axis="y", linewidth=0.4, color="#dddddd")
         _name_steps(axes, curves if len(systems) == 1 else [])
+    panels[0].yaxis.set_major_formatter(tick)
     panels[0].set_ylabel("MAE of the emotions")
     handles = panels[0].get_legend_handles_labels()[0] if len(systems) > 1 else []
     handles.append(Line2D([], [], color=DIAGONAL, lw=0.8, ls=":", label="clean, nothing replaced"))
@@ -238,6 +241,11 @@ def _draw_boxes(axes: Axes, groups: Sequence[Floats], looks: Sequence[tuple[str,
             median.set(color="k", linewidth=1.2)
 
 
+def _few_ticks(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(tick)
+
+
 def _offset(place: int, count: int) -> float:
     """Return where a group stands in the row of its concept: groups side by side around 0."""
     return ROOM * ((place + 0.5) / count - 0.5)
@@ -254,8 +262,3 @@ def _legend(figure: Figure, looks: Mapping[str, tuple[str, str]]) -> None:
 def replacement(table: pd.DataFrame, kind: str, replaced_by: str) -> pd.DataFrame:
     """Return the rows of one of :data:`REPLACEMENTS` of :func:`repair_table`."""
     return table[(table["input"] == kind) & (table["replaced_by"] == replaced_by)]
-
-
-def in_words(concept: str) -> str:
-    """Return the name of a concept as it is read."""
-    return concept.replace("_", " ")

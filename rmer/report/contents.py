@@ -9,12 +9,14 @@ from functools import cached_property
 import pandas as pd
 
 from rmer.attacks.attack_domains import WAVEFORM
+from rmer.data.tables.class_labels import LabelKind
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import Comparison
 from rmer.evaluation.concepts import AttackedConcepts
 from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.evaluation.protocol_steps import ProtocolStep
+from rmer.report.class_tables import classification_table
 from rmer.report.comparing import compare_models
 from rmer.report.heard import Heard
 from rmer.report.html import UsedRun
@@ -32,6 +34,7 @@ class Contents:
     groups : Norm -> models, the norm of the endpoints first.
     logged : Run id -> logged metrics.
     runs : Every run with its address.
+    about : What was analysed, in words: title -> text.
     selection : Parameter -> value, several joined by commas: which runs were chosen.
     reference : The row that all others are compared with.
     margins, bootstrap_seed : Endpoint -> margin of equivalence, where it is not the metric's own, and the
@@ -46,7 +49,10 @@ class Contents:
     levels : Norm of sounds -> the reported budget in dB, where all runs agree on it; empty of spectrograms.
     heard : What is known of the sounds that were attacked.
     sound : Attacks on the sound, where these stand beside those on spectrograms.
+    labels : What targets are: ratings, classes or tags (:mod:`rmer.data.tables.class_labels`).
     note : Why they do not, where they might.
+    across : The data that the models were trained on and those that they were tested on, in words, where
+        these are others.
     steps : From the published protocol to the corrected one.
     explained, unexplained : Row -> its models explained by concepts, and for other rows why there are none.
     scatter, emotions : Row -> the model that the scatter plot shows, and its emotions.
@@ -55,6 +61,7 @@ class Contents:
     groups: Mapping[str, Sequence[AttackedModel]] = field(default_factory=dict)
     logged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     runs: Sequence[UsedRun] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
     selection: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     margins: Mapping[str, float] = field(default_factory=dict)
@@ -69,7 +76,9 @@ class Contents:
     levels: Mapping[str, float] = field(default_factory=dict)
     heard: Heard = field(default_factory=Heard)
     sound: Contents | None = None
+    labels: LabelKind = "ratings"
     note: str = ""
+    across: str = ""
     steps: Sequence[ProtocolStep] = ()
     explained: Mapping[str, Sequence[AttackedConcepts]] = field(default_factory=dict)
     unexplained: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +89,11 @@ class Contents:
     def norm(self) -> str:
         """The norm of the endpoints."""
         return next(iter(self.groups))
+
+    @property
+    def folds(self) -> int:
+        """The number of folds of the cross-validation; 0 where there is none."""
+        return max(len(model.parts) for model in self.models)
 
     @property
     def on_sound(self) -> bool:
@@ -116,6 +130,11 @@ class Contents:
     def robustness(self) -> dict[str, pd.DataFrame]:
         """Norm -> scores before and under attack (:func:`rmer.report.robustness.robustness_table`)."""
         return {norm: robustness_table(models, self.logged) for norm, models in self.groups.items()}
+
+    @cached_property
+    def classification(self) -> pd.DataFrame:
+        """Scores of classes or tags (:func:`rmer.report.class_tables.classification_table`), if any."""
+        return classification_table(self.models, self.logged)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:

@@ -26,9 +26,9 @@ PUBLISHED_CAVEATS = {
     "the same albums.",
 }
 TESTS_CAVEAT = (
-    "paired_t_pooled is the published test; it takes the same clips under several seeds for independent. "
-    "paired_t_seeds and welch_seeds (behind the sentences at the top) take one score a seed. No p of these "
-    "is corrected for the number of tests; those of the corrected comparison are."
+    "The published test pools clips: it takes the same clips under several seeds for independent. The tests "
+    "with one score a seed (Welch's is behind the sentences at the top) do not. No p of these is corrected "
+    "for the number of tests; those of the corrected comparison are."
 )
 
 
@@ -53,13 +53,22 @@ def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     return sentences + _comparisons(tests)
 
 
-def caveats(systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str, str]) -> list[str]:
+def caveats(
+    systems: pd.DataFrame, attacks: pd.DataFrame, selection: Mapping[str, str], folds: int = 0
+) -> list[str]:
     """Return what a reader must know before believing the numbers.
 
     ``attacks`` is the table of :func:`rmer.report.system_tables.attacks_table`, ``selection`` maps tag names
-    (without ``rmer.``) to their values, several joined by commas.
+    (without ``rmer.``) to their values, several joined by commas, ``folds`` counts those of a
+    cross-validation.
     """
     notes = []
+    if folds:
+        notes.append(
+            f"Cross-validation in {folds} folds that no album straddles: every clip is tested once, by "
+            f"models trained without its fold. A seed's score is the mean over its {folds} models, by their "
+            "clips; no single model is scored on all clips."
+        )
     exceeded = attacks["violations"].sum()
     if exceeded > 0:
         notes.append(

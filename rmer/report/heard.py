@@ -25,6 +25,23 @@ class ListeningPage:
     url: str
 
 
+@dataclass(frozen=True)
+class HeardClip:
+    """One clip and its adversary as a run keeps them, as data URIs that browsers play.
+
+    Errors are clipped MAE, before the attack and for this adversary; ``snr_db`` is NaN where it is not known.
+    """
+
+    clip: str
+    system: str
+    seed: str
+    error_clean: float
+    error_attacked: float
+    snr_db: float
+    clean: str
+    adversary: str
+
+
 @dataclass(frozen=True, eq=False)
 class Heard:
     """What there is to say about sounds that were attacked.
@@ -36,8 +53,10 @@ class Heard:
         ratio, the largest noise-to-mask ratio in dB and the share of bands and frames above the threshold.
     codecs : One row for each run and transformation (:data:`CODEC_COLUMNS`), clipped MAE.
     pages : Pages to listen to.
+    sounds : The clips that suffered most, of those that some run keeps to be heard.
     """
 
     clips: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CLIP_COLUMNS)))
     codecs: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(CODEC_COLUMNS)))
     pages: Sequence[ListeningPage] = ()
+    sounds: Sequence[HeardClip] = ()

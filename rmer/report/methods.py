@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rmer.data.splits import ALL
 from rmer.evaluation.bootstrap import DRAWS
 from rmer.evaluation.comparison import PRIMARY, SECONDARY
 from rmer.report.readable import and_list, number
@@ -28,7 +29,7 @@ class Methods:
 
     Attributes
     ----------
-    clips, albums : Attacked clips and their albums.
+    clips, albums, folds : Attacked clips, their albums, and the folds of the cross-validation (0: none).
     data : What preprocess said of the data set: ``clips``, ``frames``, ``targets``, ``frontend``.
     training : What train runs said: ``epochs``, ``lr``, ``batch_size``, ``patience``; of adversarially
         trained systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
@@ -54,6 +55,7 @@ class Methods:
     comparisons: int
     budget_held: bool
     margins: Mapping[str, float]
+    folds: int = 0
     data: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, str] = field(default_factory=dict)
     attack: Mapping[str, str] = field(default_factory=dict)
@@ -74,8 +76,19 @@ def _data(facts: Methods) -> str:
         what += f", excerpts of {data['frames']} spectrogram frames"
     if "targets" in data:
         what += f", rated for {', '.join(data['targets'].split(','))}"
+    if facts.folds:
+        scheme = (
+            f"; these are all clips, tested in {facts.folds} folds that no album straddles, each by models "
+            "trained without it (correlation: per fold, averaged)"
+        )
+        return f"{what}. Scores are over {facts.clips} clips{scheme}." if what else f"Scores{scheme}."
     scheme = f"; {SPLITS[facts.split_scheme]}" if facts.split_scheme in SPLITS else ""
     albums = f" of {facts.albums} albums" if facts.albums < facts.clips else ""
+    if facts.split == ALL:
+        scored = (
+            f"Scores are over all its {facts.clips} clips{albums}; models were trained on another data set."
+        )
+        return f"{what}. {scored}"
     scored = f"Scores are over the {facts.clips} {facts.split or 'attacked'} clips{albums}{scheme}."
     return f"{what}. {scored}" if what else scored
 
@@ -108,7 +121,7 @@ def _training(facts: Methods) -> str:
 def _attack(facts: Methods) -> str:
     attack = facts.attack
     norms = " and ".join(NORMS.get(norm, norm) for norm in attack["norms"].split(","))
-    if "epsilons" not in attack:
+    if "tier" not in attack:
         budget = f"with a budget of epsilon {attack['epsilon']} ({norms}) in standardised units"
         held = "" if facts.budget_held else ", which was not enforced: perturbations exceed it"
         return f"They were attacked by {attack['attack']} ({facts.attack_protocol} protocol) {budget}{held}."
@@ -164,11 +177,16 @@ def _search(attack: Mapping[str, str]) -> str:
 
 def _statistics(facts: Methods) -> str:
     mae, corr = (number(facts.margins[endpoint], 4).rstrip("0") for endpoint in (PRIMARY, SECONDARY))
+    units = "over albums (delete-one jackknife)"
+    drawn = "seeds and albums"
+    if facts.folds:
+        units = "over folds, corrected for what their training clips share (Nadeau and Bengio 2003)"
+        drawn = "seeds and folds"
     return (
         "Primary endpoint is what the attack adds to clipped MAE, secondary endpoint what it takes from the "
         f"correlation. {facts.reference} was compared with every other system by t tests whose variance is "
-        "that over training seeds and over albums (delete-one jackknife), with Holm's correction over all "
+        f"that over training seeds and {units}, with Holm's correction over all "
         f"{facts.comparisons} comparisons; equivalence was tested by two one-sided tests within {mae} (MAE) "
-        f"and {corr} (correlation). Percentile intervals are of a bootstrap that draws seeds and albums "
+        f"and {corr} (correlation). Percentile intervals are of a bootstrap that draws {drawn} "
         f"({DRAWS} draws, seed {facts.bootstrap_seed})."
     )

@@ -1,4 +1,4 @@
-"""The paper's displays: Table 1 as a picture, the loss of performance per system, label versus prediction.
+"""The paper's figures: the loss of performance per system, and label versus prediction.
 
 Every function returns a figure that no global state holds; sizes are those of a printed column or page.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -18,20 +18,13 @@ from matplotlib.ticker import MultipleLocator
 
 from rmer.data.dataset import RATING_SCALE
 from rmer.evaluation.attacked import AttackedModel
-from rmer.report.readable import REPORTED_2019, mean_and_std, number
+from rmer.report.readable import tick
 from rmer.report.style import ADVERSARIAL, BLACK_BOX, CLEAN, DIAGONAL, HATCH, INTERPRETABLE, STYLE, styled
 from rmer.report.system_tables import in_order, is_adversarial, is_interpretable, twin
 
-
-@styled
-def performance_table(systems: pd.DataFrame, reported: Mapping[str, float] = REPORTED_2019) -> Figure:
-    """Return Table 1 of the paper: clean correlation and MAE of every system, below the values of 2019."""
-    blocks = [[(f"{system} (2019)", f"{number(value)}*", "-") for system, value in reported.items()]]
-    for adversarial in (False, True):
-        rows = systems[[is_adversarial(name) == adversarial for name in systems["system"]]]
-        scores = [(rows[score], rows[f"{score}_std"]) for score in ("clean_corr", "clean_mae")]
-        blocks.append(list(zip(rows["system"], *(map(mean_and_std, *pair) for pair in scores), strict=True)))
-    return _booktabs(("System", "Avg. corr.", "MAE"), [block for block in blocks if block])
+# Predictions beyond this would squeeze the rating scale, 0-1.
+FAR_OFF = 2.5
+MARGIN = 0.05
 
 
 @styled
@@ -58,7 +51,8 @@ def performance_difference(models: Sequence[AttackedModel], metric: str = "delta
 def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Sequence[str]) -> Figure:
     """Return scatter plots of labels against clean and adversarial predictions.
 
-    ``models`` maps the title of a column to the model it shows; each of ``emotions`` is a row.
+    ``models`` maps the title of a column to the model it shows; each of ``emotions`` is a row. Predictions
+    are on a logarithmic axis beyond -1 and 1 where some would squeeze all others.
     """
     figure = Figure(figsize=(0.6 + 2.2 * len(models), 0.6 + 2.0 * len(emotions)), layout="constrained")
     grid = figure.subplots(len(emotions), len(models), sharex=True, sharey="row", squeeze=False)
@@ -68,13 +62,16 @@ def label_versus_prediction(models: Mapping[str, AttackedModel], emotions: Seque
             if axes in grid[0]:
                 axes.set_title(title, fontweight="bold")
         row[0].set_ylabel(f"predicted {emotion}")
-        # Stretched downwards, so that the insets hide no point.
-        bottom, top = row[0].get_ylim()
-        row[0].set_yticks([tick for tick in row[0].get_yticks() if bottom <= tick <= top])
-        row[0].set_ylim(bottom - 0.6 * (top - bottom), top)
+        place = next(iter(models.values())).targets.index(emotion)
+        shown = [(model.labels, model.clean, model.adversarial) for model in models.values()]
+        _fit_predictions(row[0], np.concatenate([values[:, place] for kinds in shown for values in kinds]))
+    rated = np.concatenate([model.labels.ravel() for model in models.values()])
+    grid[0][0].set_xlim(rated.min() - MARGIN * np.ptp(rated), rated.max() + MARGIN * np.ptp(rated))
+    grid[0][0].xaxis.set_major_formatter(tick)
     figure.supxlabel("rated emotion (rating / 10)", fontsize=STYLE["axes.labelsize"])
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    columns = min(len(labels), 2 * len(models))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
@@ -149,6 +146,7 @@ def _draw_boxes(axes: Axes, values: Mapping[str, np.ndarray]) -> None:
         jitter = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(1)
         axes.plot(position + jitter, column, "o", ms=3, mfc="w", mec="k", mew=0.6, zorder=3)
     axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.yaxis.set_major_formatter(tick)
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")
     axes.set_axisbelow(True)
 
@@ -171,34 +169,21 @@ def _scatter(axes: Axes, model: AttackedModel, target: int) -> None:
     axes.plot(labels, clean, "x", color=CLEAN, ms=4.5, mew=1.0, zorder=3, label="clean")
     adversarial: dict[str, Any] = {"mfc": "none", "mec": ADVERSARIAL, "ms": 4.5, "mew": 1.0, "zorder": 2}
     axes.plot(labels, model.adversarial[:, target], "o", label="adversarial", **adversarial)
-    inset = axes.inset_axes((0.62, 0.04, 0.36, 0.32), xticks=[], yticks=[])
-    inset.plot(RATING_SCALE, RATING_SCALE, "--", color=DIAGONAL, lw=0.7)
-    inset.plot(labels, clean, "x", color=CLEAN, ms=2.5, mew=0.7)
-    inset.spines[:].set(visible=True, linewidth=0.5)
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
 
 
-def _booktabs(header: tuple[str, ...], blocks: Sequence[Sequence[tuple[str, ...]]]) -> Figure:
-    """Draw a table with rules above, below and between blocks, as LaTeX's booktabs does."""
-    lines = 1 + sum(len(block) for block in blocks)
-    height = 0.24 * lines + 0.1 * (len(blocks) + 1) + 0.05
-    names = max(1.4, 0.3 + 0.07 * max(len(row[0]) for block in blocks for row in block))
-    width = names + 2.0
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    columns = [(0.12, "left"), (names + 0.55, "center"), (names + 1.45, "center")]
-    top = 0.05
-    axes.plot([0.05, width - 0.05], [top, top], "k", lw=1.3)
-    for index, block in enumerate([[header], *blocks]):
-        for row in block:
-            for (x, align), cell in zip(columns, row, strict=True):
-                axes.text(
-                    x, top + 0.13, cell, ha=align, va="center", weight="bold" if row is header else None
-                )
-            top += 0.24
-        top += 0.05
-        axes.plot([0.05, width - 0.05], [top, top], "k", lw=1.3 if index == len(blocks) else 0.6)
-        top += 0.05
-    return figure
+def _fit_predictions(axes: Axes, values: npt.NDArray[np.floating[Any]]) -> None:
+    """Show all values, and let those far off the rating scale leave room for those on it.
+
+    The axis is logarithmic beyond -1 and 1 where some would squeeze all others.
+    """
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > FAR_OFF:
+        axes.set_yscale("symlog", linthresh=1.0, linscale=1.5)
+        ticks = [at for at in (-100, -10, -5, -2, -1, 0, 0.5, 1, 2, 5, 10, 100) if low <= at <= high]
+        axes.set_yticks(ticks)
+        axes.minorticks_off()
+    # A margin of the length of the axis, whatever its scale is.
+    scale = axes.yaxis.get_transform()
+    ends = scale.transform(np.array([low, high]))
+    axes.set_ylim(*scale.inverted().transform(ends + MARGIN * np.ptp(ends) * np.array([-1, 1])))
+    axes.yaxis.set_major_formatter(tick)

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from rmer.evaluation.metrics import METRICS
+from rmer.evaluation.statistics import PAIRED_T_POOLED, PAIRED_T_SEEDS, WELCH_SEEDS
+
 # Clean correlation on Soundtracks as Chowdhury et al. (ISMIR 2019) report it; they give no MAE.
 REPORTED_2019 = {"A2E": 0.76, "A2M2E": 0.75}
 
@@ -22,6 +25,12 @@ READABLE_COLUMNS = {
     "Adv. MAE, clipped": "adv_mae_clipped",
 }
 NO_VALUE = "-"
+TEST_NAMES = {
+    PAIRED_T_POOLED: "paired t, clips of all seeds pooled (as published)",
+    PAIRED_T_SEEDS: "paired t, one score a seed",
+    WELCH_SEEDS: "Welch's t, one score a seed",
+}
+SCORE_KINDS = {"adv": "attacked", "delta": "Δ"}
 NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 SOUND_NORM_NAMES = {"masking": "masking", "snr": "SNR", "linf": "largest sample"}
 
@@ -71,8 +80,8 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
     """Return the tests as text."""
     return pd.DataFrame(
         {
-            "Test": tests["test"],
-            "Metric": tests["metric"],
+            "Test": [TEST_NAMES.get(name, name) for name in tests["test"]],
+            "Score": [_score(name) for name in tests["metric"]],
             "a": tests["a"],
             "b": tests["b"],
             "n": tests["n"].astype(str),
@@ -80,6 +89,12 @@ def readable_tests(tests: pd.DataFrame) -> pd.DataFrame:
             "p": [p_value(value) for value in tests["p"]],
         }
     )
+
+
+def _score(metric: str) -> str:
+    """Return a score as it is read: ``clipped MAE, attacked``."""
+    kind, _, name = metric.partition("/")
+    return f"{METRICS[name].phrase}, {SCORE_KINDS[kind]}"
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -161,6 +176,11 @@ def sound_budget_in_words(norm: str, budget: float | None) -> str:
 def and_list(names: Sequence[str]) -> str:
     """Return names as in a sentence: ``A2E, A2B2E and A2M2E``."""
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def in_words(name: str) -> str:
+    """Return the name of a concept or a check as it is read: ``L2 at least L-inf``."""
+    return name.replace("_", " ").replace("l2 ", "L2 ").replace("linf", "L-inf")
 
 
 def p_value(value: float) -> str:

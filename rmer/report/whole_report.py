@@ -14,12 +14,18 @@ from rmer.report.answers import (
     reservations,
     without_answer,
 )
+from rmer.report.class_tables import with_classification
 from rmer.report.contents import Contents
+from rmer.report.expectations import expectations
 from rmer.report.findings import TESTS_CAVEAT, caveats, headline
-from rmer.report.html import Report, Section, SoundScores
+from rmer.report.html import Report, ReportFigure, Section, SoundScores
+from rmer.report.legend import legend
+from rmer.report.plain_answer import plain_answer
 from rmer.report.readable import readable_table
-from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_robustness
+from rmer.report.robustness import FIRST, ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
+from rmer.report.sections.classes_section import classes_section
+from rmer.report.sections.clips_section import clips_section
 from rmer.report.sections.comparison_section import comparison_section
 from rmer.report.sections.concepts_section import concepts_section
 from rmer.report.sections.curves_section import curves_section
@@ -30,11 +36,14 @@ from rmer.report.sections.protocol_steps_section import protocol_steps_section
 from rmer.report.sections.scores_section import scores_section
 from rmer.report.sections.sound_section import sound_section
 from rmer.report.sections.tests_section import tests_section
+from rmer.report.summary_figure import summary_figure
 
 OWN: dict[str, Callable[[Contents], Section | None]] = {
+    "clips": clips_section,
     "sound": sound_section,
     "scores": scores_section,
     "comparison": comparison_section,
+    "classes": classes_section,
     "curves": curves_section,
     "checks": checks_section,
     "gradient_precision": gradient_precision_section,
@@ -47,12 +56,17 @@ OWN: dict[str, Callable[[Contents], Section | None]] = {
 # In the order of the report; those of other packages are the last.
 SECTIONS = Registry("section of the report", "rmer.sections", OWN)
 
+OTHER_DATA = (
+    "what they lose there before any attack is the price of other music and other raters. The constant "
+    "predictor is the mean of the ratings that they were trained on."
+)
 OWN_ADVERSARIES = " Each metric is attacked for itself."
 SYSTEMS_CAPTION = (
     "Mean ± population standard deviation over seeds. Correlation: Pearson over clips, averaged over "
     "emotions. MAE: over clips and emotions; clipped: predictions limited to the rating scale, 0-1. ΔMAE: "
     "adversarial minus clean."
 )
+FOLDS_CAPTION = " Each seed's score is the mean over {} folds, each tested by models trained without it."
 REPORTED_CAPTION = " Values of 2019 are those that Chowdhury et al. report for Soundtracks."
 ONE_ADVERSARY = (
     "One adversary a clip, chosen by raw MAE, is scored by every metric: clipped MAE and correlation were "
@@ -65,11 +79,16 @@ def report_of(contents: Contents) -> Report:
     """Return the report with all sections that have something to say, and the tables behind it."""
     sections = [section for make in SECTIONS.values() if (section := make(contents)) is not None]
     robustness = [table.assign(norm=norm) for norm, table in contents.robustness.items()]
-    runs = [(used.system, used.seed, used.run_id, used.train_run_id) for used in contents.runs]
+    runs = pd.DataFrame(
+        [(used.system, used.seed, used.run_id, used.train_run_id) for used in contents.runs],
+        columns=["system", "seed", "run_id", "train_run_id"],
+    )
+    if contents.folds:
+        runs.insert(2, "fold", [used.fold for used in contents.runs])
     tables = {
         "systems": contents.systems,
         "robustness": pd.concat(robustness, ignore_index=True),
-        "runs": pd.DataFrame(runs, columns=["system", "seed", "run_id", "train_run_id"]),
+        "runs": runs,
     }
     systems, caption = _systems(contents)
     return Report(
@@ -83,7 +102,29 @@ def report_of(contents: Contents) -> Report:
         runs=[*contents.runs, *(contents.sound.runs if contents.sound else ())],
         sound=_sound_scores(contents.sound) if contents.sound else None,
         tables=tables | {name: table for section in sections for name, table in section.data.items()},
+        answer=plain_answer(contents),
+        summary=_summary(contents),
+        legend=legend(contents.systems["system"].tolist()),
+        expectations=expectations(contents.sound or contents),
+        about=contents.about,
     )
+
+
+def _summary(contents: Contents) -> ReportFigure:
+    parts = [part for part in (contents.sound, contents) if part is not None]
+    panels = {_panel(part): part.models for part in parts}
+    constant = float(contents.robustness[contents.norm]["constant"].mean())
+    return ReportFigure(
+        "Error of every system, clean and attacked",
+        "Mean absolute error over clips and emotions, predictions limited to the rating scale (0-1), mean "
+        "over training seeds.",
+        summary_figure(panels, FIRST, constant),
+    )
+
+
+def _panel(contents: Contents) -> str:
+    what = "sound" if contents.on_sound else "spectrogram"
+    return f"{what}: {contents.budget_of(contents.norm)}"
 
 
 def _sound_scores(sound: Contents) -> SoundScores:
@@ -94,15 +135,20 @@ def _title(contents: Contents) -> str:
     count, attack = len(contents.systems), contents.selection.get("attack", "unnamed")
     attack = "suite of attacks" if contents.is_suite else f"{attack} attack"
     where = " on sound" if contents.on_sound else " on sound and spectrograms" if contents.sound else ""
+    where += f", {contents.across}" if contents.across else ""
+    where += f", {contents.folds}-fold cross-validation" if contents.folds else ""
     return f"{count} system{'s' if count > 1 else ''} under the {attack}{where}"
 
 
 def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
-    reported = REPORTED_CAPTION if contents.reported else ""
+    more = FOLDS_CAPTION.format(contents.folds) if contents.folds else ""
+    more += REPORTED_CAPTION if contents.reported else ""
     if not contents.corrected:
-        return readable_table(contents.systems, contents.reported), SYSTEMS_CAPTION + reported
+        table = readable_table(contents.systems, contents.reported)
+        return with_classification(table, contents.classification), SYSTEMS_CAPTION + more
     table = readable_robustness(contents.robustness[contents.norm], contents.reported)
-    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + reported
+    table = with_classification(table, contents.classification)
+    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + more
 
 
 def _headline(contents: Contents) -> list[str]:
@@ -132,7 +178,9 @@ def _answer(contents: Contents) -> list[str]:
 
 
 def _caveats(contents: Contents) -> list[str]:
-    notes = caveats(contents.systems, contents.attacks, contents.selection)
+    other = f"All models were {contents.across}, standardised as their own data: {OTHER_DATA}"
+    notes = [other] if contents.across else []
+    notes += caveats(contents.systems, contents.attacks, contents.selection, contents.folds)
     if not contents.corrected:
         return [*notes, TESTS_CAVEAT] if len(contents.tests) else notes
     robustness, systems = contents.robustness[contents.norm], contents.systems["system"].tolist()

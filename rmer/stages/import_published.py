@@ -17,9 +17,13 @@ from tqdm import tqdm
 from rmer.data.dataset import EMOTIONS
 from rmer.data.published_logs import PublishedLog, read_published_logs
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics, named_columns
+from rmer.evaluation.attacked import attack_metrics, named_columns, with_errors
 from rmer.evaluation.metrics import constant_mae, regression_scores
 from rmer.parameters import Parameters, name_choice, place
+from rmer.report.readable import budget_in_words
+from rmer.stages.descriptions import attacked_result, description, trained_result, worst_clip
+from rmer.stages.run_names import budget_name, run_name
+from rmer.stages.score_logging import log_scores
 from rmer.systems.catalogue import CATALOGUE
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunSpec, Stage, Store, Tag
 from rmer.training.protocol import resolve_fit
@@ -93,11 +97,8 @@ def _import_logs(store: Store, logs: Sequence[PublishedLog], study: str | None) 
 
 
 def _link(attack_run_id: str, log: PublishedLog) -> dict[str, str]:
-    return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": _attack_name(log)}
-
-
-def _attack_name(log: PublishedLog) -> str:
-    return f"published Linf {log.hparams['clip_eps']:g}".replace(" 0.", " .")
+    budget = budget_in_words("linf", str(log.hparams["clip_eps"]))
+    return {f"{Tag.ATTACK_RUN_ID}.{attack_run_id}": f"{PUBLISHED}, {budget}"}
 
 
 def _train_spec(log: PublishedLog, study: str | None) -> RunSpec:
@@ -105,7 +106,7 @@ def _train_spec(log: PublishedLog, study: str | None) -> RunSpec:
     fit = resolve_fit(CATALOGUE[log.system], "published", seed=log.seed)
     return RunSpec(
         stage=Stage.TRAIN,
-        name=f"{log.system} s{log.seed}",
+        name=run_name(log.system, f"s{log.seed}"),
         config={
             "system": log.system,
             "dataset": tags[Tag.DATASET],
@@ -124,7 +125,7 @@ def _attack_spec(log: PublishedLog, study: str | None, train_run_id: str) -> Run
     tags = _tags(log)
     return RunSpec(
         stage=Stage.ATTACK,
-        name=f"{log.system} s{log.seed} | {_attack_name(log)}",
+        name=run_name(log.system, f"s{log.seed}", PUBLISHED, budget_name("linf", log.hparams["clip_eps"])),
         config={
             "attack": PUBLISHED,
             "attack_protocol": PUBLISHED,
@@ -171,37 +172,44 @@ def _tags(log: PublishedLog) -> dict[str, str]:
 def _log_train(log: PublishedLog, run: Run) -> None:
     """Log what a published log says about the trained model: its predictions for the clean test clips."""
     labels, clean = _values(log, "label"), _values(log, "clean")
-    run.metrics(regression_scores(labels, clean, EMOTIONS).named("test", "emotion"))
+    scores = regression_scores(labels, clean, EMOTIONS).named("test", "emotion")
+    log_scores(run, scores, EMOTIONS)
     columns = named_columns("label_", EMOTIONS, labels) | named_columns("pred_", EMOTIONS, clean)
     table = pd.DataFrame({"clip": log.clips["clip"], "split": "test", **columns})
     run.table(table, Artifact.PREDICTIONS)
     _log_dataset(run, log)
-    run.note("Imported: test predictions out of a published attack log. There is no model.")
+    what = f"{log.system}, seed {log.seed}, imported from a published attack log"
+    links = {"predictions": run.page(Artifact.PREDICTIONS)}
+    more = ["Test predictions out of the log of an attack. There is no model."]
+    run.note(description(what, trained_result(scores), links, more))
 
 
 def _log_attack(log: PublishedLog, train_run_id: str, run: Run) -> None:
     """Log a published attack: scores, norms and the per-clip table. There are no saved adversaries."""
     run.tag_other(train_run_id, _link(run.run_id, log))
     labels, clean, adversarial = (_values(log, kind) for kind in ("label", "clean", "adv"))
-    run.metrics(
-        {
-            **attack_metrics(labels, clean, adversarial, EMOTIONS),
-            # Logs lack the training labels; of all constants this one is best for squared error.
-            "constant/mae": constant_mae(labels, labels),
-            "perturbation/l2": float(log.clips["l2"].mean()),
-            "budget/violations": budget_violations(log),
-        }
-    )
+    metrics = {
+        **attack_metrics(labels, clean, adversarial, EMOTIONS),
+        # Logs lack the training labels; of all constants this one is best for squared error.
+        "constant/mae": constant_mae(labels, labels),
+        "perturbation/l2": float(log.clips["l2"].mean()),
+        "budget/violations": budget_violations(log),
+    }
+    log_scores(run, metrics, EMOTIONS)
     first = ["clip", "album", "iterations", "converged", "threshold", "linf", "l2", "db"]
     rest = [f"{kind}_{emotion}" for kind in ("label", "clean", "adv") for emotion in EMOTIONS]
-    table = log.clips.assign(album="", linf=np.nan)[first + rest]
+    table = with_errors(log.clips.assign(album="", linf=np.nan)[first + rest], EMOTIONS)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     _log_dataset(run, log)
-    run.note(
-        "Imported from a published attack log. `adv_*` is the prediction for the last iterate, `l2` the "
-        "norm of the perturbation that was kept. Constant predictor: mean label of the attacked clips."
+    what = f"{log.system}, seed {log.seed}, under the published attack, imported from its log"
+    links = {"model": run.page(of=train_run_id), "clips": run.page("per_clip.json")}
+    notes = (
+        "`adv_*` is the prediction for the last iterate, `l2` the norm of the perturbation that was kept. "
+        "Constant predictor: mean label of the attacked clips."
     )
+    result = f"{attacked_result(metrics)} {worst_clip(table, EMOTIONS)}"
+    run.note(description(what, result, links, [notes]))
 
 
 def _log_dataset(run: Run, log: PublishedLog) -> None:

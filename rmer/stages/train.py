@@ -13,23 +13,30 @@ from tqdm import tqdm
 
 from rmer.attacks.attack_domains import WAVEFORM
 from rmer.data.dataset import Dataset
+from rmer.data.folds import scheme_of
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
-from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.comparison import PRIMARY
+from rmer.evaluation.metrics import constant_mae, regression_scores
+from rmer.evaluation.song_emotions import FEATURE_UNITS
 from rmer.parameters import Parameters, choice, machine, name_choice, param, place
 from rmer.progress import progress
 from rmer.report.learning_curve import learning_curve
-from rmer.stages.attack.victims import digest_of
+from rmer.stages.attack.given_models import digest_of
+from rmer.stages.attack.victims import model_in_words
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
+from rmer.stages.descriptions import description, trained_result
+from rmer.stages.run_names import run_name
+from rmer.stages.score_logging import log_scores
 from rmer.systems.arithmetic import Precision
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.devices import resolve_device
-from rmer.systems.network import ARCHITECTURES
+from rmer.systems.network import ARCHITECTURES, unit_names
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
 from rmer.training.adversarial import PARTS as ATTACKED
@@ -67,6 +74,17 @@ class ProtocolParams(Parameters):
         "split: published, album, official, or auto (where corrected and known: official, else album)",
         choices=("auto", "published", "album", "official"),
     )
+    folds: int = param(0, "cross-validation by album: number of folds; 0: none", low=0, high=1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds == 1:
+            mend = "Give at least 2, or 0 for none"
+            raise UserError("one fold would leave nothing to train on", where="parameter folds", mend=mend)
+        if self.folds and self.split_scheme in ("published", "official"):
+            mend = "Leave it out, or leave out folds"
+            what = f"folds are by album, and not of the {self.split_scheme} split"
+            raise UserError(what, where="parameter split_scheme", mend=mend)
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,7 @@ class TrainParams(TrainingParams, ModelParams):
     """Parameters of ``train``."""
 
     dataset_run_id: str = name_choice("", "preprocess run; default: the newest of the study")
+    fold: int = param(0, "cross-validation: the fold that is tested, from 1", low=0, high=1000)
     study: str = name_choice("", "name of the group of runs")
     soundtracks_dir: str = place(
         "", "folder of the clips, for adversarial_domain waveform; default: as at preprocess"
@@ -98,6 +117,10 @@ class TrainParams(TrainingParams, ModelParams):
                 reason = "is not trained adversarially" if not system.adversarial else "has no such setting"
                 what = f"{system.name} under the {self.train_protocol} protocol {reason}"
                 raise UserError(what, where=f"parameter {field.name}", mend="Leave it out")
+        if self.fold > self.folds or bool(self.folds) != bool(self.fold):
+            what = f"there is no fold {self.fold} of {self.folds}"
+            mend = f"Give one of 1 to {self.folds}" if self.folds else "Give folds, too, or leave it out"
+            raise UserError(what, where="parameter fold", mend=mend)
         self.resolve_fit().check_epochs()
 
     def resolve_fit(self, *, has_concepts: bool = True, precision: Precision = "fp32") -> FitConfig:
@@ -116,21 +139,25 @@ def train(store: Store, params: TrainParams) -> Outcome:
         what = f"{system.name} learns concepts, and the data set has none"
         mend = "Preprocess with midlevel_dir, or train A2E or A2B2E"
         raise UserError(what, where=f"data set of run {dataset_run.run_id}", mend=mend)
-    scheme = split_scheme(params.split_scheme, params.train_protocol, dataset)
+    fold, scheme = params.fold, split_scheme(params.split_scheme, params.train_protocol, dataset)
+    scheme = scheme_of(params.folds) if fold else scheme
     precision = decided_precision(params.precision, device)
     config = params.resolve_fit(has_concepts=bool(dataset.concepts), precision=precision)
     if system.name == "aA2M2E" and params.train_protocol == "published":
         tqdm.write("Note: published adversarial steps leave the concept loss out; see docs/protocols.md")
     fit_on = normalised_on(params.train_protocol)
-    data = standardise(dataset, scheme, fit_on)
+    data = standardise(dataset, scheme, fit_on, fold)
     on_sound = config.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=f"{system.name} s{params.seed}{f' {WAVEFORM}' if on_sound else ''}",
+        name=run_name(
+            *model_in_words(system.name, params.seed, fold).split(" "), WAVEFORM if on_sound else ""
+        ),
         config={
             "system": system.name,
             "dataset": dataset.digest,
             "split_scheme": scheme,
+            **({"folds": params.folds, "fold": fold} if fold else {}),
             "normalised_on": fit_on,
             "task_loss_weight": system.task_loss_weight,
             **config.values(),
@@ -141,6 +168,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             Tag.SEED: str(params.seed),
             Tag.TRAIN_PROTOCOL: params.train_protocol,
             Tag.SPLIT_SCHEME: scheme,
+            **({Tag.FOLD: str(fold)} if fold else {}),
             Tag.DATASET: dataset.digest,
             **name_tag(dataset),
             Tag.DATASET_RUN_ID: dataset_run.run_id,
@@ -149,7 +177,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
         study=params.study or None,
     )
     folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
-    job = _Job(params, spec, dataset_run, dataset, data, scheme, config, device, folder)
+    job = _Job(params, spec, dataset_run, dataset, data, scheme, fold, config, device, folder)
     return store.perform(spec, lambda run: _body(run, job))
 
 
@@ -163,9 +191,17 @@ class _Job:
     dataset: Dataset
     data: Standardised
     scheme: str
+    fold: int
     config: FitConfig
     device: torch.device
     folder: str
+
+    @property
+    def in_words(self) -> str:
+        """What is trained on what: the head of the run's description."""
+        rules = f"{self.params.train_protocol} protocol, split {self.scheme}"
+        system = self.params.resolve_system().name
+        return f"{system}, seed {self.params.seed}, trained on {name_of(self.dataset)} ({rules})"
 
     def sounds(self) -> Sounds | None:
         """Return recordings of training and validation clips, if attacked; raises what finding them does."""
@@ -204,7 +240,7 @@ def normalisation_values(data: Standardised) -> dict[str, float]:
 
 def _body(run: Run, job: _Job) -> None:
     dataset, data, config, device = job.dataset, job.data, job.config, job.device
-    log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme)
+    log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme, fold=job.fold)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
     with progress("training", config.epochs, "epoch") as bar:
 
@@ -219,7 +255,8 @@ def _body(run: Run, job: _Job) -> None:
     described: dict[str, object] = {
         "config": config.values(),
         "targets": list(dataset.emotions),
-        "concepts": list(dataset.concepts) if config.names_concepts else [],
+        "concepts": list(dataset.concepts) if config.names_concepts else list(unit_names(config.arch)),
+        **({"units": FEATURE_UNITS} if unit_names(config.arch) else {}),
         "normalisation": normalisation_values(data),
         "frontend": dataset.frontend,
         "rating_scale": list(scale_of(job.dataset_run)),
@@ -230,11 +267,22 @@ def _body(run: Run, job: _Job) -> None:
         run.file(run.work_dir / "last.pt", Artifact.CHECKPOINTS)
     names = dataset.concepts if config.names_concepts else ()  # other units mean nothing
     scores = _log_predictions(run, fitted, dataset, data, names)
-    run.metrics(scores, model=model_name(job.spec.name), dataset=(name_of(dataset), dataset.digest))
+    # As attack runs have it: the error of the model that knows nothing.
+    scores["constant/mae"] = constant_mae(data.train.labels.numpy(), data.test.labels.numpy())
+    measured_on = (name_of(dataset), dataset.digest)
+    model = model_name(job.spec.name)
+    log_scores(run, scores, dataset.emotions, names, model=model, dataset=measured_on)
     epoch, history = fitted.best_epoch, fitted.history
     cost = sum(metrics["cost/epoch_seconds"] for metrics in history)
     run.metrics({"train/best_epoch": epoch, "train/epochs": len(history), "cost/seconds": cost})
     run.figure(learning_curve(history, epoch), "figures/learning_curve")
+    links = {
+        "data": run.page(of=job.dataset_run.run_id),
+        "attacks": run.list_page({Tag.TRAIN_RUN_ID: run.run_id}, PRIMARY),
+        "predictions": run.page(Artifact.PREDICTIONS),
+        "learning curve": run.page("figures/learning_curve.png"),
+    }
+    run.note(description(job.in_words, trained_result(scores), links))
 
 
 def _log_predictions(
@@ -264,9 +312,9 @@ def _log_predictions(
     return metrics
 
 
-def model_name(run_name: str) -> str:
+def model_name(of_run: str) -> str:
     """Return the name of a run's model: the run's, without signs that MLflow refuses (``A2M2E w_3 s6``)."""
-    return re.sub(r"[/:.%\"']", "_", run_name)
+    return re.sub(r"[/:.%\"'…]", "_", of_run)
 
 
 def _log_model(

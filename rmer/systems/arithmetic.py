@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import nn
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("fp32", "bf16", "auto")
@@ -26,3 +27,12 @@ def has_native_bf16(device: torch.device) -> bool:
 def has_matrix_units() -> bool:
     """Return whether the CPU has units for bfloat16 matrices (AMX) besides vector instructions."""
     return torch.cpu.get_capabilities().get("amx_bf16") is True
+
+
+def precision_for(model: nn.Module, wanted: Precision) -> Precision:
+    """Return the arithmetic that gradients of a model are taken in: fp32 where any part of it needs that.
+
+    A module says so by an attribute ``needs_float32``.
+    """
+    needed = any(getattr(module, "needs_float32", False) for module in model.modules())
+    return "fp32" if needed else wanted

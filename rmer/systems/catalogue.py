@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.registry import Registry
-from rmer.systems.network import ARCHITECTURES
+from rmer.systems.network import ARCHITECTURES, unit_names
 
 # A weight in the name of a system, from 0 to 1.
 SAID_WEIGHT = re.compile(r"w([01]|\.\d+|\d(?:\.\d+)?e-\d+)")
@@ -59,6 +60,9 @@ class System:
             )
             mend = "Leave task_loss_weight and adversarial out, or take A2M2E"
             raise UserError(what, where=f"system {self.name}", mend=mend)
+        if self.fitted_at_once and self.adversarial:
+            what = "its weights are fitted in closed form, to clips as they are"
+            raise UserError(what, where=f"system {self.name}", mend="Leave adversarial out, or take A2E")
 
     @property
     def has_bottleneck(self) -> bool:
@@ -72,8 +76,13 @@ class System:
 
     @property
     def interpretable(self) -> bool:
-        """Whether its emotions can be explained by units that stand for the concepts they are named after."""
-        return self.supervises_concepts and not self.permuted_concepts
+        """Whether its emotions can be explained by units that stand for what they are named after."""
+        return bool(unit_names(self.arch)) or (self.supervises_concepts and not self.permuted_concepts)
+
+    @property
+    def fitted_at_once(self) -> bool:
+        """Whether its weights follow from the data in closed form: no epochs, and alike for any seed."""
+        return getattr(ARCHITECTURES[self.arch], "fitted_at_once", False)
 
     @property
     def black_box(self) -> bool:
@@ -134,6 +143,7 @@ OWN = (
     System("sA2M2E", "bottleneck", 0.0, last_layer="predicted"),
     System("iA2M2E", "bottleneck", 0.0, last_layer="rated"),
     System("placebo", "bottleneck", 0.5, permuted_concepts=True),
+    System("ridge", "features"),
 )
 CATALOGUE: Registry[System] = Registry("system", "rmer.systems", {system.name: system for system in OWN})
 
@@ -141,8 +151,11 @@ PUBLISHED = ("A2E", "A2B2E", "A2M2E", "aA2E", "aA2B2E")
 
 
 def groups() -> dict[str, tuple[str, ...]]:
-    """Return names for several systems: the published study's five, and those of one property."""
-    systems = CATALOGUE.values()
+    """Return names for several systems: the published study's five, and those of one property.
+
+    They are of networks that are trained; ``ridge`` is named by itself.
+    """
+    systems = [system for system in CATALOGUE.values() if not system.fitted_at_once]
     chosen = {
         "blackbox": [system for system in systems if system.black_box and not system.adversarial],
         "interpretable": [system for system in systems if system.interpretable and not system.adversarial],
@@ -150,7 +163,7 @@ def groups() -> dict[str, tuple[str, ...]]:
         "control": [system for system in systems if system.permuted_concepts],
     }
     named = {group: tuple(system.name for system in members) for group, members in chosen.items()}
-    return {"published": PUBLISHED, **named, "all": tuple(CATALOGUE)}
+    return {"published": PUBLISHED, **named, "all": tuple(system.name for system in systems)}
 
 
 def known_system(name: str) -> System | None:
@@ -193,7 +206,8 @@ def resolve(names: str) -> list[System]:
     known_groups = groups()
     for name in listed(names):
         if name not in known_groups and name not in CATALOGUE:
-            mend = f"Known are {', '.join([*CATALOGUE, *known_groups])}"
+            known = [*CATALOGUE, *known_groups]
+            mend = did_you_mean([name], known, f"Known are {', '.join(known)}")
             raise UserError(f"no system or group is called {name!r}", where="systems", mend=mend)
         found.update({member: CATALOGUE[member] for member in known_groups.get(name, (name,))})
     if not found:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rmer.systems.arithmetic import Precision
+from rmer.systems.arithmetic import Precision, precision_for
 from rmer.systems.compiled import CompiledModel
 from rmer.systems.devices import prepare_device
 from rmer.systems.network import Prediction
@@ -43,8 +43,9 @@ class FrozenNetwork:
 
     ``precision`` bf16 takes gradients, and the predictions that come with them, from a copy whose
     convolutions run in bfloat16. Its scores tell iterates of a search apart to about 2e-5 and are for that
-    alone: :meth:`predict` stays in the model's own arithmetic, as does all of :attr:`full`. ``compile`` takes
-    gradients (and the predictions that come with them) from a compiled copy, the same up to rounding.
+    alone: :meth:`predict` stays in the model's own arithmetic, as does all of :attr:`full`, and all of a
+    model that needs it (:func:`rmer.systems.arithmetic.precision_for`). ``compile`` takes gradients (and the
+    predictions that come with them) from a compiled copy, the same up to rounding.
     """
 
     def __init__(
@@ -57,9 +58,9 @@ class FrozenNetwork:
         compile: bool = False,
     ) -> None:
         self.model = _frozen_copy(model, fold)
-        self.precision = precision
+        self.precision = precision_for(self.model, precision)
         self.batch_size = batch_size
-        self._reduced = ReducedModel(self.model) if precision == "bf16" else None
+        self._reduced = ReducedModel(self.model) if self.precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Protocol, TypedDict
+from typing import ClassVar, Protocol, TypedDict, cast
 
 import torch
 from safetensors.torch import load_file
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rmer.errors import UserError
 from rmer.registry import Registry
+from rmer.systems.feature_network import FeatureNetwork
 from rmer.systems.weights import require_finite
 
 FIRST_CHANNELS, FEATURES = 64, 256  # of the published network
@@ -124,8 +125,15 @@ class Architecture(Protocol):
 
 
 ARCHITECTURES: Registry[Architecture] = Registry(
-    "architecture", "rmer.architectures", {"plain": PlainNetwork, "bottleneck": BottleneckNetwork}
+    "architecture",
+    "rmer.architectures",
+    {"plain": PlainNetwork, "bottleneck": BottleneckNetwork, "features": cast(Architecture, FeatureNetwork)},
 )
+
+
+def unit_names(arch: str) -> tuple[str, ...]:
+    """Return what the units of an architecture stand for by themselves, whatever it is trained on; or ()."""
+    return getattr(ARCHITECTURES[arch], "unit_names", ())
 
 
 def build_network(arch: str, targets: int = 8, concepts: int = 7, width: float = 1.0) -> nn.Module:

@@ -15,7 +15,7 @@ from rmer.errors import UserError
 from rmer.old_names import ATTACKS, attack_as_read, metric_as_read, parameter_as_read
 from rmer.redaction import redacted
 from rmer.tracking.schema import Tag
-from rmer.tracking.values import PREFIX
+from rmer.tracking.values import PREFIX, from_tags
 
 PAGE = 1000
 FINISHED = "FINISHED"
@@ -43,7 +43,7 @@ def search(
     # Runs of before have the attack's name of before, and filters know no "or".
     renamed = tags.get(Tag.ATTACK) in ATTACKS.values()
     clauses = [
-        f"tags.`{key}` = {_quoted(redacted(value))}"
+        f"tags.`{key}` = {quoted(redacted(value))}"
         for key, value in tags.items()
         if not (renamed and key == Tag.ATTACK)
     ]
@@ -69,7 +69,8 @@ def newest_per_config(records: list[RunRecord]) -> list[RunRecord]:
 def as_record(run: MlflowRun) -> RunRecord:
     """Return MLflow's run entity as a :class:`RunRecord`."""
     info, data = run.info, run.data
-    tags, params = dict(data.tags), {_param_as_read(name): text for name, text in data.params.items()}
+    tags, given = dict(data.tags), {**from_tags(data.tags), **data.params}
+    params = {_param_as_read(name): text for name, text in given.items()}
     for values, name in ((tags, Tag.ATTACK), (params, f"{PREFIX}attack")):
         if name in values:
             values[name] = attack_as_read(values[name])
@@ -97,7 +98,8 @@ def _paged(call: Callable[..., Any], most: int | None = None) -> list[Any]:
     return found
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """Return a text as filters have it; raises UserError where it holds both kinds of quotes."""
     for quote in ("'", '"'):
         if quote not in value:
             return f"{quote}{value}{quote}"

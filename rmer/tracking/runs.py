@@ -18,7 +18,8 @@ from rmer.tracking.delivery.operations import LogArtifact, Operation
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
 from rmer.tracking.private import private_folder
-from rmer.tracking.values import PREFIX, as_params, as_text
+from rmer.tracking.ui import View, run_page
+from rmer.tracking.values import PREFIX, RESUMED, as_params, as_text, without_digests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +46,10 @@ class Run:
         work: tuple[str, ...],
         params: dict[str, str],
         resumed: bool,
+        experiment_id: str,
     ) -> None:
         self.run_id, self.resumed, self._work, self._params = journal.run_id, resumed, work, params
+        self._experiment_id = experiment_id
         self._journal, self._sender, self._points = journal, sender, points
         self._digests: integrity.Digests = {}  # of the artifacts
 
@@ -57,6 +60,17 @@ class Run:
         It outlives a killed process, and goes when the run is finished.
         """
         return private_folder(*self._work)
+
+    def page(self, artifact: str = "", *, of: str = "") -> str:
+        """Return the page of this run, or of the run ``of``, or of one of its files, for descriptions.
+
+        Any experiment in the address will do: the page of a run finds the right one.
+        """
+        return run_page(self._experiment_id, of or self.run_id, artifact)
+
+    def list_page(self, tags: Mapping[str, str], order: str) -> str:
+        """Return the page of the runs with these tags in this experiment, the largest of a metric first."""
+        return View("", tags, order).plain_page(self._experiment_id)
 
     def metrics(
         self,
@@ -99,7 +113,7 @@ class Run:
             self._params |= new
             self._sender.submit(operations.LogParams(new))
         if changed:
-            self.tags({f"{key}.resumed": text for key, text in changed.items()})
+            self.tags({f"{key}{RESUMED}": text for key, text in changed.items()})
 
     def note(self, markdown: str) -> None:
         """Set the run's description."""
@@ -162,7 +176,8 @@ class Run:
         written = integrity.of_files(place)
         del written["MLmodel"]  # which gets the model's id when it is delivered
         self._note_digests(written, name)
-        plain = {key.removeprefix(PREFIX): text for key, text in as_params(params or {}).items()}
+        compared, _ = without_digests(as_params(params or {}))
+        plain = {key.removeprefix(PREFIX): text for key, text in compared.items()}
         file = self._journal.relative(place)
         self._sender.submit(operations.LogModel(file, name, step, plain))
         return f"runs:/{self.run_id}/{name}"

@@ -12,8 +12,8 @@ from typing import Any
 
 from rmer.old_names import as_digested
 
-SCHEMA_VERSION = "2"
-SCHEMA_VERSIONS = ("1", SCHEMA_VERSION)  # what stores may hold
+SCHEMA_VERSION = "3"
+SCHEMA_VERSIONS = ("1", "2", SCHEMA_VERSION)  # what stores may hold
 # Digests are of the names of the first version (rmer/old_names.py), so that no run of before is done again.
 _DIGESTED = "1"
 DEFAULT_EXPERIMENT = "rmer"
@@ -36,6 +36,9 @@ class Tag:
     TRAIN_PROTOCOL = "rmer.train_protocol"
     ATTACK_PROTOCOL = "rmer.attack_protocol"
     SPLIT_SCHEME = "rmer.split_scheme"
+    FOLD = "rmer.fold"  # of a cross-validation: the fold that is tested, from 1
+    TRAINED_ON = "rmer.trained_on"  # of attacks on other data than the model's own: digest of its own
+    TRAINED_ON_NAME = "rmer.trained_on_name"
     ATTACK = "rmer.attack"
     ATTACK_SEED = "rmer.attack_seed"
     NORM = "rmer.norm"
@@ -92,6 +95,7 @@ class Artifact:
     DUPLICATES = "dataset/duplicates.csv"
     CHECKPOINTS = "checkpoints"
     PREDICTIONS = "tables/predictions.csv"
+    SCORES = "tables/scores.csv"
     ADVERSARIES = "adversaries/adversaries.npy"
     SOUNDS = "adversaries"
     LISTEN = "listen.html"
@@ -104,6 +108,10 @@ class Artifact:
     PRECISION = "tables/precision.csv"
     REPORT = "report.html"
     SONGS = "predictions.html"
+
+
+# Group of what an analysis or a study says of several systems, in one section of the UI, the last.
+VERSUS = "versus"
 
 
 def is_time(metric: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from rmer.data.csv_tables import read_table
 from rmer.redaction import public_address
@@ -22,6 +23,7 @@ from rmer.tracking.records import AbsentError, Records
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import Tag
 from rmer.tracking.setup import check_health, experiment_id, initialise, tame_mlflow
+from rmer.tracking.ui import LOCAL, SHARED, View, run_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,9 +139,26 @@ class Store(Records):
 
     def link(self, record: RunRecord) -> str:
         """Return the address of a run in the UI, without login; of a store without a server, its id."""
-        if not self.web:
-            return f"run {record.run_id}"
-        return f"{self.web}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+        return self.page_of(record) if self.web else f"run {record.run_id}"
+
+    def page_of(self, record: RunRecord, artifact: str = "", *, run_id: str = "") -> str:
+        """Return the address of a run in the UI, or of one of its files; ``run_id`` is of another run."""
+        return self.in_ui(run_page(record.experiment_id, run_id or record.run_id, artifact))
+
+    def in_ui(self, page: str) -> str:
+        """Return the address of a page of the UI; without a server, as ``mlflow ui`` serves it."""
+        return f"{self.web or LOCAL}/{page}"
+
+    def prepare(self, view: View, experiment_id: str) -> str:
+        """Return the address of a list of runs, with its columns if the experiment may get a tag for it."""
+        tag = f"{SHARED}{view.key}"
+        try:
+            known = self.patiently(lambda: self.client.get_experiment(experiment_id)).tags
+            if known.get(tag) != view.state:
+                self.patiently(lambda: self.client.set_experiment_tag(experiment_id, tag, view.state))
+        except MlflowException:  # whoever may only read sees the same runs, without the columns
+            return self.in_ui(view.plain_page(experiment_id))
+        return self.in_ui(view.shared_page(experiment_id))
 
 
 def mark_wrapper_failed(error: BaseException) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 from rmer.redaction import redacted
 
 PREFIX = "cfg."
+RESUMED = ".resumed"
 ABSENT = "(none)"
 # MLflow cuts longer parameter values without a word.
 LONGEST = 6000
+# What says nothing where runs are compared: digests, and how an attacked model was trained, in words.
+_DIGESTS = re.compile(r"[0-9a-f]{12,}(,[0-9a-f]{12,})*")
+_IN_WORDS = ("training", "adversarial_training")
 
 
 def as_params(values: Mapping[str, Any]) -> dict[str, str]:
@@ -30,6 +35,24 @@ def as_params(values: Mapping[str, Any]) -> dict[str, str]:
             raise ValueError(f"{key} is {len(text)} characters long; a parameter holds {LONGEST}")
         params[key] = text
     return params
+
+
+def without_digests(params: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what is logged as parameters, and what as tags of the same names.
+
+    MLflow shows and compares every parameter that differs, which digests always do.
+    """
+    tags = {
+        key: text
+        for key, text in params.items()
+        if _DIGESTS.fullmatch(text) or key.removeprefix(PREFIX) in _IN_WORDS
+    }
+    return {key: text for key, text in params.items() if key not in tags}, tags
+
+
+def from_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters among the tags of a run (:func:`without_digests`)."""
+    return {key: text for key, text in tags.items() if key.startswith(PREFIX) and not key.endswith(RESUMED)}
 
 
 def as_text(value: Any) -> str:

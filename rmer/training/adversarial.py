@@ -76,7 +76,7 @@ class Crafting:
         crafted, violations = attack.on_device(network, inputs, labels, threat, seed=seed, batch_size=size)
         if isinstance(self.model, ListeningNetwork):
             with torch.no_grad():
-                crafted = self.model.spectrograms(crafted)
+                crafted = self.model.ear(crafted)
         return crafted, violations
 
 

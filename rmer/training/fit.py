@@ -22,7 +22,8 @@ from rmer.data.standardised import Standardised
 from rmer.errors import UserError
 from rmer.evaluation.metrics import regression_scores
 from rmer.systems.devices import prepare_device
-from rmer.systems.network import Prediction, build_network
+from rmer.systems.feature_network import FeatureNetwork
+from rmer.systems.network import Prediction, build_network, unit_names
 from rmer.systems.prediction import Array, predict
 from rmer.systems.weights import require_finite
 from rmer.training.adversarial import Sounds, attack_unbounded, batch_seed, crafting
@@ -30,6 +31,7 @@ from rmer.training.checkpoint import TrainingState
 from rmer.training.last_layer import refit_last_layer
 from rmer.training.protocol import FitConfig
 from rmer.training.randomness import seeded, shuffled_batches
+from rmer.training.ridge import fit_ridge
 from rmer.training.stopping import EarlyStopping
 
 EpochMetrics = dict[str, float]
@@ -63,7 +65,8 @@ def fit(
     """Train a system and return the network of its best validation epoch.
 
     Of an adversarially trained system, epochs count from :attr:`FitConfig.first_kept` on: earlier ones are
-    neither kept nor held against the patience. Where the file ``checkpoint`` exists, training goes on from
+    neither kept nor held against the patience. A network on features is fitted at once, in the one epoch that
+    it has. Where the file ``checkpoint`` exists, training goes on from
     the state in it. ``on_epoch`` is called after each epoch (numbered from 1) with its metrics, also for
     epochs read from the checkpoint, so that a caller sees the whole history once. ``sounds`` are the
     recordings of training and validation clips as rows (:mod:`rmer.data.audio.recordings`), for adversarial
@@ -121,11 +124,15 @@ class _Training:
 
     def epochs(self) -> Iterator[tuple[int, EpochMetrics]]:
         """Run the epochs that are left, one at a time."""
-        for epoch in range(len(self.history) + 1, self.config.epochs + 1):
+        at_once = isinstance(self.network, FeatureNetwork)
+        for epoch in range(len(self.history) + 1, (1 if at_once else self.config.epochs) + 1):
             if self.stopping.exhausted:
                 break
             started = time.perf_counter()
-            metrics = self._train_epoch(epoch)
+            if isinstance(self.network, FeatureNetwork):
+                metrics = fit_ridge(self.network, self.train, self.validation, self.data.normalisation)
+            else:
+                metrics = self._train_epoch(epoch)
             if self.config.last_layer != "joint":
                 refit_last_layer(self.network, self.train, self.config.last_layer)
             metrics |= self._validate(epoch)
@@ -210,7 +217,8 @@ class _Training:
         outputs, units = predict(self.network, inputs)
         metrics = {f"val/emotion/{name}": value for name, value in _scores(labels, outputs).items()}
         metrics["val/loss"] = float(np.square(outputs - labels.cpu().numpy()).mean())
-        if units is not None and part.concepts is not None:
+        named = bool(unit_names(self.config.arch))  # features are no guesses of rated concepts
+        if units is not None and part.concepts is not None and not named:
             scores = _scores(part.concepts[:kept], units)
             metrics |= {f"val/concept/{name}": value for name, value in scores.items()}
         if self.crafting is not None:

@@ -24,15 +24,24 @@ def filterbank() -> FloatArray:
     Triangles of unit area between neighbours of the bins that lie nearest to frequencies at 24 an octave,
     tuned to 440 Hz; bins that several low frequencies share count once.
     """
-    steps = np.arange(-1000, 1000) / BANDS_PER_OCTAVE
-    frequencies = TUNING * 2.0**steps
-    frequencies = frequencies[(frequencies >= LOWEST) & (frequencies <= HIGHEST)]
-    bins = np.arange(FRAME_SIZE // 2)
-    centres = np.unique(np.rint(frequencies * FRAME_SIZE / SAMPLE_RATE).clip(max=bins[-1]))
+    bins, centres = np.arange(FRAME_SIZE // 2), _corners()
     triangles = [
         np.interp(bins, centres[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(len(centres) - 2)
     ]
     return np.stack([triangle / triangle.sum() for triangle in triangles], axis=1).astype(np.float32)
+
+
+def band_frequencies() -> npt.NDArray[np.float64]:
+    """Return the frequency in Hz at which each band is largest, [149]."""
+    return _corners()[1:-1] * SAMPLE_RATE / FRAME_SIZE
+
+
+def _corners() -> npt.NDArray[np.float64]:
+    """Return the bins at which the triangles begin, are largest and end, [151]."""
+    steps = np.arange(-1000, 1000) / BANDS_PER_OCTAVE
+    frequencies = TUNING * 2.0**steps
+    frequencies = frequencies[(frequencies >= LOWEST) & (frequencies <= HIGHEST)]
+    return np.unique(np.rint(frequencies * FRAME_SIZE / SAMPLE_RATE).clip(max=FRAME_SIZE // 2 - 1))
 
 
 def silent_audio() -> UserError:

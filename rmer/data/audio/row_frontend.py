@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.recordings import HEADER, Header
+from rmer.data.audio.recordings import HEADER, Header, row_samples
 from rmer.data.audio.torch_frontend import Audio2Spect, places, truncated
 
 
@@ -33,6 +33,35 @@ class Rows2Spect(nn.Module):
         frame = (start + torch.arange(self.frames, device=rows.device)) % count
         # The samples of a row begin with the excerpt, those of a clip that it repeats with the clip itself.
         return self.audio2spect.spectrogram(samples, places(frame) - places(start))
+
+
+class Rows2Samples(nn.Module):
+    """Rows [batch, HEADER + samples] to the samples of their excerpts, float32 [batch, samples] in [-1, 1].
+
+    These are the samples that the spectrogram of an excerpt is made of, as fractions of full scale or, with
+    ``peak_normalised``, of the largest sample of the whole clip; all excerpts of so many frames are equally
+    long (:func:`rmer.data.audio.recordings.row_samples`). A clip that is shorter is repeated, as its
+    spectrogram is. Samples count as rounded to whole 16-bit steps; gradients as in :class:`Rows2Spect`.
+    """
+
+    def __init__(self, frames: int, *, peak_normalised: bool = False) -> None:
+        super().__init__()
+        self.frames, self.peak_normalised = frames, peak_normalised
+
+    def forward(self, rows: Tensor) -> Tensor:
+        header, steps = rows[:, :HEADER].detach(), rows[:, HEADER:]
+        start, count, low, high = (
+            header[:, at, None].long() for at in (Header.START, Header.COUNT, Header.LOW, Header.HIGH)
+        )
+        place = torch.arange(row_samples(self.frames), device=rows.device)
+        whole = steps.detach().round()
+        # Without a gradient where nothing may change, else as if it had not been rounded.
+        steps = torch.where((place >= low) & (place < high), steps + (whole - steps).detach(), whole)
+        # A clip that is repeated begins its row, and its last sample is the first that may not change again.
+        repeated = count <= self.frames
+        period = torch.where(repeated, high + 1, len(place))
+        samples = steps.gather(1, (torch.where(repeated, places(start), 0) + place) % period)
+        return samples / (header[:, Header.PEAK, None] if self.peak_normalised else FULL_SCALE)
 
 
 class _Heard(torch.autograd.Function):

@@ -96,6 +96,14 @@ class SoundFiles:
         ]
         return torch.from_numpy(self.normalisation.standardise(np.stack(found)))[:, np.newaxis]
 
+    def decoded(self, files: Sequence[Path]) -> Tensor:
+        """Return the rows of files of any format and length, decoded as recordings of the data set are."""
+        rows = []
+        for file, recording in zip(files, self.recordings, strict=True):
+            samples: Samples = quantise(read_signal(file, self.file2spect.decoder).samples)
+            rows.append(Recording(samples, recording.start).row(self.frames))
+        return torch.from_numpy(np.stack(rows))[:, np.newaxis]
+
 
 def find_sound(dataset: Dataset, rows: IntArray, folder: Path, normalisation: Normalisation) -> SoundFiles:
     """Decode the recordings of some rows of a data set from the folder that it was made of.

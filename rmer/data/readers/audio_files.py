@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rmer.data.tables.text_tables import clip_from_cell
+from rmer.data.tables.text_tables import clip_from_cell, some
+from rmer.nearest import SURE, nearest
 
 AUDIO_FOLDERS = ("Set1", "Set1/Set1", "")
 AUDIO_EXTENSIONS = (
@@ -34,10 +35,25 @@ def find_audio(folder: Path, clips: Iterable[str]) -> tuple[dict[str, Path], lis
         else:
             found[clip] = files[clip]
     if missing and not found and not problems:
-        problems.append(f"no audio of any clip in {folder}, {folder / 'Set1'} or {folder / 'Set1/Set1'}")
+        there = some(sorted(path.name for path in files.values()), 3)
+        meant = f"; it has {there}, and the table names {some(missing, 3)}{_meant(missing[0], files)}"
+        where = f"{folder}, {folder / 'Set1'} or {folder / 'Set1/Set1'}"
+        problems.append(f"no audio of any clip in {where}{meant if files else ''}")
     else:
-        problems += [f"no audio file of clip {clip} (looked for {clip}.mp3 and others)" for clip in missing]
+        problems += [
+            f"no audio file of clip {clip}{_meant(clip, files) or f' (looked for {clip}.mp3 and others)'}"
+            for clip in missing
+        ]
     return found, problems
+
+
+def _meant(clip: str, files: Mapping[str, Path]) -> str:
+    """Return what file was probably meant, and how its clip is to be called; "" where there is none."""
+    stem, dot, ending = clip.rpartition(".")
+    if f"{dot}{ending}".lower() in AUDIO_EXTENSIONS and clip_from_cell(stem) in files:
+        return f" (write it without the ending: {stem})"
+    near = nearest(clip, files, cutoff=SURE) if not clip.isdecimal() else []
+    return f" (is it {files[near[0]].name}?)" if near else ""
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:

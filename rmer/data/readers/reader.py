@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rmer.data.tables.ratings import SCALE_MAX
 from rmer.data.tables.target_names import asked_for, metric_names
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters
 
 
@@ -85,9 +85,7 @@ class DatasetReader(Parameters, ABC):
         asked = asked_for(self.targets)
         unknown = sorted(heading for heading in asked if heading not in found)
         if unknown and found:
-            near = difflib.get_close_matches(unknown[0], found, 1, cutoff=0.6)
-            mend = f"Did you mean {near[0]}? " if near else ""
-            mend += f"Give some of {some(found, 60)}"
+            mend = did_you_mean(unknown, found, f"Give some of {some(found, 60)}")
             raise UserError(f"there is no {', '.join(unknown)}", where="parameter targets", mend=mend)
         return asked if asked and found else metric_names(found)
 

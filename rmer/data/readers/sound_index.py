@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import unicodedata
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from rmer.data.readers.audio_files import AUDIO_EXTENSIONS
 from rmer.data.tables.text_tables import some, whole_number
+from rmer.nearest import SURE, nearest
 
 # A table's cell may stand for one of these files; a nearer path is more certain.
 Places = dict[str, list[Path]]
@@ -70,7 +70,7 @@ class SoundIndex:
         return _key(path.relative_to(self.folder).as_posix())
 
     def _near(self, key: str) -> str:
-        near = difflib.get_close_matches(key.rpartition("/")[2], list(self.stems)[:5000], 1, cutoff=0.8)
+        near = nearest(_without_ending(key.rpartition("/")[2]), self.stems, cutoff=SURE)
         return f" (is it {self.stems[near[0]][0].name}?)" if near else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmer.data.tables.text_tables import TextTable, heading, number_in
+from rmer.data.tables.text_tables import TextTable, heading, no_column, number_in
 
 
 def find_table(folder: Path, name: str) -> Path:
@@ -32,8 +32,7 @@ def require_columns(table: TextTable, *names: str) -> bool:
         if column is not None:
             table.columns.setdefault(name, table.columns[column])
         elif table.columns:
-            has = ", ".join(known)
-            table.problems.append(f"{table.path.name} has no column {name!r} (it has: {has})")
+            table.problems.append(no_column(table, name, known, list(map(heading, names))))
     return bool(table.columns) and not table.problems
 
 

@@ -14,6 +14,7 @@ from rmer.data.tables.text_tables import (
     TextTable,
     clip_from_cell,
     heading,
+    no_clip,
     number_in,
     read_text_table,
 )
@@ -43,8 +44,9 @@ def inspect_ratings(
     rows = []
     for line, cells in table:
         clip = clip_from_cell(cells["clip"])
-        if not clip or (table.headings["clip"] == "number" and not clip.isdecimal()):
-            table.add(line, f"{cells['clip']!r} is not a clip number")
+        numbered = table.headings["clip"] == "number"
+        if not clip or (numbered and not clip.isdecimal()):
+            table.add(line, no_clip(cells["clip"], numbered=numbered))
         elif clip in lines:
             table.add(line, f"clip {clip} is already on line {lines[clip]}")
         else:

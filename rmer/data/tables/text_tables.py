@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from rmer.errors import DataErrors
 from rmer.files import read_bytes
+from rmer.nearest import SURE, nearest
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NUMBER = re.compile(r"(\d+)(?:\.0*)?")
@@ -71,9 +73,7 @@ def read_text_table(
         return table
     header = rows[0][1]
     if len(header) == 1 and (other := _other_separator(header[0], separator)):
-        table.problems.append(
-            f"{table.path.name} is separated by {SEPARATORS[other]}: save it with {SEPARATORS[separator]}"
-        )
+        table.problems.append(_wrong_separator(table.path, rows, other, separator))
         return table
     _find_columns(table, [heading(cell) for cell in header], columns, optional)
     if table.problems:
@@ -113,6 +113,18 @@ def read_whole_table(path: Path, *, ragged: bool = False) -> TextTable:
     return table
 
 
+def no_column(table: TextTable, name: str, has: Iterable[str], asked: Collection[str]) -> str:
+    """Say that a table lacks a column, what it has instead, and which of these was probably meant.
+
+    None of those that are ``asked`` for was.
+    """
+    has = list(has)
+    free = [heading for heading in has if heading not in asked]
+    near = nearest(name, free, cutoff=SURE)
+    meant = f"; is it {near[0]!r}?" if near else ""
+    return f"{table.path.name} has no column {name!r} (it has: {', '.join(has)}{meant})"
+
+
 def heading(cell: str) -> str:
     """Return a heading in comparable form: trimmed, lower case, one blank for blanks and underscores."""
     return re.sub(r"[\s_]+", " ", cell.strip()).casefold()
@@ -135,6 +147,17 @@ def clip_from_cell(cell: str) -> str:
     if number is not None:
         return clip_name(number)
     return cell if re.fullmatch(r"\w[\w. -]*", cell) and cell.casefold() != "nan" else ""
+
+
+def no_clip(cell: str, *, numbered: bool = False) -> str:
+    """Say why a cell names no clip: by the rule of :func:`clip_from_cell`, or, ``numbered``, as a number."""
+    if numbered:
+        named = re.search(r"[^\W\d]", cell) and clip_from_cell(cell)
+        hint = " (a column of file names is called clip)" if named else ""
+        return f"{cell!r} is not a clip number{hint}"
+    if strange := "".join(dict.fromkeys(re.findall(r"[^\w. -]", cell))):
+        return f"{cell!r} is not a clip name for its {strange!r}: use letters, digits, blanks and _ - ."
+    return f"{cell!r} is not a clip name"
 
 
 def number_in(cell: str, low: float, high: float) -> tuple[float, str]:
@@ -165,19 +188,39 @@ def counted(number: int, what: str) -> str:
     return f"{number} {noun}s" + (f" of {more}" if more else "")
 
 
+def _wrong_separator(path: Path, rows: Sequence[tuple[int, list[str]]], other: str, separator: str) -> str:
+    """Say by what a table is separated, and the line of Python that separates it as it should be."""
+    # Cells are whole lines here: those with digits on both sides of a comma have decimal commas.
+    commas = other != "," and any(re.search(r"\d,\d", ",".join(cells)) for _, cells in rows[1:])
+    reading = f"sep={other!r}" + (", decimal=','" if commas else "")
+    writing = "index=False" + (f", sep={separator!r}" if separator != "," else "")
+    return (
+        f"{path.name} is separated by {SEPARATORS[other]}: save it with {SEPARATORS[separator]}, in Python "
+        f"by pandas.read_csv({path.name!r}, {reading}).to_csv({path.name!r}, {writing})"
+    )
+
+
 def _find_columns(
     table: TextTable, headings: list[str], columns: Mapping[str, Sequence[str]], optional: Sequence[str]
 ) -> None:
+    asked = set(itertools.chain(*columns.values()))
     for name, names in columns.items():
         found = [position for position, head in enumerate(headings) if head in names]
         if found:
             table.columns[name] = found[0]
             table.headings[name] = headings[found[0]]
         if len(found) > 1:
-            table.problems.append(f"{table.path.name} has {len(found)} columns called {name!r}")
+            table.problems.append(_several_columns(table, name, [headings[position] for position in found]))
         elif not found and name not in optional:
-            has = ", ".join(filter(None, headings))
-            table.problems.append(f"{table.path.name} has no column {name!r} (it has: {has})")
+            table.problems.append(no_column(table, name, filter(None, headings), asked))
+
+
+def _several_columns(table: TextTable, name: str, headings: Sequence[str]) -> str:
+    different = list(dict.fromkeys(headings))
+    if len(different) == 1:
+        return f"{table.path.name} has {len(headings)} columns called {name!r}"
+    listed = " and ".join(map(repr, different))
+    return f"{table.path.name} has columns {listed}, which mean the same: leave one out"
 
 
 def _rows(table: TextTable, separator: str) -> list[tuple[int, list[str]]]:

@@ -125,8 +125,13 @@ def measure_seeds(
     return Seeds(float((same != first).double().mean()), float((other != first).double().mean()))
 
 
-def measure_inputs(inputs: Tensor, floor: Tensor | None) -> Inputs:
-    """Measure the standardised inputs of the attacked part; ``floor`` [bands] is standardised silence."""
+def measure_inputs(inputs: Tensor | None, floor: Tensor | None) -> Inputs | None:
+    """Measure the standardised inputs of the attacked part; ``floor`` [bands] is standardised silence.
+
+    None for a model that takes audio, which is not standardised.
+    """
+    if inputs is None:
+        return None
     above = None if floor is None else float((inputs.double() - floor.to(inputs).double()).min())
     return Inputs(float(inputs.double().mean()), float(inputs.double().std()), above)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from rmer.data.audio.masking import HOP
 from rmer.errors import UserError
 from rmer.evaluation.hearing.audibility import audibility
 from rmer.evaluation.hearing.perceived_quality import PerceivedQuality
@@ -30,6 +31,8 @@ class ListenedClip:
 
     ``clean`` and ``adversary`` are int16 [samples] at 22 050 Hz of equal length; ``rated``, ``before`` and
     ``after`` are ratings and predictions, [targets] in 0-1; ``quality`` is ViSQOL's, where it was asked.
+    ``excerpt`` are the places of the first sample that the model hears, and past the last; budgets count the
+    frames of these.
     """
 
     name: str
@@ -39,6 +42,12 @@ class ListenedClip:
     before: Floats
     after: Floats
     quality: PerceivedQuality | None = None
+    excerpt: tuple[int, int | None] = (0, None)
+
+    @property
+    def heard(self) -> tuple[Samples, Samples]:
+        """The excerpt of the clip and of its adversary."""
+        return self.clean[slice(*self.excerpt)], self.adversary[slice(*self.excerpt)]
 
 
 def listening_page(
@@ -76,7 +85,7 @@ def _shown(clip: ListenedClip, targets: Sequence[str]) -> dict[str, Any]:
             ("difference", f"raised by {gain:.0f} dB", audio_uri(difference)),
         ],
         "spectrograms": _png(spectrograms(clip.clean, clip.adversary)),
-        "levels": _png(levels_by_frequency(clip.clean, clip.adversary)),
+        "levels": _png(levels_by_frequency(*clip.heard)),
         "rows": [
             ("rated", [_minus(f"{value:.2f}") for value in clip.rated]),
             ("predicted, clean", [_minus(f"{value:.2f}") for value in clip.before]),
@@ -88,12 +97,14 @@ def _shown(clip: ListenedClip, targets: Sequence[str]) -> dict[str, Any]:
 
 
 def _figures(clip: ListenedClip) -> list[tuple[str, str]]:
-    measured = audibility(clip.clean, clip.adversary)
+    measured = audibility(*clip.heard)
+    between = audibility(*(samples[HOP // 2 :] for samples in clip.heard))
     mae = [float(np.abs(np.subtract(values, clip.rated)).mean()) for values in (clip.before, clip.after)]
     figures = [
         ("error (MAE)", f"{mae[0]:.3f} → {mae[1]:.3f}"),
         ("signal to difference", _in_decibels(measured.snr)),
         ("largest noise-to-mask ratio", _in_decibels(measured.largest_nmr)),
+        ("largest in frames between those of the budget", _in_decibels(between.largest_nmr)),
         ("mean noise-to-mask ratio", _in_decibels(measured.mean_nmr)),
         ("bands and frames above the threshold", f"{100 * measured.audible:.2g} %"),
     ]

@@ -14,7 +14,7 @@ from rmer.data.preparation.songs import Song
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fragility import Fragility
-from rmer.evaluation.song_emotions import CONCEPT_SCALE, SongEmotions
+from rmer.evaluation.song_emotions import FEATURE_UNITS, SongEmotions
 from rmer.report.listening.sound_files import audio_uri, mp3_uri
 from rmer.report.templates import template
 
@@ -54,6 +54,7 @@ def songs_page(songs: Sequence[HeardSong], system: str, problems: Sequence[str] 
         emotions=found.emotions,
         concepts=found.concepts,
         usual=found.usual,
+        unit="feature" if found.units == FEATURE_UNITS else "concept",
         songs=shown,
         problems=problems,
         outside=any(_is_outside(song.found) for song in songs),
@@ -70,16 +71,18 @@ def _shown(place: int, shown: HeardSong, overall: tuple[float, float], *, playab
     """Return what the template shows of a song."""
     song, found = shown.song, shown.found
     spread = found.curve_spread
-    heights = _heights([found.curve, found.concept_curve])
+    concepts, features = found.concept_curve, found.units == FEATURE_UNITS
+    # What is rated alike is drawn alike.
+    heights = _heights([found.curve] if features else [found.curve, concepts])
+    of_units = _heights([concepts]) if features else heights
     x = found.seconds / max(song.seconds, 1e-9) * WIDTH
     emotions = [
         _row(name, found.mean[at], found.spread[at], x, found.curve[:, at], spread[:, at], heights)
         for at, name in enumerate(found.emotions)
     ]
-    concepts = found.concept_curve
-    units = CONCEPT_SCALE.ratings(found.conceived.mean(axis=1))
+    units = found.unit_scale.ratings(found.conceived.mean(axis=1))
     of_concepts = [
-        _row(name, units[:, at].mean(), _deviation(units[:, at]), x, concepts[:, at], None, heights)
+        _row(name, units[:, at].mean(), _deviation(units[:, at]), x, concepts[:, at], None, of_units)
         for at, name in enumerate(found.concepts)
     ]
     return {
@@ -95,12 +98,19 @@ def _shown(place: int, shown: HeardSong, overall: tuple[float, float], *, playab
         "high": _points(heights[1]),
         "emotions": emotions,
         "concepts": of_concepts,
+        "of_concepts": _units_in_words(of_units) if features else "Musical concepts over time",
         "cells": [(_points(value), _share(value, *overall)) for value in found.mean],
         "effects": _effects(found) if found.explained else None,
         "reading": _reading(found) if found.explained else "",
         "fragility": _fragility(shown.fragility, found) if shown.fragility else None,
         "fragile": shown.fragility.in_words if shown.fragility else "",
     }
+
+
+def _units_in_words(heights: tuple[float, float]) -> str:
+    """Return the title of the curves of features."""
+    low, high = (f"{height:g}" for height in heights)
+    return f"Features over time, in standard deviations from the mean training clip (from {low} to {high})"
 
 
 def _is_outside(found: SongEmotions) -> bool:
@@ -163,7 +173,8 @@ def _reading(found: SongEmotions) -> str:
     parts = [f"{_words(found.concepts[place])} ({_signed(effects[at, place])})" for place in strongest]
     start = float(found.scale.ratings(found.baseline[at]))
     way = "up" if found.mean[at] >= start else "down"
-    than = "where concepts are as in the average training clip" if found.usual else "where all concepts are 0"
+    named = "features" if found.units == FEATURE_UNITS else "concepts"
+    than = f"where {named} are as in the average training clip" if found.usual else f"where all {named} are 0"
     return (
         f"{_words(found.emotions[at])} moves most: from {_points(start)}, {than}, {way} to "
         f"{_points(found.mean[at])}, above all by {' and '.join(parts)}."

@@ -16,6 +16,7 @@ from rmer.evaluation.hearing.audibility import require_equal_lengths
 Samples = npt.NDArray[np.int16]
 
 DIFFERENCE_PEAK = -3.0  # dB of full scale
+LONGEST_PART = 5.0  # seconds
 
 
 def raised_difference(clean: Samples, adversary: Samples) -> tuple[Samples, float]:
@@ -31,6 +32,20 @@ def raised_difference(clean: Samples, adversary: Samples) -> tuple[Samples, floa
         return np.zeros(len(clean), np.int16), 0.0
     gain = 10 ** (DIFFERENCE_PEAK / 20) * FULL_SCALE / peak
     return quantise(difference * gain / FULL_SCALE), 20 * float(np.log10(gain))
+
+
+def changed_part(
+    clean: Samples, adversary: Samples, seconds: float = LONGEST_PART
+) -> tuple[Samples, Samples]:
+    """Return both from where they begin to differ on, at most ``seconds`` long; from the start if nowhere.
+
+    Both are int16 [samples]. Raises UserError when the lengths differ.
+    """
+    require_equal_lengths(clean, adversary)
+    first = int(np.argmax(clean != adversary))
+    length = min(int(seconds * SAMPLE_RATE), len(clean))
+    part = slice(min(first, len(clean) - length), min(first, len(clean) - length) + length)
+    return clean[part], adversary[part]
 
 
 def write_sounds(folder: Path, clean: Samples, adversary: Samples) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from rmer.report.contents import Contents
 from rmer.report.html import ReportTable, Section
-from rmer.report.readable import NO_VALUE, tick
+from rmer.report.readable import NO_VALUE, in_words, tick
 
 TITLE = "Sanity checks"
 PAGE = "docs/sanity-checks.md"
@@ -70,7 +70,7 @@ def checks_section(contents: Contents) -> Section:
         return Section(TITLE, data={"sanity": table})
     judged = int(table["passed"].sum() + table["failed"].sum())
     sentence = sanity_sentence(table) or f"All {judged} checks that could be judged passed."
-    unjudged = table.loc[(table["passed"] + table["failed"]) == 0, "check"].tolist()
+    unjudged = [in_words(name) for name in table.loc[(table["passed"] + table["failed"]) == 0, "check"]]
     paragraphs = [sentence]
     if unjudged:
         paragraphs.append(f"Never judged, as no run has what they need: {', '.join(unjudged)}.")
@@ -82,7 +82,7 @@ def readable_sanity(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text."""
     return pd.DataFrame(
         {
-            "Check": table["check"],
+            "Check": [in_words(name) for name in table["check"]],
             "Passed": table["passed"].astype(str),
             "Failed": table["failed"].astype(str),
             "Not judged": table["not_judged"].astype(str),

@@ -13,7 +13,7 @@ from rmer.evaluation.comparison import Comparison
 from rmer.report.comparing import endpoint_phrase
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NO_VALUE, interval, number, p_value
+from rmer.report.readable import NO_VALUE, interval, number, p_value, tick
 from rmer.report.style import DIAGONAL, GREY, HIGHLIGHT, styled
 
 TITLE = "Corrected comparison"
@@ -27,24 +27,34 @@ def comparison_section(contents: Contents) -> Section:
     data = {"comparisons": comparisons_table(rows)}
     if not rows:
         return Section(TITLE, data=data)
+    folds = rows[0].folds
+    units = "folds" if folds else "albums"
     caption = (
         "Difference, a less b, of what the attack adds to clipped MAE, or takes from correlation (attacked "
         "minus clean; where positive for MAE, or negative for correlation, b is the more robust). Interval "
-        "and p: t test over seeds and albums; bootstrap: percentile interval, too narrow with few seeds or "
-        f"albums. Holm: corrected for the {len(rows)} rows. TOST: test for equivalence within the margin."
+        f"and p: t test over seeds and {units}; bootstrap: percentile interval, too narrow with few seeds or "
+        f"{units}. Holm: corrected for the {len(rows)} rows. TOST: test for equivalence within the margin."
     )
     albums = f"{rows[0].albums} albums with {rows[0].clips} clips"
     if rows[0].albums == rows[0].clips:
         albums = f"{rows[0].clips} clips, each an album of its own, or of one that is not known"
+    if folds:
+        albums = f"{folds} folds of a cross-validation, of {albums}, each tested once"
     paragraphs = [
         "A claim about systems is about training them again and about other music of the kind: seeds and "
-        f"albums are the units ({albums}). All rows are one family. A large p does not show that systems are "
-        f"alike; equivalence is tested for itself. See {COMPARISON_PAGE}."
+        f"{units} are the units ({albums}). All rows are one family. A large p does not show that systems "
+        f"are alike; equivalence is tested for itself. See {COMPARISON_PAGE}."
     ]
+    if folds:
+        paragraphs.append(
+            "Correlations are those of each fold, averaged, as are the attacks on them. The variance "
+            "between folds is corrected for what their training clips share (Nadeau and Bengio 2003), so "
+            "that few folds show large differences alone."
+        )
     figure = ReportFigure(
         "Differences between systems",
-        "Difference with 95 % interval over seeds and albums. Shaded: margin of equivalence. Blue: clear "
-        "after correction for the number of tests.",
+        f"Difference with 95 % interval over seeds and {units}. Shaded: margin of equivalence. Blue: clear "
+        "after correction for the number of tests. An arrow: the interval goes on beyond the axis.",
         differences_figure(rows),
     )
     return Section(
@@ -81,8 +91,8 @@ def readable_comparisons(rows: Sequence[Comparison]) -> pd.DataFrame:
 def differences_figure(rows: Sequence[Comparison]) -> Figure:
     """Return the differences of each endpoint with 95 % intervals; the margin of equivalence is shaded.
 
-    Dark where the difference is clear after Holm's correction. An interval reaches beyond the axes where it
-    would squeeze all others.
+    Dark where the difference is clear after Holm's correction. An interval that would squeeze all others ends
+    in an arrow where it leaves the axes.
     """
     endpoints = list(dict.fromkeys(row.endpoint for row in rows))
     most = max(sum(row.endpoint == name for row in rows) for name in endpoints)
@@ -90,18 +100,23 @@ def differences_figure(rows: Sequence[Comparison]) -> Figure:
     for axes, endpoint in zip(figure.subplots(1, len(endpoints), squeeze=False)[0], endpoints, strict=True):
         shown = [row for row in rows if row.endpoint == endpoint]
         margin = shown[0].margin
+        left, right = _reach(shown, margin)
         axes.axvspan(-margin, margin, color="#e8eef4", lw=0, zorder=0)
         axes.axvline(0, color=DIAGONAL, lw=0.8, zorder=1)
         for place, row in enumerate(shown):
             clear = row.p_holm < 0.05
             style = {"color": HIGHLIGHT if clear else GREY, "zorder": 3}
             axes.plot([row.low, row.high], [place, place], lw=1.6, **style)
+            for end, arrow, leaves in ((left, "<", row.low < left), (right, ">", row.high > right)):
+                if leaves:
+                    axes.plot([end], [place], arrow, ms=6, clip_on=False, **style)
             axes.plot([row.difference], [place], "o" if clear else "D", ms=4.5, **style)
         axes.set_yticks(range(len(shown)), [f"{row.a} - {row.b}" for row in shown])
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlim(*_reach(shown, margin))
+        axes.set_xlim(left, right)
         axes.set_xlabel(f"difference of Δ {endpoint_phrase(endpoint)}")
-        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(tick)
+        axes.tick_params(axis="y", length=0, pad=8)  # of the arrows
         axes.spines["left"].set_visible(False)
     return figure
 

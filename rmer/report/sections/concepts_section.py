@@ -20,12 +20,11 @@ from rmer.report.concept_figures import (
     concept_repair,
     concept_shift,
     concept_weights,
-    in_words,
     replacement,
 )
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import mean_and_std, number
+from rmer.report.readable import in_words, mean_and_std, number
 from rmer.systems.catalogue import known_system
 
 LIMITS = (
@@ -41,6 +40,8 @@ def reason_without(system: str) -> str:
     known = known_system(system)
     if known is None:
         return "no units that are known to stand for rated concepts"
+    if known.fitted_at_once:
+        return "features that it computes, which nobody rates; tables/feature_*.csv of its suites have those"
     if not known.has_bottleneck:
         return "no bottleneck, the emotions follow from the features of the convolutions directly"
     if known.permuted_concepts:

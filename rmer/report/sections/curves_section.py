@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,13 +11,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rmer.attacks.sound_budgets import UNITS, budget_of
+from rmer.attacks.sound_budgets import budget_of
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.bootstrap import SEED, estimate
 from rmer.evaluation.metrics import METRICS
+from rmer.report.budget_scales import OF_SOUNDS, OF_SPECTROGRAMS, Scale
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, ReportTable, Section
-from rmer.report.readable import NORM_NAMES, SOUND_NORM_NAMES, tick
+from rmer.report.readable import tick
 from rmer.report.robustness import ROBUSTNESS_CAPTION, readable_areas, readable_robustness, shown_metrics
 from rmer.report.style import DIAGONAL, lines_of, styled
 from rmer.report.system_tables import in_order
@@ -37,7 +37,7 @@ def curves_section(contents: Contents) -> Section | None:
         return None
     table, robustness = curves_table(contents.groups, seed=contents.bootstrap_seed), contents.robustness
     constant = next(iter(robustness.values()))["constant"].mean()
-    scale = Scale(contents.on_sound)
+    scale = OF_SOUNDS if contents.on_sound else OF_SPECTROGRAMS
     if contents.on_sound:
         of_rows = zip(table["norm"], table["epsilon"], strict=True)
         table.insert(4, "db", [budget_of(norm, at) if at > 0 else np.nan for norm, at in of_rows])
@@ -46,7 +46,8 @@ def curves_section(contents: Contents) -> Section | None:
     figure = ReportFigure(
         "Scores over the budget",
         f"Mean over seeds and clips, each metric attacked for itself; {scale.zero}: clean. Bars: 95 % "
-        f"percentile interval of the bootstrap over seeds and albums ({DRAWS} draws), too narrow with few "
+        f"percentile interval of the bootstrap over seeds and {'folds' if contents.folds else 'albums'} "
+        f"({DRAWS} draws), too narrow with few "
         "seeds. Dotted: the constant predictor. Grey: the budget of the endpoints.",
         curves_figure(table, constant, contents.reported_epsilon, scale),
     )
@@ -101,7 +102,8 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
             for metric, scored in shown_metrics().items():
                 predictions = np.stack([model.curve.worst(metric) for model in alike])  # type: ignore[union-attr]
                 for index, epsilon in enumerate(first.curve.epsilons):  # type: ignore[union-attr]
-                    endpoint = scored.endpoint(first.labels, predictions[:, index], first.albums)
+                    units = first.albums, first.folds
+                    endpoint = scored.endpoint(first.labels, predictions[:, index], *units)
                     found = estimate(endpoint, draws=DRAWS, seed=seed)
                     low, high = found.percentile()
                     values = (norm, name, metric, epsilon, len(alike), found.value, low, high)
@@ -109,55 +111,9 @@ def curves_table(groups: Mapping[str, Sequence[AttackedModel]], *, seed: int = S
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How budgets are told: epsilon a cell, or, ``on_sound``, dB of their norm."""
-
-    on_sound: bool = False
-
-    @property
-    def unit(self) -> str:
-        """What a budget is counted in."""
-        return "dB" if self.on_sound else "ε"
-
-    @property
-    def mean_over(self) -> str:
-        """What means of curves are taken over."""
-        return "dB" if self.on_sound else "log ε"
-
-    @property
-    def zero(self) -> str:
-        """What the clean clips are shown as: silence has no level in dB."""
-        return "none" if self.on_sound else "0"
-
-    @property
-    def note(self) -> str:
-        """What is to be said of signs in the table of break-even budgets."""
-        return "; >: a larger budget than that; none: worse before the attack" if self.on_sound else ""
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """Norm -> its name, in the order of the figure."""
-        return SOUND_NORM_NAMES if self.on_sound else NORM_NAMES
-
-    def name(self, norm: str) -> str:
-        """Return the name of a norm."""
-        return self.names.get(norm, norm)
-
-    def shown(self, norm: str, epsilon: float) -> str:
-        """Return a budget as it is shown: ``.01``, or ``-6`` dB."""
-        if not self.on_sound:
-            return tick(epsilon)
-        return f"{budget_of(norm, epsilon):.3g}" if epsilon > 0 else self.zero
-
-    def axis(self, norm: str) -> str:
-        """Return the label of the axis of budgets."""
-        return f"budget ({UNITS[norm]})" if self.on_sound else "ε a cell (standardised units)"
-
-
 @styled
 def curves_figure(
-    table: pd.DataFrame, constant: float, reported: float | None = None, scale: Scale = Scale()
+    table: pd.DataFrame, constant: float, reported: float | None = None, scale: Scale = OF_SPECTROGRAMS
 ) -> Figure:
     """Return the curves of :func:`curves_table`, epsilon on a log axis, clean scores apart on its left.
 
@@ -178,7 +134,7 @@ def curves_figure(
             if reported and norm == norms[0]:
                 axes.axvline(reported, color="#dddddd", lw=5, zorder=0)
             axes.set_title(f"{metric.title} ({scale.name(norm)})" if len(norms) > 1 else metric.title)
-            if norm == norms[-1] or scale.on_sound:
+            if norm == norms[-1] or scale.of_each_norm:
                 axes.set_xlabel(scale.axis(norm))
         row[0].set_ylabel("clean or attacked score")
     handles, labels = grid[0][0].get_legend_handles_labels()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rmer.report.contents import Contents
 from rmer.report.html import ReportFigure, Section
-from rmer.report.paper_figures import label_versus_prediction, performance_difference, performance_table
+from rmer.report.paper_figures import label_versus_prediction, performance_difference
 
 
 def paper_section(contents: Contents) -> Section:
@@ -19,14 +19,8 @@ def paper_section(contents: Contents) -> Section:
         "true_vs_pred": ReportFigure(
             "Label versus prediction",
             f"Ratings against predictions for clean and attacked clips of one model each (seed {seeds}). "
-            "Insets: clean predictions alone.",
+            "The axis of predictions is logarithmic beyond -1 and 1 where some lie far off the scale.",
             label_versus_prediction(contents.scatter, contents.emotions),
-        ),
-        "performance_table": ReportFigure(
-            "Performance without attack",
-            "Table 1 of the paper: correlation averaged over emotions, and MAE; mean ± standard deviation "
-            "over seeds." + (" *: reported in 2019." if contents.reported else ""),
-            performance_table(contents.systems, contents.reported),
         ),
     }
     return Section("Figures of the paper", figures=figures)

@@ -148,7 +148,7 @@ def protocol_steps_figure(steps: Sequence[ProtocolStep]) -> Figure:
         axes.set_title(metric.title)
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_xticks(range(len(steps)), [_tick(step) for step in steps])
-        axes.tick_params(axis="x", labelsize=6.5)
+        axes.tick_params(axis="x", labelsize=7)
         axes.yaxis.set_major_formatter(tick)
         axes.grid(axis="y", linewidth=0.4, color="#eeeeee")
     handles, labels = figure.axes[0].get_legend_handles_labels()

@@ -20,7 +20,6 @@ TITLE = "Audible domain: attacks on the sound"
 PAGE = "docs/audible.md"
 # What begins the names of tables, figures and metrics of the sound beside those of spectrograms.
 SOUND = "sound_"
-MOST_CLIPS = 10
 AUDIBLE = (
     "system", "norm", "clips", "snr_db", "noise_to_mask_db", "noise_to_mask_db_max", "audible_share",
     "delta_mae_clipped", "noise_delta_mae_clipped", "after_mp3",
@@ -44,7 +43,6 @@ def sound_section(contents: Contents) -> Section | None:
     audible = audible_table(heard)
     tables = [
         ReportTable(AUDIBLE_CAPTION, readable_audible(audible)),
-        ReportTable(_clips_caption(heard), readable_clips(_worst_clips(heard))),
     ]
     data = {f"{SOUND}audible": audible, f"{SOUND}clips": heard.heard.clips}
     if len(heard.heard.codecs):
@@ -126,21 +124,6 @@ def readable_audible(table: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns=f"Δ clipped MAE: after {MP3}") if table["after_mp3"].isna().all() else shown
 
 
-def readable_clips(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of the per-clip table as text."""
-    return pd.DataFrame(
-        {
-            "Clip": table["clip"],
-            "System": [_model(*pair) for pair in zip(table["system"], table["seed"], strict=True)],
-            "Clipped MAE: clean": [number(value, 3) for value in table["clean_mae_clipped"]],
-            "Clipped MAE: attacked": [number(value, 3) for value in table["adv_mae_clipped"]],
-            "Clipped MAE: Δ": [number(value, 3) for value in table["delta_mae_clipped"]],
-            "Signal to noise (dB)": [number(value, 1) for value in table["snr_db"]],
-            "Noise to mask (dB)": [number(value, 1) for value in table["noise_to_mask_db"]],
-        }
-    )
-
-
 def readable_codecs(table: pd.DataFrame) -> pd.DataFrame:
     """Return what is left after codecs as text, one row for each norm and transformation."""
     means = table.groupby(["norm", "transformation"], sort=False)[["clean", "adv", "delta"]].mean()
@@ -181,19 +164,6 @@ def _noise(table: pd.DataFrame, norm: str) -> list[str]:
 
 def _scores_caption(contents: Contents) -> str:
     return f"Scores within {contents.budget_of(contents.norm)}. {ROBUSTNESS_CAPTION}"
-
-
-def _worst_clips(contents: Contents) -> pd.DataFrame:
-    clips = contents.heard.clips
-    own = clips[clips["norm"] == contents.norm]
-    return own.sort_values("delta_mae_clipped", ascending=False, kind="stable").head(MOST_CLIPS)
-
-
-def _clips_caption(contents: Contents) -> str:
-    return (
-        f"The {MOST_CLIPS} attacked clips that suffered most within {contents.budget_of(contents.norm)}; all "
-        f"are in tables/{SOUND}clips.csv. Ratios in dB are of the adversary that is kept as a file."
-    )
 
 
 def _links(contents: Contents) -> Sequence[Link]:

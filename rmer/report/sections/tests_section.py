@@ -8,12 +8,12 @@ from rmer.report.readable import readable_tests
 
 TITLE = "Published test, and tests over seeds"
 CAPTION = (
-    "Two-sided, not corrected for their number; a positive statistic says that a has the larger mean. n: "
-    "pairs, or values of both systems together (welch_seeds)."
+    "Two-sided, not corrected for their number; a positive statistic says that a has the larger mean. "
+    "Δ: attacked minus clean. n: pairs, or, of Welch's test, values of both systems together."
 )
 PUBLISHED = (
-    "paired_t_pooled is the published test, shown to reproduce it and for nothing else: it takes the "
-    "same clips under several seeds for independent."
+    "The published test, a paired t over the clips of all seeds pooled, is shown to reproduce it and for "
+    "nothing else: it takes the same clips under several seeds for independent."
 )
 
 

@@ -16,6 +16,7 @@ DIMENSIONS = {
     Tag.ORIGIN: "origin",
     Tag.TRAIN_PROTOCOL: "train_protocol",
     Tag.DATASET: "dataset",
+    Tag.TRAINED_ON: "trained_on",
     Tag.SPLIT_SCHEME: "split_scheme",
     Tag.SPLIT: "split",
     Tag.ATTACK: "attack",
@@ -30,13 +31,14 @@ DIMENSIONS = {
 # What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
     ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
-     "training", "adversarial_training", "listen", "codecs", *AttackParams.names("model", "machine"),
+     "training", "adversarial_training", "listen", "codecs", "fold", "labels",
+     *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
 # What a train run logs beside what determined the training: repetitions may differ in it.
 NOT_OF_TRAINING = frozenset(
-    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", *TrainParams.names("machine"),
-     *DIMENSIONS.values())
+    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", "fold",
+     *TrainParams.names("machine"), *DIMENSIONS.values())
 )  # fmt: skip
 # Systems differ in these by design, protocols in those: only runs of one system, or protocol, must agree.
 OF_SYSTEM = frozenset(
@@ -71,9 +73,20 @@ def settings_of(store: Store, records: Sequence[RunRecord]) -> Settings:
 
 
 def dimensions(records: Sequence[RunRecord]) -> dict[str, str]:
-    """Return the tags that must agree; the budget of sounds alone is told in dB alone."""
-    sound = all(map(on_sound, records))
-    return {tag: name for tag, name in DIMENSIONS.items() if not (sound and tag == Tag.EPSILON)}
+    """Return the tags that must agree; the budget of sounds alone is told in dB alone.
+
+    Where all models were attacked on the data that they were trained on, these are told once.
+    """
+    untold = {Tag.EPSILON} if all(map(on_sound, records)) else set()
+    if not any(Tag.TRAINED_ON in record.tags for record in records):
+        untold.add(Tag.TRAINED_ON)
+    return {tag: name for tag, name in DIMENSIONS.items() if tag not in untold}
+
+
+def dimension_of(record: RunRecord, tag: str) -> str:
+    """Return the value of one of :data:`DIMENSIONS`; a run that names no other data is of the model's own."""
+    own = record.tags.get(Tag.DATASET, ABSENT) if tag == Tag.TRAINED_ON else ABSENT
+    return record.tags.get(tag, own)
 
 
 def on_sound(record: RunRecord) -> bool:
@@ -103,7 +116,7 @@ def differing(records: Sequence[RunRecord], settings: Settings) -> dict[str, Cou
     """Return parameter or setting -> its values and their counts, for every one that is not the same."""
     differences: dict[str, Counter[str]] = {}
     for tag, parameter in dimensions(records).items():
-        values = Counter(record.tags.get(tag, ABSENT) for record in records)
+        values = Counter(dimension_of(record, tag) for record in records)
         if tag in OPTIONAL:
             del values[ABSENT]
         if len(values) > 1:

@@ -8,22 +8,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 import rmer
 from rmer.attacks.attack_domains import DOMAINS
 from rmer.data.published_logs import are_published_labels
+from rmer.data.tables.class_labels import LabelKind
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.report.contents import Contents
 from rmer.report.html import Report, render
 from rmer.report.latex import latex_table
-from rmer.report.readable import REPORTED_2019, markdown
+from rmer.report.readable import REPORTED_2019, and_list, markdown
 from rmer.report.sections.sound_section import SOUND
 from rmer.report.system_tables import in_order
 from rmer.report.whole_report import report_of
+from rmer.stages.analysis.about import about
 from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.stages.analysis.analyze_params import REFERENCE, AnalyzeParams
 from rmer.stages.analysis.bundle import write_bundle
@@ -35,7 +38,10 @@ from rmer.stages.analysis.protocol_step_runs import find_protocol_steps
 from rmer.stages.analysis.reading import AnalysedRuns, read_runs, used_runs
 from rmer.stages.analysis.scatter import scatter_emotions, scatter_models
 from rmer.stages.analysis.selection import Selected, shared_tags
+from rmer.stages.descriptions import answer_of, description
+from rmer.stages.run_names import run_name
 from rmer.tracking import Artifact, Origin, Outcome, Run, RunRecord, RunSpec, Stage, Store, Tag
+from rmer.tracking.schema import VERSUS
 
 LONGEST_NOTE = 7500
 
@@ -85,7 +91,8 @@ def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     )
     contents = _explained(store, params, runs, _contents(store, params, runs))
     heard = None if sound is None else _contents(store, params, sound)
-    contents = replace(contents, steps=steps, sound=heard, note=found.note)
+    told = about(store, params.study, runs, sound)
+    contents = replace(contents, steps=steps, sound=heard, note=found.note, about=told)
     report = report_of(contents)
     files = write_bundle(store, params, runs, report, step_records, sound) if params.bundle else []
 
@@ -105,7 +112,7 @@ def _spec(
         shared[Tag.DOMAIN] = ", ".join(DOMAINS)
     return RunSpec(
         stage=Stage.ANALYZE,
-        name=" ".join(filter(None, ["analysis |", shared.get(Tag.ATTACK), params.study])),
+        name=run_name(shared.get(Tag.ATTACK, ""), "analysis", params.study),
         config={
             **_config(params, found, steps),
             "emotions": list(contents.emotions),
@@ -128,7 +135,9 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
     selection |= {DIMENSIONS[tag]: value for tag, value in shared_tags(runs.selected).items()}
     return Contents(
         groups=runs.groups,
-        logged={item.record.run_id: item.record.metrics for item in runs.selected},
+        logged=runs.logged,
+        across=_across(runs),
+        labels=_labels(runs),
         runs=used_runs(store, runs),
         selection=selection | params.settings(),
         levels=runs.levels,
@@ -144,6 +153,24 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
         precision_checks=runs.precision_checks,
         reduced=sum(item.record.params.get("cfg.precision", "fp32") != "fp32" for item in runs.selected),
     )
+
+
+def _across(runs: AnalysedRuns) -> str:
+    """Return which data models were trained on and which they were attacked on, where no run has its own."""
+    tags = [item.record.tags for item in runs.selected]
+    if not all(Tag.TRAINED_ON in of for of in tags):
+        return ""
+    own, other = (
+        and_list(sorted({of.get(name) or of.get(digest, "") for of in tags}))
+        for name, digest in ((Tag.TRAINED_ON_NAME, Tag.TRAINED_ON), (Tag.DATASET_NAME, Tag.DATASET))
+    )
+    return f"trained on {own}, tested on all clips of {other}"
+
+
+def _labels(runs: AnalysedRuns) -> LabelKind:
+    """Return what the targets are; ratings where runs do not say it."""
+    said = {item.record.params.get("cfg.labels", "") for item in runs.selected} - {""}
+    return next((kind for kind in get_args(LabelKind) if said == {kind}), "ratings")
 
 
 def _explained(store: Store, params: AnalyzeParams, runs: AnalysedRuns, contents: Contents) -> Contents:
@@ -168,7 +195,8 @@ def _check_named(store: Store, params: AnalyzeParams, selected: Sequence[Selecte
     rows = sorted({item.system for item in selected} | {item.name for item in selected})
     if params.reference != REFERENCE and params.reference not in rows:
         what = f"no attacked system is called {params.reference}"
-        raise UserError(what, where="parameter reference", mend=f"There are {', '.join(rows)}")
+        mend = did_you_mean([params.reference], rows, f"There are {', '.join(rows)}")
+        raise UserError(what, where="parameter reference", mend=mend)
     for study in listed(params.ladder):
         if not store.find(Stage.ATTACK, study=study):
             mend = "Name studies that attacked something, separated by commas"
@@ -206,24 +234,27 @@ def _log(run: Run, report: Report) -> None:
         run.figure(drawing.figure, f"figures/{name}")
     run.text(render(report), Artifact.REPORT)
     run.metrics(_metrics(report.tables))
-    run.note(_note(report))
+    run.note(_note(report, {"report": run.page(Artifact.REPORT), "systems": run.page("tables/systems.csv")}))
 
 
 def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
-    """Return <system>/<column of systems.csv>, and of robustness.csv and comparisons.csv what that lacks."""
+    """Return the columns of systems.csv, and of robustness.csv and comparisons.csv what that lacks."""
     metrics: dict[str, float] = {}
     for row in tables["systems"].to_dict("records"):
-        group = _group(row.pop("system"))
-        metrics |= {f"{group}/{name}": value for name, value in row.items()}
+        system = str(row.pop("system"))
+        metrics |= {versus(system, name): value for name, value in row.items()}
     for row in tables["robustness"].to_dict("records"):
         for kind in ("clean", "adv", "delta", "auc"):
-            metrics.setdefault(f"{_group(row['system'])}/{kind}_{row['metric']}", row[kind])
+            metrics.setdefault(versus(row["system"], f"{kind}_{row['metric']}"), row[kind])
+    for row in tables["classification"].to_dict("records") if "classification" in tables else ():
+        for kind in ("clean", "adv", "delta"):
+            metrics[versus(row["system"], f"{kind}_{row['metric']}")] = row[kind]
     metrics |= _comparison_metrics(tables["comparisons"])
     if "sound_robustness" in tables:  # beside those of spectrograms: of the norm of the endpoints
         robustness = tables["sound_robustness"]
         for row in robustness[robustness["norm"] == robustness["norm"].iloc[0]].to_dict("records"):
             for kind in ("adv", "delta", "auc"):
-                metrics[f"{_group(row['system'])}/{SOUND}{kind}_{row['metric']}"] = row[kind]
+                metrics[versus(row["system"], f"{SOUND}{kind}_{row['metric']}")] = row[kind]
         metrics |= _comparison_metrics(tables["sound_comparisons"], SOUND)
     return {name: float(value) for name, value in metrics.items() if not math.isnan(value)}
 
@@ -231,17 +262,20 @@ def _metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
 def _comparison_metrics(table: pd.DataFrame, prefix: str = "") -> dict[str, float]:
     metrics: dict[str, float] = {}
     for row in table.to_dict("records"):
-        stem = f"{_group(row['a'])} - {_group(row['b'])}/{prefix}{row['endpoint'].replace('/', '_')}"
+        stem = versus(f"{row['a']} - {row['b']}", f"{prefix}{row['endpoint'].replace('/', '_')}")
         metrics |= {f"{stem}_difference": row["difference"], f"{stem}_p_holm": row["p_holm"]}
     return metrics
 
 
-def _group(system: object) -> str:
-    return re.sub(r"[^\w. -]", "_", str(system))
+def versus(system: object, name: object) -> str:
+    """Return what a number of one system, or of two, is called among the metrics."""
+    written = re.sub(r"[^\w. -]", "_", str(system))
+    return f"{VERSUS}/{written} {name}"
 
 
-def _note(report: Report) -> str:
+def _note(report: Report, links: Mapping[str, str]) -> str:
+    head = description(report.title, answer_of(report), links)
     findings = "\n".join(f"- {sentence}" for sentence in report.headline)
     caveats = "\n".join(f"- {sentence}" for sentence in report.caveats)
-    note = f"{findings}\n\n{markdown(report.systems)}\nWhat limits these numbers:\n\n{caveats}\n"
-    return note if len(note) <= LONGEST_NOTE else f"{findings}\n\nSee {Artifact.REPORT}.\n"
+    note = f"{head}\n{findings}\n\n{markdown(report.systems)}\nWhat limits these numbers:\n\n{caveats}\n"
+    return note if len(note) <= LONGEST_NOTE else f"{head}\n{findings}\n"

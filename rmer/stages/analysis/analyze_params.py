@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import NORMS
-from rmer.errors import UserError
+from rmer.data.folds import folds_of
+from rmer.data.splits import ALL
+from rmer.errors import UserError, shown
 from rmer.evaluation.bootstrap import SEED
 from rmer.evaluation.comparison import CORR_MARGIN, MAE_MARGIN, PRIMARY, SECONDARY
 from rmer.parameters import Parameters, choice, name_choice, param, place
@@ -15,6 +17,8 @@ from rmer.stages.analysis.alike import DIMENSIONS
 from rmer.tracking import Tag
 
 REFERENCE = "A2M2E"
+SPLITS = ("published", "album", "official")
+ATTACKED = ("test", "validation", ALL)
 _NORMS: dict[str, tuple[str, ...]] = {SPECTROGRAM: NORMS, WAVEFORM: SOUND_NORMS}
 
 
@@ -38,8 +42,11 @@ class AnalyzeParams(Parameters):
     budget: float | None = choice(None, "reported budget of attacks on sound, dB", low=-200.0, high=200.0)
     attack_seed: str = name_choice("", "seed of the attack's random starts")
     dataset: str = name_choice("", "digest of the data set (tag rmer.dataset)")
-    split_scheme: str = choice("", "published or album split", choices=("", "published", "album", "official"))
-    split: str = choice("", "attacked part of the data", choices=("", "test", "validation"))
+    trained_on: str = name_choice(
+        "", "digest of the data that models were trained on (tag rmer.trained_on, else rmer.dataset)"
+    )
+    split_scheme: str = name_choice("", f"split ({', '.join(SPLITS)}), or cross-validation (5-fold)")
+    split: str = choice("", "attacked part of the data; all: of other data", choices=("", *ATTACKED))
     where: str = choice("", "settings of attack and training, by commas (steps=40,training.epochs=199)")
     systems: str = choice("", "systems, separated by commas")
     reference: str = param(REFERENCE, "system that the tests compare all others with")
@@ -56,6 +63,10 @@ class AnalyzeParams(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.settings()
+        if self.split_scheme not in ("", *SPLITS) and not folds_of(self.split_scheme):
+            mend = f"Choose one of: {', '.join(SPLITS)}, or a cross-validation such as 5-fold"
+            what = f"{shown(self.split_scheme)} is not one of its values"
+            raise UserError(what, where="parameter split_scheme", mend=mend)
         others = {self._of_sound: "epsilon", self._of_spectrograms: "budget"}
         for wrong, name in others.items():
             if wrong and getattr(self, name) is not None:

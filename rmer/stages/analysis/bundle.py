@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from rmer.attacks.sound_budgets import UNITS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
-from rmer.report.html import Report, ReportTable
+from rmer.report.html import Report, ReportTable, anchor
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
 from rmer.report.readable import and_list, number, sound_budget_in_words
@@ -81,7 +80,8 @@ def _write(
     datasets = named_runs(store, records, Tag.DATASET_RUN_ID)
     methods = methods_sentences(_methods(params, runs, report, trained, datasets, sound))
     every = list({record.run_id: record for record in [*records, *steps]}.values())
-    prepared, made = (named_runs(store, every, tag) for tag in (Tag.DATASET_RUN_ID, Tag.TRAIN_RUN_ID))
+    made = named_runs(store, every, Tag.TRAIN_RUN_ID)
+    prepared = named_runs(store, [*made, *every], Tag.DATASET_RUN_ID)
     texts = {
         "README.txt": README.format(version=rmer.__version__),
         "methods.tex": "\n".join(latex_text(sentence) for sentence in methods) + "\n",
@@ -111,7 +111,7 @@ def named_tables(report: Report) -> Iterator[tuple[str, ReportTable]]:
     """Yield the report's tables under names for files: their section's, numbered where it has several."""
     yield "systems", ReportTable(report.systems_caption, report.systems)
     for section in report.sections:
-        name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
+        name = anchor(section.title)
         for place, table in enumerate(section.tables, start=1):
             yield f"{name}-{place}" if len(section.tables) > 1 else name, table
 
@@ -129,6 +129,7 @@ def _methods(
     for system, seed in dict.fromkeys((used.system, used.seed) for used in report.runs):
         systems.setdefault(system, []).append(seed)
     return Methods(
+        folds=len(model.parts),
         clips=len(model.clips),
         albums=len(set(model.albums)) if all(model.albums) else len(model.clips),
         split=first.tags.get(Tag.SPLIT, ""),
@@ -211,7 +212,7 @@ def _runs_table(attacked: Sequence[RunRecord], trained: Sequence[RunRecord]) -> 
         row = {"attack_run_id": record.run_id}
         row |= {name: record.tags.get(tag, "") for name, tag in tags.items()}
         row["train_git_commit"] = code.get(row["train_run_id"], {}).get(Tag.GIT_COMMIT, "")
-        rows.append(row)
+        rows.append(row | ({"fold": record.tags[Tag.FOLD]} if Tag.FOLD in record.tags else {}))
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.stages.analysis.reading import AnalysedRuns, run_in_words
 from rmer.stages.analysis.selection import Selected
-from rmer.tracking import Store
+from rmer.tracking import Store, Tag
 
 
 def require_distinct(store: Store, runs: AnalysedRuns) -> None:
@@ -40,6 +40,11 @@ def _equal(models: Sequence[tuple[Selected, AttackedModel]]) -> Iterator[tuple[S
         keys = {"predictions": (model.clips, model.targets, model.clean.tobytes())}
         for what, key in {**({"weights": weights} if weights else {}), **keys}.items():
             first = seen.setdefault((what, key), item)
-            if (first.system, first.seed) != (item.system, item.seed):
+            if _trained(first) != _trained(item):
                 yield first, item, what
                 break
+
+
+def _trained(item: Selected) -> tuple[str, str]:
+    """Return what a model was trained as, whatever the data that it was attacked on."""
+    return item.system, item.record.tags.get(Tag.SEED, "")

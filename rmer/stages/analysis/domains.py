@@ -10,8 +10,8 @@ from rmer.errors import UserError
 from rmer.parameters import listed
 from rmer.stages.analysis.alike import on_sound
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.analysis.selection import Selected, select_attack_runs
-from rmer.tracking import Stage, Store, Tag
+from rmer.stages.analysis.selection import Selected, find_attack_runs, select_attack_runs
+from rmer.tracking import Store, Tag
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +54,7 @@ def select_domains(store: Store, params: AnalyzeParams) -> SelectedDomains:
 
 def _found(store: Store, params: AnalyzeParams) -> set[str]:
     """Return the domains that there are runs of with these tags, whatever their settings."""
-    systems = listed(params.systems)
-    records = [
-        record
-        for record in store.find(Stage.ATTACK, params.tags(), params.study or None)
-        if not systems or record.tags.get(Tag.SYSTEM) in systems
-    ]
+    records = find_attack_runs(store, params.tags(), params.study, listed(params.systems))
     return {WAVEFORM if on_sound(record) else SPECTROGRAM for record in records}
 
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Mapping
 
+import numpy as np
+import pandas as pd
+import soundfile
+
+from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.metrics import clip_errors
-from rmer.report.heard import CLIP_COLUMNS, CODEC_COLUMNS, Heard, ListeningPage
+from rmer.report.heard import CLIP_COLUMNS, CODEC_COLUMNS, Heard, HeardClip, ListeningPage
+from rmer.report.listening.sound_files import audio_uri, changed_part
+from rmer.report.sections.clips_section import suffering
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.tracking import Artifact, RunRecord, Store
 
 MEASURED = ("snr_db", "noise_to_mask_db", "audible_share")
 METRIC = "mae_clipped"
+# Clips whose sounds a report holds.
+MOST_SOUNDS = 3
 
 
 def read_heard(store: Store, runs: AnalysedRuns) -> Heard:
@@ -20,7 +29,7 @@ def read_heard(store: Store, runs: AnalysedRuns) -> Heard:
     if not runs.on_sound:
         return Heard()
     records = {item.record.run_id: item.record for item in runs.selected}
-    models = [(norm, model) for norm, members in runs.groups.items() for model in members]
+    models = [(norm, run) for norm, members in runs.groups.items() for model in members for run in model.runs]
     clips = [_clips(norm, model, runs.clips[model.run_id]) for norm, model in models]
     with_codecs = [(norm, model) for norm, model in models if _has_codecs(records[model.run_id])]
     codecs = in_parallel(lambda pair: _codecs(store, *pair), with_codecs)
@@ -32,7 +41,44 @@ def read_heard(store: Store, runs: AnalysedRuns) -> Heard:
             for norm, model in models
             if records[model.run_id].params.get("cfg.listen") != "0"
         ],
+        sounds=_sounds(store, runs, records),
     )
+
+
+def _sounds(store: Store, runs: AnalysedRuns, records: Mapping[str, RunRecord]) -> list[HeardClip]:
+    """Return the clips that suffered most, of those that a run keeps to be heard, under the first norm.
+
+    Each is of the model whose raw MAE it raises most.
+    """
+    kept: dict[str, list[tuple[float, AttackedModel]]] = {}
+    for model in runs.models:
+        most = int(records[model.run_id].params.get("cfg.listen", "0"))
+        errors = [clip_errors(model.labels, values) for values in (model.clean, model.adversarial)]
+        growth = errors[1] - errors[0]
+        for place in np.argsort(-growth, kind="stable")[:most]:
+            kept.setdefault(model.clips[place], []).append((float(growth[place]), model))
+    clips = [clip for clip in suffering(runs.models)["clip"] if clip in kept][:MOST_SOUNDS]
+    worst = [(clip, max(kept[clip], key=lambda pair: pair[0])[1]) for clip in clips]
+    found = in_parallel(lambda pair: _sound(store, runs.clips[pair[1].run_id], *pair), worst)
+    return [sound for sound in found if sound is not None]
+
+
+def _sound(store: Store, table: pd.DataFrame, clip: str, model: AttackedModel) -> HeardClip | None:
+    try:
+        files = [
+            store.download(model.run_id, f"{Artifact.LISTENING}/{clip}/{kind}.wav")
+            for kind in ("clean", "adversary")
+        ]
+    except UserError:  # of an older version, or deleted: the report has one sound less
+        return None
+    sounds = map(audio_uri, changed_part(*(soundfile.read(file, dtype="int16")[0] for file in files)))
+    place = model.clips.index(clip)
+    before, after = (
+        float(clip_errors(model.labels, values, clipped=True)[place])
+        for values in (model.clean, model.adversarial)
+    )
+    ratio = float(table["snr_db"][table["clip"] == clip].iloc[0]) if "snr_db" in table else np.nan
+    return HeardClip(clip, model.name, model.seed, before, after, ratio, *sounds)
 
 
 def _clips(norm: str, model: AttackedModel, table: pd.DataFrame) -> pd.DataFrame:
@@ -70,5 +116,5 @@ def _codecs(store: Store, norm: str, model: AttackedModel) -> pd.DataFrame:
 
 
 def _page(store: Store, norm: str, model: AttackedModel, record: RunRecord) -> ListeningPage:
-    url = f"{store.link(record)}/artifacts/{Artifact.LISTEN}" if store.web else ""
+    url = store.page_of(record, Artifact.LISTEN) if store.web else ""
     return ListeningPage(model.name, model.seed, norm, model.run_id, url)

@@ -83,7 +83,7 @@ def _protocols(record: RunRecord) -> tuple[str, str, str]:
 
 
 def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs of one kind: of each system and seed the newest."""
+    """Return the runs of one kind: of each system, seed and fold the newest."""
     own = {record.run_id for record in chosen}
     kinds: dict[tuple[str, ...], list[RunRecord]] = {}
     for record in records:
@@ -102,7 +102,10 @@ def _most_alike(records: Sequence[RunRecord], chosen: Sequence[RunRecord]) -> li
 
     best = max(kinds.values(), key=rank)
     oldest_first = sorted(best, key=lambda record: record.start_time)
-    of = [(record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, "")) for record in oldest_first]
+    of = [
+        (record.tags.get(Tag.SYSTEM, ABSENT), record.tags.get(Tag.SEED, ""), record.tags.get(Tag.FOLD, ""))
+        for record in oldest_first
+    ]
     return list(dict(zip(of, oldest_first, strict=True)).values())
 
 
@@ -150,16 +153,20 @@ def _point(curve: pd.DataFrame, epsilon: float) -> dict[str, float] | None:
 
 
 def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataFrame:
-    by_system: dict[str, list[Mapping[str, float]]] = {}
+    by_system: dict[str, dict[str, list[Mapping[str, float]]]] = {}
     for record, metrics in points:
-        by_system.setdefault(record.tags.get(Tag.SYSTEM, ABSENT), []).append(metrics)
+        seeds = by_system.setdefault(record.tags.get(Tag.SYSTEM, ABSENT), {})
+        # A single run is a seed, also where it has none to name; folds of a cross-validation make one.
+        seed = record.tags.get(Tag.SEED, "") if Tag.FOLD in record.tags else record.run_id
+        seeds.setdefault(seed, []).append(metrics)
     rows = []
     for system in sorted(by_system, key=system_rank):
-        members = by_system[system]
+        members = by_system[system].values()
         for metric in shown_metrics():
             row: dict[str, object] = {"system": system, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
-                values = np.array([member.get(f"{kind}/{metric}", math.nan) for member in members])
+                name = f"{kind}/{metric}"
+                values = np.array([np.mean([run.get(name, math.nan) for run in runs]) for runs in members])
                 row |= {kind: values.mean(), f"{kind}_std": values.std()}
             rows.append(row)
     return pd.DataFrame(rows)

@@ -12,12 +12,14 @@ from rmer.attacks.sound_budgets import epsilon_of
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.gradient_precision import PrecisionCheck
+from rmer.evaluation.pooled import pooled, pooled_metrics
 from rmer.report.html import UsedRun
 from rmer.report.system_tables import in_order
 from rmer.stages.analysis.alike import on_sound
 from rmer.stages.analysis.parallel import in_parallel
-from rmer.stages.analysis.selection import Selected
+from rmer.stages.analysis.selection import Selected, by_model
 from rmer.stages.attack.agreement import checked_model, read_checks, read_searches, require_same_clips
+from rmer.stages.attack.victims import model_in_words
 from rmer.tracking import Artifact, RunRecord, Store, Tag
 
 # Norms in the order in which they are reported; the endpoints are taken from the first that there is.
@@ -31,8 +33,8 @@ class AnalysedRuns:
     Attributes
     ----------
     selected : Every attack run.
-    groups : Norm -> models, the norm of the endpoints first. Without a suite of attacks all runs are one
-        group.
+    groups : Norm -> models (of a cross-validation one for all folds, :mod:`rmer.evaluation.pooled`), the norm
+        of the endpoints first. Without a suite of attacks all runs are one group.
     clips : Run id -> its per-clip table.
     checks : Run in words -> its sanity checks.
     precision_checks : The runs whose search with reduced gradients was compared with one of float32
@@ -53,8 +55,17 @@ class AnalysedRuns:
     @property
     def chosen(self) -> list[Selected]:
         """The runs of the norm of the endpoints."""
-        runs = {model.run_id for model in self.models}
+        runs = {run.run_id for model in self.models for run in model.runs}
         return [item for item in self.selected if item.record.run_id in runs]
+
+    @property
+    def logged(self) -> dict[str, Mapping[str, float]]:
+        """Run id -> logged metrics; under the id of a model of all folds, those of all its runs."""
+        found: dict[str, Mapping[str, float]] = {
+            item.record.run_id: item.record.metrics for item in self.selected
+        }
+        models = [model for models in self.groups.values() for model in models if model.parts]
+        return found | {model.run_id: pooled_metrics(model, found) for model in models}
 
     @property
     def first_clips(self) -> pd.DataFrame:
@@ -120,9 +131,14 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
             what = f"has targets {own}, but run {models[0].run_id} {first}"
             raise UserError(what, where=f"run {model.run_id}", mend="Narrow with dataset")
     require_same_clips([item.record for item in selected], models)
+    by_id = {model.run_id: model for model in models}
+    whole = [
+        (items[0], _whole([by_id[item.record.run_id] for item in items]))
+        for items in by_model(selected).values()
+    ]
     return AnalysedRuns(
         selected=selected,
-        groups=_by_norm(selected, models),
+        groups=_by_norm([item for item, _ in whole], [model for _, model in whole]),
         clips={item.record.run_id: found for item, found in zip(selected, clips, strict=True)},
         checks={run_in_words(item, selected): found for item, found in zip(suites, checks, strict=True)},
         precision_checks=in_parallel(precision, compared),
@@ -130,30 +146,35 @@ def read_runs(store: Store, selected: Sequence[Selected]) -> AnalysedRuns:
 
 
 def run_in_words(item: Selected, among: Sequence[Selected]) -> str:
-    """Return ``A2M2E s6``, with the norm where it tells runs apart."""
+    """Return ``A2M2E s6``, with the norm where it tells runs apart, and the fold of a cross-validation."""
     norm = f" {item.norm}" if len({other.norm for other in among}) > 1 else ""
-    return f"{item.name} s{item.seed}{norm}" if item.seed else f"{item.name}{norm}"
+    return f"{model_in_words(item.name, item.seed, item.fold)}{norm}"
 
 
 def used_runs(store: Store, runs: AnalysedRuns) -> list[UsedRun]:
     """Return every run with its address, in the order of the tables."""
     records = {item.record.run_id: item.record for item in runs.selected}
     rows = [members for group in runs.groups.values() for members in in_order(group).values()]
-    return [_used_run(store, model, records[model.run_id]) for model in chain(*rows)]
+    every = [run for model in chain(*rows) for run in model.runs]
+    return [_used_run(store, model, records[model.run_id]) for model in every]
 
 
 def _used_run(store: Store, model: AttackedModel, record: RunRecord) -> UsedRun:
     trained = record.tags.get(Tag.TRAIN_RUN_ID, "")
-    # Any experiment in the address will do: the page of a run finds the right one.
-    pages = f"{store.web}/#/experiments/{record.experiment_id}/runs/"
     return UsedRun(
         system=model.name,
         seed=model.seed,
+        fold=record.tags.get(Tag.FOLD, ""),
         run_id=model.run_id,
         train_run_id=trained,
-        url=f"{pages}{model.run_id}" if store.web else "",
-        train_url=f"{pages}{trained}" if store.web and trained else "",
+        url=store.page_of(record) if store.web else "",
+        # Any experiment in the address will do: the page of a run finds the right one.
+        train_url=store.page_of(record, run_id=trained) if store.web and trained else "",
     )
+
+
+def _whole(folds: Sequence[AttackedModel]) -> AttackedModel:
+    return pooled(folds) if len(folds) > 1 else folds[0]
 
 
 def _by_norm(selected: Sequence[Selected], models: Sequence[AttackedModel]) -> dict[str, list[AttackedModel]]:

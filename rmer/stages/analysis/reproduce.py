@@ -12,7 +12,8 @@ from rmer.attacks.attack_domains import SPECTROGRAM
 from rmer.attacks.known_attacks import ATTACKS
 from rmer.errors import UserError
 from rmer.parameters import Parameters
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
 from rmer.stages.train import TrainingParams
 from rmer.systems.catalogue import CATALOGUE, System
@@ -39,26 +40,35 @@ def reproduce_script(
     """
     imported = [record for record in attacked if record.tags.get(Tag.ORIGIN) == Origin.IMPORTED]
     computed = [record for record in attacked if record not in imported]
-    data = "$2" if imported else "$1"
     lines = [
         f'rmer import-published --source "$1"{_options(study)}'
         for study in {record.tags.get(Tag.STUDY, ""): _study(record) for record in imported}.values()
     ]
+    first = 2 if imported else 1
+    digests = list(dict.fromkeys(record.tags.get(Tag.DATASET, "") for record in _by_time(datasets)))
     for record in _by_time(datasets):
         options = logged(PreprocessParams, record) | _study(record)
-        lines.append(f'rmer preprocess --soundtracks_dir "{data}"{_options(options)}')
+        data = first + digests.index(record.tags.get(Tag.DATASET, ""))
+        lines.append(f'rmer preprocess --soundtracks_dir "${data}"{_options(options)}')
     for record in _by_time(trained):
         if record.tags.get(Tag.ORIGIN) == Origin.COMPUTED:
             options = _model(record) | logged(TrainingParams, record) | _study(record)
+            if Tag.FOLD in record.tags:  # folds have no other split
+                options = {**options, "split_scheme": "", "fold": record.tags[Tag.FOLD]}
+            if len(digests) > 1:
+                options = {**options, "dataset_run_id": record.tags.get(Tag.DATASET, "")}
             lines.append(f"rmer train{_options(options)}")
-    lines += [_attack(record) for record in _by_time(computed)]
+    # One command attacks all folds of a system and seed.
+    lines += dict.fromkeys(_attack(record) for record in _by_time(computed))
     given = {
         field.name: getattr(analysis, field.name)
         for field in dataclasses.fields(analysis)
         if field.metadata["role"] != "place" and getattr(analysis, field.name) != field.default
     }
     lines.append(f"rmer analyze{_options(given)} --bundle bundle")
-    usage = " ".join((["PUBLISHED_CLONE"] if imported else []) + (["DATA_FOLDER"] if computed else []))
+    folders = [f"DATA_FOLDER_{place + 1}" for place in range(len(digests))]
+    folders = folders if len(folders) > 1 else ["DATA_FOLDER"]
+    usage = " ".join((["PUBLISHED_CLONE"] if imported else []) + (folders if computed else []))
     commits = sorted({record.tags[Tag.GIT_COMMIT] for record in attacked if Tag.GIT_COMMIT in record.tags})
     commit = f" (git commit {', '.join(commits)})" if commits else ""
     return HEAD.format(commit=commit, usage=usage) + "\n".join(lines) + "\n"
@@ -72,6 +82,9 @@ def _attack(record: RunRecord) -> str:
     if Tag.TRAIN_RUN_ID not in record.tags:
         named |= {"split_scheme": Tag.SPLIT_SCHEME, "model_uri": Tag.MODEL_URI}
         named |= {"dataset_run_id": Tag.DATASET_RUN_ID}
+    if Tag.TRAINED_ON in record.tags:  # whose clips are all attacked
+        named |= {"trained_on": Tag.TRAINED_ON, "dataset_run_id": Tag.DATASET}
+        values.pop("split", None)
     values = {name: record.tags.get(tag, "") for name, tag in named.items()} | values
     return f"rmer attack{_options(values | _study(record))}"
 

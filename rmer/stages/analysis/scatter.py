@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
+from rmer.nearest import did_you_mean
 from rmer.parameters import listed
 from rmer.report.system_tables import in_order
 
@@ -19,7 +20,7 @@ def scatter_emotions(models: Sequence[AttackedModel], wanted: str) -> list[str]:
     targets = models[0].targets
     unknown = [name for name in listed(wanted) if name not in targets]
     if unknown:
-        mend = f"The runs have {', '.join(targets)}"
+        mend = did_you_mean(unknown, targets, f"The runs have {', '.join(targets)}")
         raise UserError(f"no target is called {', '.join(unknown)}", where="parameter emotions", mend=mend)
     default = [name for name in SCATTER_EMOTIONS if name in targets] or list(targets[:2])
     return listed(wanted) or default
@@ -35,7 +36,8 @@ def scatter_models(
     unknown = [name for name in wanted if name not in systems | set(rows)]
     if unknown:
         what = f"no attacked system is called {', '.join(unknown)}"
-        raise UserError(what, where="parameter scatter_systems", mend=f"There are {', '.join(rows)}")
+        mend = did_you_mean(unknown, rows, f"There are {', '.join(rows)}")
+        raise UserError(what, where="parameter scatter_systems", mend=mend)
     names = wanted or [name for name in SCATTER_SYSTEMS if name in systems] or list(rows)[:3]
     chosen = [row for name in names for row in rows if name in (row, rows[row][0].system)]
     seed, shown = wanted_seed or SCATTER_SEED, {}

@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from rmer.data.folds import folds_of
+from rmer.data.splits import ALL
 from rmer.data.tables.text_tables import some
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean, nearest
 from rmer.stages.analysis.alike import (
     DIMENSIONS,
     SUITE,
     Settings,
     differing,
     differing_but_norm,
+    dimension_of,
     dimensions,
     on_sound,
     settings_of,
@@ -43,8 +47,19 @@ class Selected:
 
     @property
     def seed(self) -> str:
-        """Training seed of the attacked model, empty where it has none."""
-        return self.record.tags.get(Tag.SEED, "")
+        """Training seed of the attacked model, empty where it has none.
+
+        On other data than their own, the models of all folds see all clips: each is told apart.
+        """
+        tags = self.record.tags
+        seed, fold = tags.get(Tag.SEED, ""), tags.get(Tag.FOLD)
+        return f"{seed} f{fold}" if fold and tags.get(Tag.SPLIT) == ALL else seed
+
+    @property
+    def fold(self) -> int:
+        """Fold of a cross-validation that was tested, from 1; 0 where none was."""
+        tags = self.record.tags
+        return 0 if tags.get(Tag.SPLIT) == ALL else int(tags.get(Tag.FOLD, 0))
 
     @property
     def norm(self) -> str:
@@ -77,15 +92,13 @@ def select_attack_runs(
 
     Raises UserError when there is none; when runs differ in a tag of
     :data:`rmer.stages.analysis.alike.DIMENSIONS` or in a setting of attack or training; when a system and
-    seed occur twice. With ``allow_mixed`` what differs becomes part of the row's name, and the newest run of
-    a row and seed counts. Several norms of a suite of attacks are no mixture. Without a tag of the domain,
-    runs are those on spectrograms.
+    seed occur twice, or lack folds of their cross-validation. With ``allow_mixed`` what differs becomes part
+    of the row's name, and the newest run of a row and seed counts. Several norms of a suite of attacks are no
+    mixture. Without a tag of the domain, runs are those on spectrograms.
     """
-    records = store.find(stage=Stage.ATTACK, tags=tags, study=study or None)
+    records = find_attack_runs(store, tags, study, systems)
     if Tag.DOMAIN not in tags:  # budgets of spectrograms and of sounds have nothing in common
         records = [record for record in records if not on_sound(record)]
-    if systems:
-        records = [record for record in records if record.tags.get(Tag.SYSTEM) in systems]
     if not records:
         raise _nothing_found(store, tags, study, systems)
     settings = settings_of(store, records)
@@ -96,7 +109,26 @@ def select_attack_runs(
     if differences and not allow_mixed:
         raise _mixture(store, differences, study, settings[records[0].run_id])
     selected = [Selected(record, _name(record, differences, settings[record.run_id])) for record in records]
-    return _one_a_seed(store, selected, allow_mixed=allow_mixed)
+    chosen = _one_a_seed(store, selected, allow_mixed=allow_mixed)
+    _check_folds(store, chosen)
+    return chosen
+
+
+def find_attack_runs(
+    store: Store, tags: Mapping[str, str], study: str, systems: Sequence[str]
+) -> list[RunRecord]:
+    """Return the newest finished attack run of every configuration, whatever else it is, newest first.
+
+    What ``tags`` say of the data that models were trained on also finds those that were attacked on these.
+    """
+    trained_on = tags.get(Tag.TRAINED_ON)
+    searched = {tag: value for tag, value in tags.items() if tag != Tag.TRAINED_ON}
+    return [
+        record
+        for record in store.find(Stage.ATTACK, searched, study or None)
+        if (not systems or record.tags.get(Tag.SYSTEM) in systems)
+        and trained_on in (None, dimension_of(record, Tag.TRAINED_ON))
+    ]
 
 
 def shared_tags(selected: Sequence[Selected]) -> dict[str, str]:
@@ -119,7 +151,7 @@ def _narrowed(
     found = sorted({settings[record.run_id].get(name, ABSENT) for record in records})
     if found == [ABSENT]:
         known = sorted({known for record in records for known in settings[record.run_id]})
-        mend = f"Known are {', '.join(known)}"
+        mend = did_you_mean([name], known, f"Known are {', '.join(known)}")
         raise UserError(f"no attack run found has a setting {name}", where=store.name, mend=mend)
     mend = f"Its values are {'; '.join(found)}"
     raise UserError(f"no attack run found has {name}={value}", where=store.name, mend=mend)
@@ -134,7 +166,7 @@ def _is_same(a: str, b: str) -> bool:
 
 
 def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str, str]) -> str:
-    values = [record.tags.get(tag, ABSENT) for tag, name in DIMENSIONS.items() if name in differences]
+    values = [dimension_of(record, tag) for tag, name in DIMENSIONS.items() if name in differences]
     others = [name for name in differences if name not in DIMENSIONS.values()]
     values += [f"{name} {settings.get(name, ABSENT)}" for name in others]
     return " ".join([record.tags.get(Tag.SYSTEM, ABSENT), *dict.fromkeys(values)])
@@ -142,21 +174,46 @@ def _name(record: RunRecord, differences: Collection[str], settings: Mapping[str
 
 def _one_a_seed(store: Store, selected: Sequence[Selected], *, allow_mixed: bool) -> list[Selected]:
     """Keep the newest run (they come newest first) of each row and seed; refuse to choose unless told."""
-    rows: dict[tuple[str, str, str], list[Selected]] = {}
+    rows: dict[tuple[str, str, str, int], list[Selected]] = {}
     for item in selected:
-        rows.setdefault((item.name, item.seed, item.norm), []).append(item)
+        rows.setdefault((item.name, item.seed, item.norm, item.fold), []).append(item)
     twice = {key: items for key, items in rows.items() if len(items) > 1}
     if twice and not allow_mixed:
-        (name, seed, _), items = next(iter(twice.items()))
+        (name, seed, _, fold), items = next(iter(twice.items()))
         runs = ", ".join(
             f"{item.record.run_id} (study {item.record.tags.get(Tag.STUDY, ABSENT)}, "
             f"trained in {item.record.tags.get(Tag.TRAIN_RUN_ID, ABSENT)})"
             for item in items
         )
-        what = f"{len(twice)} systems and seeds occur more than once; {name} seed {seed} does in runs {runs}"
+        of = f" fold {fold}" if fold else ""
+        what = (
+            f"{len(twice)} systems and seeds occur more than once; {name} seed {seed}{of} does in runs {runs}"
+        )
         mend = "Narrow with study, or allow_mixed=true takes the newest of each"
         raise UserError(what, where=store.name, mend=mend)
     return [items[0] for items in rows.values()]
+
+
+def by_model(selected: Sequence[Selected]) -> dict[tuple[str, str, str], list[Selected]]:
+    """Return row, seed and norm -> its runs: one, or those of all folds of a cross-validation in order."""
+    models: dict[tuple[str, str, str], list[Selected]] = {}
+    for item in sorted(selected, key=lambda item: item.fold):
+        models.setdefault((item.name, item.seed, item.norm), []).append(item)
+    return models
+
+
+def _check_folds(store: Store, selected: Sequence[Selected]) -> None:
+    """Raise UserError where a system and seed were not attacked in every fold of their cross-validation."""
+    lacking = []
+    for (name, seed, norm), items in by_model(selected).items():
+        folds = folds_of(items[0].record.tags.get(Tag.SPLIT_SCHEME, "")) if items[0].fold else 0
+        missing = sorted(set(range(1, folds + 1)) - {item.fold for item in items})
+        if missing:
+            lacking.append(f"{name} s{seed} ({norm}) lacks {', '.join(map(str, missing))} of {folds}")
+    if lacking:
+        what = f"folds of the cross-validation are not complete: {some(lacking)}"
+        mend = "Train and attack these folds (main goes on where it stopped), or leave the systems out"
+        raise UserError(what, where=store.name, mend=mend)
 
 
 def _mixture(
@@ -181,11 +238,16 @@ def _nothing_found(store: Store, tags: Mapping[str, str], study: str, systems: S
     wanted += [f"systems={','.join(systems)}"] if systems else []
     existing = store.search({Tag.STAGE: Stage.ATTACK}, status=FINISHED, most=MOST_LISTED)
     names = {Tag.STUDY: "study", Tag.SYSTEM: "systems", **DIMENSIONS}
-    has = "; ".join(
-        f"{name}: {some(sorted(values))}"
-        for tag, name in names.items()
+    known = {
+        tag: sorted(values)
+        for tag in names
         if (values := {record.tags[tag] for record in existing if tag in record.tags})
-    )
+    }
+    has = "; ".join(f"{names[tag]}: {some(values)}" for tag, values in known.items())
+    asked = {Tag.STUDY: [study], Tag.SYSTEM: systems, Tag.ATTACK: [tags.get(Tag.ATTACK, "")]}
+    unknown = [(tag, name) for tag in asked for name in asked[tag] if name not in known.get(tag, [])]
+    near = [near for tag, name in unknown for near in nearest(name, known.get(tag, []))]
     what = "no finished attack run" + (f" with {', '.join(wanted)}" if wanted else "")
-    mend = f"Among its newest are {has}" if existing else "Run attack or import_published first"
+    question = f"Did you mean {', '.join(near)}? " if near else ""
+    mend = f"{question}Among its newest are {has}" if existing else "Run attack or import_published first"
     return UserError(what, where=store.name, mend=mend)

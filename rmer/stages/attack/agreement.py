@@ -24,7 +24,7 @@ TOLERANCE = 1e-6
 # Stores keep infinity as the largest number that they have.
 _INFINITE = 1e308
 # Runs that are alike in these were of the same clips.
-_SAME_CLIPS = (Tag.DATASET, Tag.SPLIT_SCHEME, Tag.SPLIT)
+_SAME_CLIPS = (Tag.DATASET, Tag.SPLIT_SCHEME, Tag.FOLD, Tag.SPLIT)
 
 
 def checked_model(

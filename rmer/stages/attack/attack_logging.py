@@ -16,6 +16,7 @@ from rmer.evaluation.checks.controls import gather
 from rmer.evaluation.checks.measurements import ERRORS, Measurements, noise_metrics
 from rmer.evaluation.checks.sanity import failed, judge
 from rmer.evaluation.checks.sanity import table as sanity_table
+from rmer.evaluation.comparison import PRIMARY
 from rmer.evaluation.curves import area_over_log_epsilon, break_even_epsilon
 from rmer.evaluation.gradient_precision import precision_table
 from rmer.evaluation.metrics import constant_mae, under_attack
@@ -31,14 +32,19 @@ from rmer.stages.attack.explanation import log_explanation
 from rmer.stages.attack.saved_adversaries import save
 from rmer.stages.attack.sound_logging import log_codecs, log_listening
 from rmer.stages.data.dataset_runs import log_dataset_input
+from rmer.stages.descriptions import attacked_result, description, worst_clip
+from rmer.stages.score_logging import log_scores
 from rmer.tracking import Artifact, Run, Tag
 
 
 def attack_and_log(run: Run, setup: AttackSetup) -> None:
     """Attack one model and log everything about it to its run; a resumed run goes on at the next batch."""
     victim, params, part = setup.victim, setup.params, setup.part
-    log_dataset_input(run, victim.dataset, victim.dataset_run_id, victim.scheme, params.split)
+    scheme = victim.scheme if victim.own is None else setup.split
+    log_dataset_input(run, victim.dataset, victim.dataset_run_id, scheme, setup.split, victim.fold)
     run.params({"device": setup.device.type, "threads": torch.get_num_threads(), "clips": len(part)})
+    if victim.dataset.labels != "ratings":
+        run.params({"labels": victim.dataset.labels})
     run.params({"attack_batch_size": setup.batch_size, "compile": params.compile})
     with progress(params.attack, setup.gradients, "gradient") as bar:
         subject = setup.subject(run.work_dir, bar.update)
@@ -53,24 +59,41 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     reported = next(point for point in points if point.epsilon == params.reported_epsilon)
     saved = save(run, subject, reported, victim.data.normalisation)
     attack = setup.attacks[0]
-    table = clip_table(victim, part, attack, reported, saved, setup.device)
+    table = clip_table(victim, part, attack, reported, saved, setup.device, setup.clean)
     run.table(table, Artifact.ADVERSARY_CLIPS)
     run.ui_table(table, "per_clip.json")
     run.tags({Tag.BUDGET_HELD: str(attack.enforced).lower()})
     metrics = clip_metrics(victim, table) | _cost(points)
-    run.metrics(metrics)
+    # The UI compares runs by the metric that was logged first: what the attack did, at the primary endpoint.
+    log_scores(run, {PRIMARY: metrics[PRIMARY], **metrics}, victim.dataset.emotions)
     if len(points) > 1 or params.suite is not None:
         _log_curve(run, setup, points, subject.predicted(subject.inputs))
+    concepts: list[str] = []
     if params.suite is not None:
         found = gather(subject, setup.background(), params.suite, points, reported, saved.inputs)
         # The checks judge the numbers of the run itself.
         _log_sanity(
             run, setup, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved.inputs})
         )
-        log_explanation(run, victim, table)
+        concepts = log_explanation(run, victim, table)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
-    _log_spectrograms(run, setup, table["clip"].tolist(), next(iter(saved.spectrograms.values())))
+    _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
+    result = f"{attacked_result(metrics)} {worst_clip(table, victim.dataset.emotions)}"
+    _describe(run, setup, result, concepts)
+
+
+def _describe(run: Run, setup: AttackSetup, result: str, concepts: Sequence[str]) -> None:
+    victim = setup.victim
+    seed = f", seed {victim.seed}," if victim.seed else ""
+    links = {"model": run.page(of=victim.run.run_id)} if victim.run else {}
+    links |= {"data": run.page(of=victim.dataset_run_id), "clips": run.page("per_clip.json")}
+    if setup.params.on_sound and setup.params.listen:
+        links["listen"] = run.page(Artifact.LISTEN)
+    if concepts:
+        links["concepts"] = run.page("figures/concept_shift.png")
+    what = f"{victim.system}{seed} under attack: {setup.in_words}"
+    run.note(description(what, result, links, concepts))
 
 
 def _log_sounds(
@@ -145,6 +168,7 @@ def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversarie
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),
         adversaries[shown, 0].numpy(),
+        setup.victim.data.normalisation,
         float(setup.victim.dataset.frontend.get("fps", 31.3)),
     )
     run.figure(figure, "figures/spectrograms")

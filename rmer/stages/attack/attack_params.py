@@ -6,21 +6,17 @@ a parameter here; an empty one stands for the attack's own default.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rmer.attacks.attack_domains import DOMAINS, SPECTROGRAM, WAVEFORM
 from rmer.attacks.known_attacks import ATTACKS
-from rmer.attacks.method import AttackMethod, Setting
+from rmer.attacks.method import AttackMethod
 from rmer.attacks.sound_budgets import (
-    BRIEF_DB,
-    LEAST_LINF_DB,
     REPORTED_DB,
     SOUND_NORMS,
-    SUITE_DB,
     UNITS,
     budget_of,
     epsilon_of,
@@ -31,81 +27,20 @@ from rmer.attacks.threat import NORMS
 from rmer.data.audio.transformations import TRANSFORMATIONS
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
+from rmer.stages.attack.attack_defaults import SEED, defaults_of, quoted, with_settings_of_attacks
+from rmer.stages.attack.budget_lists import budgets_of_sound, budgets_of_spectrograms
 from rmer.systems.arithmetic import PRECISIONS
 
-P = TypeVar("P", bound=type[Parameters])
-
-SEED = 21
 # Keys of the published configuration file that are called otherwise here, or that have one legal value.
 RENAMED = {"clip_eps": "epsilon"}
 FIXED = {"mode": ("untargeted",), "target": ("random", None)}
 
 
-def defaults_of(attack: str, domain: str = SPECTROGRAM) -> dict[str, Any]:
-    """Return the parameters that an attack uses, with the values that they have where users give none."""
-    method = ATTACKS[attack]
-    values: dict[str, Any] = {"epsilon": method.epsilon}
-    if domain == WAVEFORM:
-        values = {"domain": WAVEFORM, "budget": None, "budgets": "", "norm": "masking", "attack_seed": SEED}
-    elif method.protocol == "corrected":
-        values |= {"epsilons": "", "norm": "linf", "attack_seed": SEED}
-    values |= {name: setting.default for name, setting in method.settings().items()}
-    if method.starts_warm:
-        values["warm_start"] = False
-    if method.takes_surrogate:
-        values |= {"source_system": "", "source_run_id": ""}
-    return values
-
-
-def quoted(name: str) -> str:
-    """Return for a help text which attacks have a parameter, and its default: ``apgd, transfer 100, pgd 40``.
-
-    The default of more than half of all attacks comes last, as ``else .01``.
-    """
-    users: dict[str, list[str]] = {}
-    for attack in ATTACKS:
-        values = defaults_of(attack)
-        if name in values:
-            users.setdefault(_shown(values[name]), []).append(attack)
-    usual = [shown for shown, attacks in users.items() if len(attacks) > len(ATTACKS) / 2]
-    parts = [f"{', '.join(names)} {shown}".strip() for shown, names in users.items() if shown not in usual]
-    return ", ".join([*parts, *(f"else {shown}" for shown in usual)])
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}".removeprefix("0")
-    return "" if value is None else str(value)
-
-
-def _with_settings_of_attacks(kind: P) -> P:
-    """Add every setting of an attack to a class of parameters, empty by default."""
-    declared = set(kind.__annotations__)
-    for attack, method in ATTACKS.items():
-        for name, setting in method.settings().items():
-            if name in declared:
-                what = f"its setting {name} is a parameter of all attacks"
-                raise UserError(what, where=f"attack {attack}", mend="Call it otherwise")
-            if name not in kind.__annotations__:
-                setattr(kind, name, _parameter(name, setting))
-                kind.__annotations__[name] = str if setting.kind is str else setting.kind | None
-    return kind
-
-
-def _parameter(name: str, setting: Setting) -> Any:
-    rules = {**setting.rules, "help": f"{setting.rules['help']} ({quoted(name)})"}
-    empty = "" if setting.kind is str else None
-    choices = ("", *rules["choices"]) if rules["choices"] else ()
-    rules.pop("option", None)
-    return param(empty, **{**rules, "choices": choices})
-
-
 @dataclass(frozen=True)
-@_with_settings_of_attacks
+@with_settings_of_attacks
 class AttackParams(Parameters):
     """Parameters of ``attack``: these, and all settings of attacks."""
 
@@ -115,9 +50,17 @@ class AttackParams(Parameters):
     train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
     train_run_id: str = model_choice("", "attack the model of this run")
     model_uri: str = model_choice(
-        "", "attack this MLflow model, checkpoint file, or model at an address", kind="path"
+        "",
+        "attack this MLflow model, checkpoint file, model at an address or of code (my.py:name)",
+        kind="path",
     )
-    dataset_run_id: str = name_choice("", "preprocess run; default: the one the model was trained on")
+    dataset_run_id: str = name_choice(
+        "",
+        "preprocess run, or digest of its data; default: the models' own; of others all clips are attacked",
+    )
+    trained_on: str = name_choice(
+        "", "preprocess run, or digest of its data, that models were trained on; default: dataset_run_id"
+    )
     study: str = name_choice("", "group of models and runs; default: models of the newest data set")
     split_scheme: str = choice(
         "", "split of the model of model_uri", choices=("", "published", "album", "official")
@@ -205,7 +148,7 @@ class AttackParams(Parameters):
             what = f"the {self.attack} attack works on spectrograms alone"
             raise UserError(what, where="parameter attack", mend=mend)
         if unknown := [name for name in self.transformation_names if name not in TRANSFORMATIONS]:
-            mend = f"Give some of {', '.join(TRANSFORMATIONS)}"
+            mend = did_you_mean(unknown, TRANSFORMATIONS, f"Give some of {', '.join(TRANSFORMATIONS)}")
             what = f"no transformation is called {', '.join(unknown)}"
             raise UserError(what, where="parameter transformations", mend=mend)
         if self.transformation_names and self.suite is not None:
@@ -268,20 +211,13 @@ class AttackParams(Parameters):
         wanted, or two of a curve have one step.
         """
         if self.on_sound:
-            return self._epsilons_of_sound()
-        if self.method.needs_budget and self.reported_epsilon == 0:
-            what = f"the {self.attack} attack looks for nothing within a budget of 0"
-            raise UserError(what, where="parameter epsilon", mend="Give a number above 0")
-        text = self.settings.get("epsilons", "")
-        usual = sorted({*self.method.epsilons(self.own_settings), self.reported_epsilon})
-        budgets = _listed_budgets(text) if text else usual
-        if self.reported_epsilon not in budgets:
-            what = f"{text} does not hold the reported budget {self.reported_epsilon:g}"
-            mend = "Add it, or name the one to be reported with epsilon"
-            raise UserError(what, where="parameter epsilons", mend=mend)
-        if len(budgets) > 1 or self.suite is not None:
-            _check_steps({0.0, *budgets})
-        return budgets
+            return budgets_of_sound(self.settings, self.suite)
+        return budgets_of_spectrograms(
+            self.settings,
+            self.method,
+            self.method.epsilons(self.own_settings),
+            is_curve=self.suite is not None,
+        )
 
     def step_of(self, epsilon: float) -> int:
         """Return the step of a budget in ``curve/*``: units of .0001, or of sounds tenths of a dB."""
@@ -294,59 +230,6 @@ class AttackParams(Parameters):
             return [f"{epsilon:g}".removeprefix("0") for epsilon in self.all_epsilons]
         norm = self.settings["norm"]
         return [f"{budget_of(norm, epsilon):.4g} {UNITS[norm]}" for epsilon in self.all_epsilons]
-
-    def _epsilons_of_sound(self) -> list[float]:
-        settings = self.settings
-        norm, reported, text = settings["norm"], settings["budget"], settings["budgets"]
-        known = () if self.suite is None else BRIEF_DB[norm] if self.suite.brief else SUITE_DB[norm]
-        usual = {*known, reported}
-        budgets = _listed_levels(text) if text else sorted(usual)
-        if reported not in budgets:
-            mend = "Add it, or name the one to be reported with budget"
-            what = f"{text} does not hold the reported budget {reported:g} dB"
-            raise UserError(what, where="parameter budgets", mend=mend)
-        if norm == "linf" and budgets[0] < LEAST_LINF_DB:
-            what = f"{budgets[0]:g} dBFS is less than a step of 16 bit, which no sample can change by"
-            mend = f"Give budgets above {LEAST_LINF_DB:.1f}"
-            raise UserError(what, where="parameter budget", mend=mend)
-        epsilons = sorted(epsilon_of(norm, budget) for budget in budgets)
-        for a, b in itertools.pairwise(epsilons):
-            if sound_step(a) == sound_step(b):
-                what = "two budgets share a step of curve/*, which counts tenths of a dB"
-                mend = "Give budgets at least .1 dB apart"
-                raise UserError(what, where="parameter budgets", mend=mend)
-        return epsilons
-
-
-def _listed_budgets(text: str) -> list[float]:
-    try:
-        budgets = sorted({float(part) for part in listed(text)})
-    except ValueError:
-        budgets = []
-    if not budgets or not all(0 < budget < 1e6 for budget in budgets):
-        mend = "Give numbers above 0, separated by commas"
-        raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
-    return budgets
-
-
-def _listed_levels(text: str) -> list[float]:
-    try:
-        levels = sorted({float(part) for part in listed(text)})
-    except ValueError:
-        levels = []
-    if not levels or not all(-200 <= found <= 200 for found in levels):
-        mend = "Give numbers of dB, separated by commas"
-        raise UserError(f"{text!r} is no list of budgets", where="parameter budgets", mend=mend)
-    return levels
-
-
-def _check_steps(budgets: Iterable[float]) -> None:
-    """Raise UserError where two points of a curve would be one in the store; 0 is that of the clean clips."""
-    for a, b in itertools.pairwise(sorted(budgets)):
-        if curve_step(a) == curve_step(b):
-            what = f"the budgets {a:g} and {b:g} share a step of curve/*, which counts units of .0001"
-            mend = "Give budgets above .00005 that lie at least .0001 apart"
-            raise UserError(what, where="parameter epsilons", mend=mend)
 
 
 def _from_file(path: str) -> dict[str, Any]:

@@ -9,29 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from rmer.attacks.base import Attack, Progress
+from rmer.attacks.base import Attack
 from rmer.attacks.method import Aim
+from rmer.attacks.problem import Progress
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
 from rmer.data.audio.transformations import variants
 from rmer.data.preparation.recording_files import SoundFiles
+from rmer.data.splits import ALL
 from rmer.data.standardised import Part, Standardised
+from rmer.errors import UserError
 from rmer.evaluation.checks.controls import Background, control_cost
 from rmer.evaluation.checks.measurements import AttackedScores
 from rmer.evaluation.gradient_precision import comparison_cost
 from rmer.evaluation.metrics import constant_mae
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.evaluation.subject import Subject
+from rmer.report.readable import budget_in_words, sound_budget_in_words
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
 from rmer.stages.data.found_recordings import found_recordings
 from rmer.stages.decided_precision import decided_precision
-from rmer.systems.arithmetic import Precision
+from rmer.systems.arithmetic import Precision, precision_for
+from rmer.systems.audio_model import AudioModel
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.listening_network import ListeningNetwork
+from rmer.systems.listening_network import ListeningNetwork, ear_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,7 @@ class AttackSetup:
     @cached_property
     def precision(self) -> Precision:
         """Arithmetic of gradients."""
-        return decided_precision(self.params.precision, self.device)
+        return precision_for(self.victim.model, decided_precision(self.params.precision, self.device))
 
     @cached_property
     def other(self) -> FrozenNetwork | None:
@@ -66,8 +72,16 @@ class AttackSetup:
 
     @cached_property
     def part(self) -> Part:
-        """The clips under attack."""
+        """The clips under attack; raises UserError for a part of data on which the model was not trained."""
+        if self.victim.own is not None and self.params.split != "test":
+            what = "all clips of a data set that the model was not trained on are test clips"
+            raise UserError(what, where="parameter split", mend="Leave it out")
         return self.victim.data.part(self.params.split)
+
+    @property
+    def split(self) -> str:
+        """What the clips under attack are: a part of the model's own data, or all of another data set."""
+        return self.params.split if self.victim.own is None else ALL
 
     @cached_property
     def sound(self) -> SoundFiles:
@@ -77,6 +91,29 @@ class AttackSetup:
             victim.dataset, tuple(self.part.rows.tolist()), self.sound_folder, victim.dataset_run_id
         )
         return replace(recordings, normalisation=victim.data.normalisation)
+
+    @cached_property
+    def clean(self) -> Tensor:
+        """What the model gets of the clips: standardised spectrograms, or samples if it takes audio."""
+        if not isinstance(self.victim.model, AudioModel):
+            return self.part.inputs
+        ear = ear_of(self.victim.model, self.victim.data.normalisation, self.part.inputs.shape[2])
+        return torch.cat([ear(row) for row in torch.split(self.sound.rows(), 1)])
+
+    @property
+    def budget(self) -> str:
+        """The reported budget in words: ``L-inf .01``, ``6 dB below what the music masks``."""
+        norm = self.params.settings.get("norm", "linf")
+        if self.params.on_sound:
+            return sound_budget_in_words(norm, self.params.settings["budget"])
+        return budget_in_words(norm, f"{self.params.reported_epsilon:g}")
+
+    @property
+    def in_words(self) -> str:
+        """What is done to the model: ``suite quick, L-inf .01``."""
+        settings = self.params.settings
+        kind = [self.params.attack, settings.get("tier", ""), settings.get("transformations", "")]
+        return f"{' '.join(filter(None, kind))}, {self.budget}"
 
     @property
     def batch_size(self) -> int:
@@ -118,7 +155,7 @@ class AttackSetup:
         """Return what is known of the model besides."""
         return Background(
             targets=self.victim.dataset.emotions,
-            trained=self.victim.logged_scores(self.params.split),
+            trained=self.victim.logged_scores(self.split),
             constant_mae=constant_mae(self.victim.data.train.labels.numpy(), self.part.labels.numpy()),
             twins=self.twins,
             surrogate=self.other,

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from rmer.attacks.base import Attack
 from rmer.attacks.sound_budgets import budget_of
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.data.standardised import Part
 from rmer.errors import UserError
-from rmer.evaluation.attacked import attack_metrics, named_columns
+from rmer.evaluation.attacked import attack_metrics, named_columns, with_errors
 from rmer.evaluation.budgets import Point
 from rmer.evaluation.classification import classification_metrics
 from rmer.evaluation.metrics import constant_mae, own_columns, regression_scores
@@ -33,16 +34,17 @@ def clip_table(
     point: Point,
     saved: Saved,
     device: torch.device,
+    clean_inputs: Tensor,
 ) -> pd.DataFrame:
     """Return the per-clip table of a run (see docs/tracking.md).
 
     ``point`` is what ``attack`` found at the reported budget, ``saved`` what is stored of it; predictions are
-    made here, from what was read back.
+    made here, from what was read back. ``clean_inputs`` are what the model gets of the clips.
     """
-    adversaries = saved.spectrograms
+    adversaries = saved.heard
     emotions, result = victim.dataset.emotions, point.results[0]
     main, *others = adversaries
-    clean, clean_units = predict(victim.model, part.inputs.to(device))
+    clean, clean_units = predict(victim.model, clean_inputs.to(device))
     if not np.isfinite(clean).all():
         mend = "See the model contract in docs/own-model.md"
         raise UserError("the model predicts NaN or infinity for clean clips", where=victim.system, mend=mend)
@@ -75,7 +77,10 @@ def clip_table(
     if victim.concepts and part.concepts is not None and clean_units is not None and units is not None:
         for kind, values in (("label", part.concepts.numpy()), ("clean", clean_units), ("adv", units)):
             columns |= named_columns(f"{kind}_concept_", victim.concepts, values)
-    return pd.DataFrame(columns)
+    if victim.features and clean_units is not None and units is not None:
+        for kind, values in (("clean", clean_units), ("adv", units)):
+            columns |= named_columns(f"{kind}_feature_", victim.features, values)
+    return with_errors(pd.DataFrame(columns), emotions)
 
 
 def clip_metrics(victim: Victim, table: pd.DataFrame) -> dict[str, float]:

@@ -18,12 +18,13 @@ from rmer.evaluation.concepts import (
     movement_table,
     shift_table,
 )
+from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.evaluation.interventions import repair_table, what_if_table
 from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
 from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
-from rmer.report.sections.concepts_section import reason_without
+from rmer.report.sections.concepts_section import findings, reason_without
 from rmer.stages.attack.victims import Victim
 from rmer.systems.network import BottleneckNetwork
 from rmer.tracking import Run
@@ -36,17 +37,20 @@ LEAKAGE = f"concept/{TASK}"
 IDENTITY = "concept/identity_error"
 
 
-def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
     """Log what the concepts of an attacked model say, or as a text why they say nothing.
 
-    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``.
+    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``. Returns what happened to the
+    concepts in sentences, none where they say nothing.
 
     Raises ValueError when the layer of a network of the study does not turn the table's concepts into its
     predictions: then the table is wrong.
     """
     if not victim.concepts:
         run.text(f"No explanation by concepts: {reason_without(victim.system)}.\n", REASON)
-        return
+        if victim.features:
+            _log_features(run, victim, table)
+        return []
     layer = concept_layer(victim.model, table, victim.dataset.emotions, victim.concepts)
     if layer is None:
         run.text(
@@ -54,7 +58,7 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
             f"predicted emotions, within {FLOAT32_TOLERANCE:g}, on the clean and the attacked clips.\n",
             REASON,
         )
-        return
+        return []
     model = AttackedConcepts.from_table(table, layer)
     tables = {
         "concept_weights": layer.table(),
@@ -72,6 +76,32 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> None:
     for figure in (draw.concept_weights, draw.concept_shift, draw.concept_movement, draw.concept_repair):
         run.figure(figure(systems), f"figures/{figure.__name__}")
     run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
+    return findings(victim.system, [model])
+
+
+def _log_features(run: Run, victim: Victim, table: pd.DataFrame) -> None:
+    """Log through which features the attack moves a model that computes them: nobody rates these."""
+    emotions, features = victim.dataset.emotions, victim.features
+
+    def columns(prefix: str, names: Sequence[str]) -> Floats:
+        found: Floats = table[[f"{prefix}{name}" for name in names]].to_numpy(np.float64)
+        return found
+
+    clean, adversarial = columns("clean_feature_", features), columns("adv_feature_", features)
+    predicted, labels = columns("clean_", emotions), columns("label_", emotions)
+    layer, _ = fitting_layer(victim.model, emotions, features, lambda tried: tried.error(clean, predicted))
+    if layer is None:
+        return
+    rated = np.full(clean.shape, np.nan)
+    model = AttackedConcepts(layer, tuple(table["clip"].astype(str)), labels, rated, clean, adversarial)
+    tables = {
+        "feature_weights": layer.table(),
+        "feature_effects": effects_table(model),
+        "feature_shift": shift_table(model).drop(columns=["clean_mae", "adv_mae"]),
+        "feature_movement": movement_table(model),
+    }
+    for name, frame in tables.items():
+        run.table(frame.rename(columns={"concept": "feature"}), f"tables/{name}.csv")
 
 
 def concept_layer(
@@ -90,18 +120,12 @@ def concept_layer(
 
 
 def _metrics(model: AttackedConcepts, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Return shifts and shares of concepts, their scores against ratings, and the MAE after interventions.
+    """Return the scores of concepts against ratings, leakage, and the MAE after interventions.
 
     ``concept/repair/mae`` is that of attacked clips with every concept set to its rating, ``mae_best`` the
     smallest on the way there; ``concept/undo/mae_first`` that with one concept set to its clean value.
     """
-    shift, repair = tables["concept_shift"], tables["concept_repair"]
-    metrics = {
-        f"concept/{row['concept']}/{name}": float(row[name])
-        for row in shift.to_dict("records")
-        for name in ("shift", "shift_abs", "shift_abs_spreads", "share", "net_share")
-    }
-    metrics |= concept_scores(model)
+    repair, metrics = tables["concept_repair"], concept_scores(model)
     leakage = leakage_means(tables["concept_leakage"])
     metrics |= {f"concept/{name}": value for name, value in leakage.items() if not np.isnan(value)}
     attacked = repair["input"] == "adversarial"

@@ -25,12 +25,14 @@ Columns = dict[str, np.ndarray]
 class Saved:
     """Adversaries of each metric, the attack's main one first, as read back.
 
-    ``inputs`` are what was attacked [clips, 1, ...], ``spectrograms`` what the model gets of them
-    [clips, 1, frames, bands]; ``sizes`` are columns of the per-clip table that measure the main ones.
+    ``inputs`` are what was attacked [clips, 1, ...], ``heard`` what the model gets of them [clips, ...];
+    ``spectrograms`` are those of the main ones, standardised [clips, 1, frames, bands], and ``sizes`` columns
+    of the per-clip table that measure these.
     """
 
     inputs: dict[str, Tensor]
-    spectrograms: dict[str, Tensor]
+    heard: dict[str, Tensor]
+    spectrograms: Tensor
     sizes: Columns
 
 
@@ -50,20 +52,25 @@ def _save_arrays(run: Run, subject: Subject, point: Point, normalisation: Normal
         saved[metric] = torch.from_numpy(np.load(file, allow_pickle=False))[:, None]
     result, main = point.results[0], next(iter(saved.values()))
     ratio = _signal_to_perturbation(normalisation, subject.inputs, main)
-    return Saved(saved, saved, {"linf": result.linf.numpy(), "l2": result.l2.numpy(), "snr_db": ratio})
+    return Saved(saved, saved, main, {"linf": result.linf.numpy(), "l2": result.l2.numpy(), "snr_db": ratio})
 
 
 def _save_sounds(run: Run, subject: SoundSubject, point: Point) -> Saved:
     """Save one WAV file a clip and metric, ``adversaries/<metric>/<clip>.wav``."""
     inputs: dict[str, Tensor] = {}
-    spectrograms: dict[str, Tensor] = {}
+    heard: dict[str, Tensor] = {}
+    spectrograms: Tensor | None = None
     for metric, rows in point.adversaries.items():
         folder = run.work_dir / "sounds" / metric
         files = subject.files.write(rows, folder)
-        _, spectrograms[metric] = subject.read(files, rows)
+        _, heard[metric] = subject.read(files, rows)
+        if spectrograms is None:
+            audio = subject.seen(rows) is None
+            spectrograms = subject.files.spectrograms(files) if audio else heard[metric]
         inputs[metric] = subject.files.read(files)
         run.file(folder, Artifact.SOUNDS)
-    return Saved(inputs, spectrograms, _sizes_of_sound(subject.inputs, next(iter(inputs.values()))))
+    assert spectrograms is not None
+    return Saved(inputs, heard, spectrograms, _sizes_of_sound(subject.inputs, next(iter(inputs.values()))))
 
 
 def _sizes_of_sound(clean: Tensor, adversaries: Tensor) -> Columns:

@@ -45,13 +45,14 @@ def log_listening(
     growth = clip_errors(rated, after) - clip_errors(rated, before)
     clips = []
     for place in np.argsort(-growth, kind="stable")[:most]:
-        name, clean = subject.files.clips[place], subject.files.recordings[place].samples
+        name, recording = subject.files.clips[place], subject.files.recordings[place]
+        clean, excerpt = recording.samples, recording.heard(subject.files.frames)
         adversary = whole_adversaries(subject, adversaries, [int(place)])[0]
         for file in write_sounds(run.work_dir / "listening" / name, clean, adversary).values():
             run.file(file, f"{Artifact.LISTENING}/{name}")
         quality = perceived_quality(clean, adversary) if visqol_is_installed() else None
         known = (rated[place], before[place], after[place])
-        clips.append(ListenedClip(name, clean, adversary, *known, quality=quality))
+        clips.append(ListenedClip(name, clean, adversary, *known, quality, excerpt))
     run.text(listening_page(clips, targets, title, budget), Artifact.LISTEN)
 
 
@@ -65,10 +66,7 @@ def log_codecs(run: Run, subject: SoundSubject, adversaries: Tensor, targets: Se
             files = [Path(folder) / f"{place}.wav" for place in range(len(clips))]
             for file, samples in zip(files, clips, strict=True):
                 soundfile.write(file, samples, SAMPLE_RATE, subtype="PCM_16")
-            inputs = subject.files.spectrograms(files)
-        reader = subject.reader
-        found = reader.predict_in_batches(inputs.to(reader.device, reader.dtype))["output"]
-        return found.double().cpu().numpy()
+            return subject.said_of(subject.ear.of_files(subject.files, files))
 
     run.table(robustness_table(clean, whole, subject.truth, targets, predicted), Artifact.CODECS)
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from dataclasses import dataclass, fields
-from pathlib import Path
-from urllib.parse import urlsplit
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
+from rmer.data.other_data import UnlikeDataError, as_targets_of, on_other_data
 from rmer.data.standardised import Standardised, normalised_on, standardise
-from rmer.digests import file_digest
 from rmer.errors import UserError
-from rmer.redaction import redacted
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.data.dataset_runs import find_dataset
-from rmer.systems.black_box import adapted, is_address, served
+from rmer.stages.attack.given_models import (
+    digest_of,
+    digest_with_predictions,
+    example_of,
+    given_model,
+)
+from rmer.stages.data.dataset_runs import find_dataset, name_of
+from rmer.systems.black_box import adapted
 from rmer.systems.catalogue import CATALOGUE, known_system
+from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -30,7 +33,6 @@ TRAINING = {
     "training": FitParams.names(),
     "adversarial_training": tuple(f"adversarial_{field.name}" for field in fields(AdversarialTraining)),
 }
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Victim:
     """A model to attack, with the data as that model sees it.
 
     ``run`` is the train run it comes from, None for a model that is given by URI alone; ``digest`` stands
-    for the weights; ``concepts`` names its supervised concepts, () where its units have no names.
+    for the weights; ``concepts`` names its supervised concepts, () where its units have no names. ``own`` is
+    the data set that it was trained on, where ``dataset`` is another one.
     """
 
     model: nn.Module
@@ -53,6 +56,25 @@ class Victim:
     seed: str
     train_protocol: str
     concepts: tuple[str, ...]
+    fold: int = 0
+    own: Dataset | None = None
+
+    @property
+    def in_words(self) -> str:
+        """What the model is called, and on which data if not its own: ``A2M2E s6``, ``A2M2E s6 on deam``."""
+        name = model_in_words(self.system, self.seed, self.fold)
+        return name if self.own is None else f"{name} on {name_of(self.dataset)}"
+
+    @property
+    def trained_on(self) -> str:
+        """Digest of the data set that it was trained on."""
+        return (self.own or self.dataset).digest
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its units where these are features that it computes, else ()."""
+        found: tuple[str, ...] = getattr(self.model, "unit_names", ())
+        return found
 
     @property
     def training(self) -> dict[str, str]:
@@ -74,6 +96,11 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
+def model_in_words(system: str, seed: object, fold: int = 0) -> str:
+    """Return what a model is called: ``A2M2E s6``, of a cross-validation ``A2M2E s6 f3``."""
+    return " ".join([system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else [])])
+
+
 def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
     """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
 
@@ -90,8 +117,9 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
         return found
     shared = {
         Tag.SEED: victim.seed,
-        Tag.DATASET: victim.dataset.digest,
+        Tag.DATASET: victim.trained_on,
         Tag.SPLIT_SCHEME: victim.scheme,
+        **({Tag.FOLD: str(victim.fold)} if victim.fold else {}),
         Tag.TRAIN_PROTOCOL: victim.train_protocol,
     }
     study = victim.run.tags.get(Tag.STUDY) if victim.run else None
@@ -117,7 +145,10 @@ def _another(found: Victim, victim: Victim) -> Victim:
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
-    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``)."""
+    """Load the model of a train run (its checkpoint; for a user's own run the model logged as ``model``).
+
+    On another data set than its own it sees all clips, with its own targets and standardised as its own.
+    """
     if run.tags.get(Tag.STAGE) != Stage.TRAIN:
         mend = "Give a train run's id"
         raise UserError(f"run {run.run_id} is not a train run", where=store.name, mend=mend)
@@ -141,41 +172,29 @@ def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
         seed=run.tags.get(Tag.SEED, ""),
         train_protocol=run.tags.get(Tag.TRAIN_PROTOCOL, "published"),
         scheme=run.tags.get(Tag.SPLIT_SCHEME, "published"),
+        fold=int(run.tags.get(Tag.FOLD, 0)),
         named_units=float(run.params.get("cfg.concept_weight", "1")) > 0
         and run.params.get("cfg.permuted_concepts", "false") != "true",
     )
 
 
 def victim_of_uri(store: Store, params: AttackParams) -> Victim:
-    """Load ``model_uri``: any MLflow model, a checkpoint file of this project or of the published code, or
-    the address of a server, of which only predictions are known.
+    """Load ``model_uri`` (:func:`rmer.stages.attack.given_models.given_model`).
 
     A model that names the train run which logged it is attacked as that run's, whatever the URI, provided
     that it is that run's model still. Of any other model only its user knows how the data were split and
     standardised for it.
     """
-    uri = params.model_uri
-    if is_address(uri):
-        model: nn.Module = served(uri)
-        # Nothing is known of its weights.
-        digest, name = hashlib.sha256(redacted(uri).encode()).hexdigest()[:16], urlsplit(uri).hostname or uri
-    elif uri.endswith(CHECKPOINT_SUFFIXES):
-        path, name = Path(uri.removeprefix("file://")), Path(uri).stem
-        model, digest = load_checkpoint(path), digest_of(path)
-    else:
-        path = store.model_folder(uri)
-        model, digest = store.load_model(str(path)), digest_of(path)
-        run = store.run_of_model(path)
-        own = None if run is None else _as_of_run(store, run, model, params)
-        if own is not None:
-            return own
-        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
-    system = params.system or name
+    given = given_model(store, params.model_uri)
+    own = None if given.run is None else _as_of_run(store, given.run, given.model, params)
+    if own is not None:
+        return own
+    system = params.system or given.name
     known = known_system(system)
-    return _victim(
+    victim = _victim(
         store,
-        model,
-        digest,
+        given.model,
+        given.digest,
         run=None,
         dataset_run_id=params.dataset_run_id,
         study=params.study,
@@ -183,8 +202,11 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         seed=params.seed,
         train_protocol=params.train_protocol or "published",
         scheme=params.split_scheme or "published",
-        named_units=known is None or known.interpretable,
+        named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
+    if not is_code(params.model_uri):
+        return victim
+    return replace(victim, digest=digest_with_predictions(victim.digest, victim.model, victim.data))
 
 
 def _as_of_run(store: Store, run: RunRecord, model: nn.Module, params: AttackParams) -> Victim | None:
@@ -193,6 +215,8 @@ def _as_of_run(store: Store, run: RunRecord, model: nn.Module, params: AttackPar
         return None
     try:
         victim = victim_of_run(store, run, params.dataset_run_id)
+    except UnlikeDataError:
+        raise
     except UserError as error:
         reason = f"that run's cannot be read ({error})"
     else:
@@ -209,7 +233,7 @@ def _is_same(model: nn.Module, victim: Victim) -> bool:
     weights, known = (_named_weights(network) for network in (model, victim.model))
     if not same_weights(weights, known):
         return False
-    inputs = victim.data.test.inputs[:2]
+    inputs = example_of(model, victim.data)
     with torch.no_grad():
         found, expected = (network(inputs)["output"] for network in (model, victim.model))
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -233,10 +257,16 @@ def _victim(
     train_protocol: str,
     scheme: str,
     named_units: bool,
+    fold: int = 0,
 ) -> Victim:
     dataset_run, dataset = find_dataset(store, dataset_run_id, study)
     fit_on = normalised_on(train_protocol)
-    data = standardise(dataset, scheme, fit_on)
+    own = None if run is None else _own_dataset(store, run, dataset_run, dataset)
+    data = standardise(own or dataset, scheme, fit_on, fold)
+    if own is not None:
+        where = f"data set of run {dataset_run.run_id} ({dataset_run.name})"
+        dataset = as_targets_of(dataset, own, where=where)
+        data = on_other_data(data, dataset)
     model, units = _meeting_contract(model, data, dataset, where=system)
     return Victim(
         model=model,
@@ -251,17 +281,18 @@ def _victim(
         seed=seed,
         train_protocol=train_protocol,
         concepts=dataset.concepts if named_units and units == len(dataset.concepts) else (),
+        fold=fold,
+        own=own,
     )
 
 
-def digest_of(path: Path) -> str:
-    """Return 16 hex digits over a file, or over the weights among the files of a model folder."""
-    if path.is_file():
-        return file_digest(path)[:16]
-    content = hashlib.sha256()
-    for file in filter(Path.is_file, sorted((path / "data").rglob("*"))):
-        content.update(file.read_bytes())
-    return content.hexdigest()[:16]
+def _own_dataset(store: Store, run: RunRecord, dataset_run: RunRecord, dataset: Dataset) -> Dataset | None:
+    """Return the data set that a model was trained on; None where that is ``dataset``, or it does not say."""
+    run_id = run.tags.get(Tag.DATASET_RUN_ID, "")
+    if run_id in ("", dataset_run.run_id) or run.tags.get(Tag.DATASET) == dataset.digest:
+        return None
+    _, own = find_dataset(store, run_id, "")
+    return None if own.digest == dataset.digest else own
 
 
 def _meeting_contract(
@@ -273,7 +304,7 @@ def _meeting_contract(
     """
     require_finite(model.state_dict(), where=where, mend="Give a model whose training did not diverge")
     mend = "See the model contract in docs/own-model.md"
-    inputs, targets = data.test.inputs[:2], len(dataset.emotions)
+    inputs, targets = example_of(model, data), len(dataset.emotions)
     try:
         model = adapted(model, inputs)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from rmer.data.dataset import Dataset
@@ -12,13 +13,13 @@ from rmer.tracking import Artifact, Run, RunRecord, Stage, Store, Tag
 
 
 def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunRecord, Dataset]:
-    """Return the data set of a preprocess run: the one named, else the newest of the study.
+    """Return the data set of a preprocess run: :func:`preprocess_run`, else the newest of the study.
 
     Without a study the newest preprocess run of the store counts. Raises UserError where there is none, or
     its data set is not the one that it logged.
     """
     if dataset_run_id:
-        record = store.get(dataset_run_id)
+        record = preprocess_run(store, dataset_run_id)
     else:
         found = store.find(Stage.PREPROCESS, study=study or None)
         if not found:
@@ -33,6 +34,17 @@ def find_dataset(store: Store, dataset_run_id: str, study: str) -> tuple[RunReco
     return record, dataset
 
 
+def preprocess_run(store: Store, named: str) -> RunRecord:
+    """Return a run by its id, or the newest preprocess run by the digest of its data, 16 hex digits."""
+    if not _DIGEST.fullmatch(named):
+        return store.get(named)
+    found = store.find(Stage.PREPROCESS, {Tag.DATASET: named})
+    if not found:
+        mend = "Run preprocess first, or give the id of a preprocess run"
+        raise UserError(f"no finished preprocess run of data set {named}", where=store.name, mend=mend)
+    return found[0]
+
+
 def name_tag(dataset: Dataset) -> dict[str, str]:
     """Return the tag that says what a data set is called; none for one of before that did not say it."""
     return {Tag.DATASET_NAME: dataset.name} if dataset.name else {}
@@ -44,11 +56,12 @@ def name_of(dataset: Dataset) -> str:
 
 
 def log_dataset_input(
-    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training"
+    run: Run, dataset: Dataset, dataset_run_id: str, scheme: str, context: str = "training", fold: int = 0
 ) -> None:
     """Log the data set that a run works on, by its own name, with its clips and those of each part."""
     source = {"run_id": dataset_run_id}
-    profile = {"split": scheme, **dataset.sizes(scheme)}
+    named = {"split": scheme, **({"fold": fold} if fold else {})}
+    profile = {**named, **dataset.sizes(scheme, fold)}
     run.dataset_input(name_of(dataset), dataset.digest, source=source, profile=profile, context=context)
 
 
@@ -60,5 +73,6 @@ def scale_of(record: RunRecord) -> RatingScale:
     )
 
 
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 # The many runs of a study share one data set: reading and checking it once is enough.
 _load = lru_cache(maxsize=2)(Dataset.load)

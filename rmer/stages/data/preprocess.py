@@ -23,6 +23,8 @@ from rmer.data.splits import PARTS, largest_difference
 from rmer.digests import file_digest
 from rmer.parameters import name_choice
 from rmer.stages.data.data_params import DataParams
+from rmer.stages.descriptions import description
+from rmer.stages.run_names import run_name
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
 # Parameters that every run logs. Later ones are logged where they are given, so that digests stay.
@@ -65,7 +67,7 @@ def log_data_set(store: Store, params: PreprocessParams, surveyed: Survey) -> Ou
 
 def preprocess_spec(params: PreprocessParams, surveyed: Survey) -> RunSpec:
     """Return what the run of these parameters is, without doing it."""
-    name = f"{params.dataset_name()}, {len(surveyed.collected.clips)} clips, {params.frames} frames"
+    name = run_name(params.dataset_name(), f"{len(surveyed.collected.clips)} x {params.frames}")
     return RunSpec(Stage.PREPROCESS, name, _config(params, surveyed), study=params.study or None)
 
 
@@ -162,7 +164,7 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, surveyed: Su
         context="preprocess",
     )
     warnings, titles = surveyed.warnings, surveyed.collected.titles
-    lines = [f"{dataset.name}: {clips} clips, {frames} frames x {bands} bands; labels: {', '.join(labels)}."]
+    lines = []
     if titles:
         lines.append(
             "In the files: " + ", ".join(f"{name} is `{title}`" for name, title in titles.items()) + "."
@@ -184,7 +186,9 @@ def _describe(run: Run, params: PreprocessParams, dataset: Dataset, surveyed: Su
     reader = params.reader()
     lines += [f"Known: {fault}." for fault in reader.faults]
     lines += [text for text in (reader.citation, reader.licence) if text]
-    run.note("\n\n".join(lines))
+    what = f"{dataset.name}: {clips} clips, {frames} frames x {bands} bands"
+    links = {"clips": run.page(f"{Artifact.DATASET}/clips.csv")}
+    run.note(description(what, f"Labels: {', '.join(labels)}.", links, lines))
 
 
 def _schemes(dataset: Dataset) -> list[str]:

@@ -23,9 +23,11 @@ from rmer.parameters import listed
 from rmer.progress import progress
 from rmer.report.listening.songs_page import HeardSong, songs_page
 from rmer.stages.decided_precision import decided_precision
+from rmer.stages.descriptions import description
 from rmer.stages.predict.heard_song import as_json, effects_table, songs_table, windows_table
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.predict.seed_models import Hearer, find_models
+from rmer.stages.run_names import run_name
 from rmer.systems.devices import resolve_device
 from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag
 
@@ -132,7 +134,7 @@ def _spec(hearer: Hearer, params: PredictParams, songs: Sequence[HeardSong]) -> 
     tags = {Tag.SYSTEM: hearer.name}
     if len(hearer.runs) == 1:
         tags[Tag.TRAIN_RUN_ID] = hearer.runs[0]
-    name = f"{hearer.name} hears {count} song{'s' if count > 1 else ''}"
+    name = run_name(hearer.name, f"hears {count} song{'s' if count > 1 else ''}")
     return RunSpec(Stage.PREDICT, name, config, tags, params.study or None)
 
 
@@ -150,9 +152,11 @@ def _log(
     seconds = sum(heard.song.seconds for heard in songs)
     run.metrics({"predict/minutes": seconds / 60})
     seeds = len(hearer.hears.models)
-    lines = [f"{hearer.name}, {seeds} seeds, on {len(songs)} songs ({seconds / 60:.1f} minutes)."]
-    lines += [f"Not used: {problem}" for problem in problems]
-    run.note("\n\n".join(lines))
+    models = {f"model {number + 1}": run.page(of=run_id) for number, run_id in enumerate(hearer.runs)}
+    what = f"Emotions of {len(songs)} songs, {hearer.name}"
+    result = f"{seeds} seeds, {seconds / 60:.1f} minutes of music."
+    more = [f"Not used: {problem}" for problem in problems]
+    run.note(description(what, result, {"page": run.page(Artifact.SONGS), **models}, more))
 
 
 def there_is_a_store() -> bool:

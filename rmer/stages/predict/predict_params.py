@@ -19,7 +19,9 @@ class PredictParams(Parameters):
     seed: str = model_choice("", "of these, the model of this seed alone")
     train_protocol: str = model_choice("", "models of this protocol", choices=("", "published", "corrected"))
     model_uri: str = model_choice(
-        "", "predict with this MLflow model or checkpoint file; --model is the same", kind="path"
+        "",
+        "predict with this MLflow model, checkpoint file or model of code; --model is the same",
+        kind="path",
     )
     dataset_run_id: str = name_choice("", "preprocess run that standardises songs for the model of model_uri")
     study: str = name_choice("", "group of models; default: models of the newest training")

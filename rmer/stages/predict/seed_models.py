@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from rmer.data.audio.filterbank import BANDS
@@ -17,9 +18,16 @@ from rmer.data.preparation.songs import Song, read_song
 from rmer.data.tables.rating_scale import RatingScale
 from rmer.errors import UserError
 from rmer.evaluation.endpoints import Floats
-from rmer.evaluation.song_emotions import Audio2Emotions, SeedModel, last_layer
+from rmer.evaluation.song_emotions import (
+    CONCEPT_UNITS,
+    FEATURE_UNITS,
+    Audio2Emotions,
+    SeedModel,
+    last_layer,
+)
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.attack.victims import CHECKPOINT_SUFFIXES, Victim, digest_of, victim_of_run, victim_of_uri
+from rmer.stages.attack.given_models import CHECKPOINT_SUFFIXES, digest_of, given_model
+from rmer.stages.attack.victims import Victim, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import scale_of
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.train import normalisation_values
@@ -30,7 +38,7 @@ from rmer.training.protocol import FitParams
 
 DEFAULT_SYSTEM = "A2M2E"
 # Of a training, apart from its system: models that differ here are no repetitions of each other.
-ALIKE = (Tag.DATASET, Tag.TRAIN_PROTOCOL, Tag.SPLIT_SCHEME)
+ALIKE = (Tag.DATASET, Tag.TRAIN_PROTOCOL, Tag.SPLIT_SCHEME, Tag.FOLD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,21 +135,15 @@ def _of_victims(store: Store, runs: list[RunRecord], params: PredictParams, syst
 
 
 def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
-    uri = params.model_uri
-    if uri.endswith(CHECKPOINT_SUFFIXES):
-        path = Path(uri.removeprefix("file://")).expanduser()
-        network: nn.Module = load_checkpoint(path)
-        described = _beside(path)
-        name = path.stem
-    else:
-        if store is None:
-            raise UserError("there is no store", where=uri, mend="Set MLFLOW_TRACKING_URI")
-        path = store.model_folder(uri)
-        network, described = store.load_model(str(path)), store.model_description(path)
-        run = store.run_of_model(path)
-        if run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
-            described = {"rating_scale": _scale_of(store, run), **described} if described else None
-        name = run.name if run is not None else uri.removeprefix("models:/").split("/")[0]
+    uri, described = params.model_uri, None
+    given = given_model(store, uri)
+    name, network, run = given.name, given.model, given.run
+    if given.folder is not None and store is not None:
+        described = store.model_description(given.folder)
+        if described and run is not None and run.tags.get(Tag.STAGE) == Stage.TRAIN:
+            described = {"rating_scale": _scale_of(store, run), **described}
+    elif uri.endswith(CHECKPOINT_SUFFIXES):
+        described = _beside(Path(uri.removeprefix("file://")).expanduser())
     if not described:
         if store is None:
             mend = "Run it where the store with the data set is, or put config.json beside it"
@@ -152,7 +154,7 @@ def _of_uri(store: Store | None, params: PredictParams) -> Hearer:
         )  # fmt: skip
         described = _as_described(store, victim, store.get(victim.dataset_run_id))
         network = victim.model
-    return _hearer([(name, network, None)], described, params, weights=[digest_of(path)], runs=[], name=name)
+    return _hearer([(name, network, None)], described, params, weights=[given.digest], runs=[], name=name)
 
 
 def _as_described(store: Store, victim: Victim, run: RunRecord) -> dict[str, Any]:
@@ -186,7 +188,8 @@ def _hearer(
         seeds.append(SeedModel(model_name, network.to(device), layer, usual))
     normalisation = Normalisation(**described["normalisation"])
     scale = RatingScale(*described.get("rating_scale", ()))
-    hears = Audio2Emotions(tuple(seeds), emotions, concepts, normalisation, frames, scale)
+    units = str(described.get("units", CONCEPT_UNITS))
+    hears = Audio2Emotions(tuple(seeds), emotions, concepts, normalisation, frames, scale, units)
     decoder = params.decoder or str(frontend.get("decoder", "soundfile"))
     file2spect = File2Spect(decoder, str(frontend.get("frontend", "madmom")))
     file2spect.require()
@@ -228,6 +231,8 @@ def _usual(store: Store, run: RunRecord, described: Mapping[str, Any]) -> Floats
     """Return the mean predicted concepts of the training clips, [concepts], where they were logged."""
     if not described["concepts"]:
         return None
+    if described.get("units") == FEATURE_UNITS:  # the mean of each is what it is told from
+        return np.zeros(len(described["concepts"]))
     table = store.read_table(run.run_id, Artifact.PREDICTIONS)
     columns = [f"pred_concept_{name}" for name in described["concepts"]]
     if not {"split", *columns} <= set(table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -21,6 +22,7 @@ from rmer.data.audio.frontend import audio2spect
 from rmer.data.audio.recordings import Recording, row_samples
 from rmer.data.audio.transformations import variants
 from rmer.data.dataset import Normalisation
+from rmer.data.folds import VALIDATION
 from rmer.data.splits import published_split
 from rmer.data.tables.target_names import asked_for
 from rmer.execution.engine_params import EngineParams
@@ -29,7 +31,7 @@ from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.decided_precision import decided_precision
-from rmer.stages.study.plan import Plan, attack_job_name, check_concepts, model_job
+from rmer.stages.study.plan import Plan, attack_job_name, check_concepts, check_folds, model_job
 from rmer.systems.arithmetic import Precision
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
@@ -123,7 +125,9 @@ def describe(plan: Plan) -> str:
     return "\n".join(
         [
             f"Study {params.study} on {source}, excerpts of {params.frames} frames:".replace("  ", " "),
-            f"- {len(plan.models)} models: {systems}; seeds {seeds}; {params.train_protocol} training, "
+            f"- {len(plan.models)} models: {systems}; seeds {seeds}; "
+            + (f"{params.folds} folds; " if params.folds else "")
+            + f"{params.train_protocol} training, "
             f"at most {params.epochs} epochs",
             f"- {len(plan.models) * len(plan.attack_variants)} attacks: {', '.join(plan.attack_variants)}"
             + (f" ({plan.of_attacks['tier']} tier)" if "suite" in plan.attacks else ""),
@@ -141,13 +145,13 @@ def _data(plan: Plan) -> tuple[int, tuple[str, ...]]:
         return params.clips or 0, tuple(asked_for(params.targets))
     collected = plan.preprocess_params(params.soundtracks_dir).collect().checked()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     return len(collected.clips), collected.emotions
 
 
 def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
     """Count what a plan needs for so many ``clips`` and ``targets``, and time one batch of each kind here."""
-    parts = {part: len(rows) for part, rows in published_split(clips).items()}
-    frames = plan.params.frames or 0
+    parts, frames = _parts(clips, plan.params.folds), plan.params.frames or 0
     loads = _loads(plan, parts, targets)
     network, unit = _timed(plan, loads)
     copies = COPIES_PER_TRAIN_RUN + COPIES_IN_STATE * plan.params.keep_state
@@ -169,7 +173,7 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
 
 def planned_seconds(plan: Plan, clips: int, targets: tuple[str, ...]) -> dict[str, float]:
     """Return the seconds that each job of a study will take here, by its name."""
-    loads = _loads(plan, {part: len(rows) for part, rows in published_split(clips).items()}, targets)
+    loads = _loads(plan, _parts(clips, plan.params.folds), targets)
     unit = _timed(plan, loads)[1]
     return {name: load.seconds(unit) for name, load in loads.items()}
 
@@ -186,18 +190,18 @@ def jobs_at_once(plan: Plan) -> int:
 def _loads(plan: Plan, parts: dict[str, int], targets: tuple[str, ...]) -> dict[str, Load]:
     """Return what each job of a plan computes, by its name."""
     loads, aim = {}, Aim(targets)
-    for system, seed in plan.models:
-        config = plan.train_params(system, seed, "").resolve_fit()
+    for model in plan.models:
+        config = plan.train_params(*model, "").resolve_fit()
         crafted = _adversarial_gradients(config, parts)
         heard = crafted if config.on_sound else 0
-        loads[model_job(system, seed)] = Load(
+        loads[model_job(*model)] = Load(
             config.epochs * parts["train"], crafted - heard, heard, fixed=TRAINING
         )
         for name in plan.attack_variants:
             attacking = plan.attack_params(name, "")
-            transfer = plan.source_of(system) is not None
+            transfer = plan.source_of(model[0]) is not None
             gradients = _gradients(attacking, aim, clips=parts["test"], transfer=transfer)
-            job = attack_job_name(system, seed, name)
+            job = attack_job_name(*model, name)
             if not attacking.on_sound:
                 loads[job] = Load(attack=gradients, fixed=ATTACK)
                 continue
@@ -215,6 +219,14 @@ def _timed(plan: Plan, loads: dict[str, Load]) -> tuple[nn.Module, Unit]:
         return network, _time_one(
             network, params.frames or 0, params.device, params.precision or "fp32", on_sound=on_sound
         )
+
+
+def _parts(clips: int, folds: int) -> dict[str, int]:
+    """Return the sizes of the parts of a split, about those of the largest fold of a cross-validation."""
+    if not folds:
+        return {part: len(rows) for part, rows in published_split(clips).items()}
+    test, validation = math.ceil(clips / folds), round(clips * VALIDATION)
+    return {"train": clips - test - validation, "validation": validation, "test": test}
 
 
 def describe_attack(store: Store, params: AttackParams) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rmer.errors import UserError, shown
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, name_choice, param, place
 from rmer.plain_yaml import parse_yaml, read_yaml_file
 from rmer.stages.attack.attack_params import AttackParams
@@ -62,7 +63,7 @@ def read_grid(params: GridParams) -> Grid:
     grid = _grid_file(Path(params.grid)) if params.grid else {}
     grid |= {name: parse_yaml(text, f"parameter {name}") for name, text in texts.items() if text}
     if unknown := sorted(map(str, set(grid) - set(texts))):
-        mend = "A grid has the keys train and attack"
+        mend = did_you_mean(unknown, texts, "A grid has the keys train and attack")
         raise UserError(f"unknown key {', '.join(unknown)}", where=params.grid, mend=mend)
 
     common = {"study": params.study}

@@ -17,8 +17,11 @@ from rmer.data.tables.ratings import check_targets
 from rmer.data.tables.target_names import asked_for
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, name_choice, preset, taking
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
+from rmer.stages.attack.victims import model_in_words
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import DemoParams
 from rmer.stages.data.preprocess import PreprocessParams
@@ -45,8 +48,8 @@ PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 # learn and attacks break; "full" is the published study.
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
-        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 320,
-        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 40, "lr": 3e-3,
+        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 300,
+        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 48, "lr": 3e-3,
         "batch_size": 4, "adversarial_iterations": 2, "max_iters": 50, "steps": 20, "tier": "brief",
         "precision": "fp32", "sound_norms": "masking", "sound_tier": "brief", "engine": "local",
     },
@@ -100,7 +103,7 @@ class StudyParams(EngineParams, AttackingParams, SoundParams, TrainingParams, Da
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will do: one data set, ``systems`` x ``seeds`` models, each under every attack."""
+    """What a study will do: one data set, ``systems`` x ``seeds`` x folds models, each under every attack."""
 
     params: StudyParams
     systems: list[System]
@@ -109,9 +112,14 @@ class Plan:
     domains: list[str] = field(default_factory=list)
 
     @property
-    def models(self) -> list[tuple[System, int]]:
-        """Every model, seed by seed, so that an early look sees all systems."""
-        return [(system, seed) for seed in self.seeds for system in self.systems]
+    def folds(self) -> list[int]:
+        """The folds that models are trained for; 0 alone without cross-validation."""
+        return list(range(1, self.params.folds + 1)) or [0]
+
+    @property
+    def models(self) -> list[tuple[System, int, int]]:
+        """System, seed and fold of every model, seed by seed, so that an early look sees all systems."""
+        return [(system, seed, fold) for seed in self.seeds for fold in self.folds for system in self.systems]
 
     @property
     def of_attacks(self) -> dict[str, Any]:
@@ -151,12 +159,12 @@ class Plan:
             **{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder, "data_dir": ""}
         )
 
-    def train_params(self, system: System, seed: int, dataset_run_id: str) -> TrainParams:
-        """Return the parameters of stage train for one model."""
+    def train_params(self, system: System, seed: int, fold: int, dataset_run_id: str) -> TrainParams:
+        """Return the parameters of stage train for one model, one of :attr:`models`."""
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
             shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
-        shared |= {"system": system.name, "seed": seed, "dataset_run_id": dataset_run_id}
+        shared |= {"system": system.name, "seed": seed, "fold": fold, "dataset_run_id": dataset_run_id}
         return TrainParams(**shared)
 
     def attack_params(self, name: str, train_run_id: str, folder: str = "") -> AttackParams:
@@ -195,7 +203,8 @@ def make_plan(params: StudyParams) -> Plan:
         raise UserError("is the size of the demo data", where="parameter clips", mend=mend)
     if unknown or not attacks:
         what = f"no attack is called {', '.join(unknown)}" if unknown else "no attack is named"
-        raise UserError(what, where="parameter attacks", mend=f"Known are {', '.join(ATTACKS)}")
+        mend = did_you_mean(unknown, ATTACKS, f"Known are {', '.join(ATTACKS)}")
+        raise UserError(what, where="parameter attacks", mend=mend)
     domains = chosen_domains(params, attacks)
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks, domains)
     _check_stages(plan)
@@ -212,6 +221,7 @@ def _check_stages(plan: Plan) -> None:
             raise UserError("is not given", where="parameter data_dir", mend=mend)
         if unknown := [target for target in asked_for(params.targets) if target not in EMOTIONS]:
             mend = f"Give some of {', '.join(EMOTIONS)}, or soundtracks_dir"
+            mend = did_you_mean(unknown, EMOTIONS, mend)
             raise UserError(f"demo data has no {', '.join(unknown)}", where="parameter targets", mend=mend)
     if params.dataset == DEFAULT_READER:
         check_targets(list(asked_for(params.targets)))
@@ -221,7 +231,7 @@ def _check_stages(plan: Plan) -> None:
         raise UserError(f"{norm} is no norm of spectrograms", where="parameter norm", mend=mend)
     plan.preprocess_params(params.soundtracks_dir)
     for system in plan.systems:
-        plan.train_params(system, plan.seeds[0], "")
+        plan.train_params(system, plan.seeds[0], plan.folds[0], "")
     for name in plan.attack_variants:
         plan.attack_params(name, "")
     if unused := _unused(plan):
@@ -234,14 +244,14 @@ def _check_stages(plan: Plan) -> None:
         raise UserError(what, where="parameter attacks", mend="Add a system, or leave transfer out")
 
 
-def model_job(system: System, seed: int) -> str:
+def model_job(system: System, seed: int, fold: int) -> str:
     """Return the name of the job that trains a model."""
-    return f"{system.name} s{seed}"
+    return model_in_words(system.name, seed, fold)
 
 
-def attack_job_name(system: System, seed: int, attack: str) -> str:
+def attack_job_name(system: System, seed: int, fold: int, attack: str) -> str:
     """Return the name of the job that does one of the attacks to a model."""
-    return f"{model_job(system, seed)} | {attack}"
+    return f"{model_job(system, seed, fold)} | {attack}"
 
 
 def check_concepts(plan: Plan, collected: Collected) -> None:
@@ -255,6 +265,17 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
         what = f"{', '.join(learners)} learn concepts, and there are no Mid-level annotations"
         mend = "Give midlevel_dir, or other systems (blackbox and adversarial need none)"
         raise UserError(what, where=plan.params.soundtracks_dir, mend=mend)
+
+
+def check_folds(plan: Plan, collected: Collected) -> None:
+    """Raise UserError before anything is computed, where there are fewer albums than folds."""
+    if not plan.params.folds:
+        return
+    albums = collected.checked().clips["album"]
+    groups = albums[albums != ""].nunique() + int((albums == "").sum())
+    if plan.params.folds >= groups:
+        what = f"{groups} albums (or clips without one) cannot make {plan.params.folds} folds"
+        raise UserError(what, where=str(plan.params.soundtracks_dir or "demo data"), mend="Give fewer")
 
 
 def _seeds(text: str) -> list[int]:

@@ -11,29 +11,41 @@ from typing import Any
 import pandas as pd
 
 from rmer.errors import UserError
+from rmer.evaluation.comparison import PRIMARY
 from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Job
 from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.parameters import Parameters
 from rmer.report.readable import markdown
-from rmer.stages.analysis.analyze import Analysis, analyze
+from rmer.stages.analysis.analyze import Analysis, analyze, versus
 from rmer.stages.analysis.analyze_params import AnalyzeParams
-from rmer.stages.attack.attack_params import defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
 from rmer.stages.data.data_params import DataParams
 from rmer.stages.data.demo_data import make_demo_data
 from rmer.stages.data.preprocess import log_data_set, preprocess_spec, survey_of
 from rmer.stages.decided_precision import with_decided_precision
+from rmer.stages.descriptions import MAIN_SCORE, answer_of, description
+from rmer.stages.endings import answer_lines
+from rmer.stages.run_names import run_name
 from rmer.stages.study.cost import planned_seconds
-from rmer.stages.study.plan import Plan, StudyParams, attack_job_name, check_concepts, model_job
+from rmer.stages.study.plan import (
+    Plan,
+    StudyParams,
+    attack_job_name,
+    check_concepts,
+    check_folds,
+    model_job,
+)
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.stages.study.variants import SoundParams
 from rmer.stages.train import kept_from
 from rmer.systems.catalogue import System
-from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
+from rmer.tracking import Artifact, Outcome, Run, RunSpec, Stage, Store, Tag, config_digest
 from rmer.tracking.locations import home
 from rmer.tracking.values import PREFIX, as_params
 
 SUMMARY = "study.md"
+HEADING = "### Attack: "  # of the tables of an attack
 DEFAULT = "(default)"
 # Settings that every study says, at their default, too: the first that there were.
 SAID = (
@@ -58,6 +70,11 @@ class StudyResult:
     study: str
     summary: str
 
+    @property
+    def answer(self) -> str:
+        """What stands in the summary before its tables; summaries of before have only these."""
+        return self.summary.partition(HEADING)[0].strip()
+
 
 def data_folder(plan: Plan) -> Path:
     """Return the folder of the data: the one given, else that of the demo data, which is made if needed."""
@@ -76,13 +93,15 @@ def run_study(store: Store, plan: Plan, folder: Path) -> StudyResult:
     data = plan.preprocess_params(str(folder))
     collected = data.collect()
     check_concepts(plan, collected)
+    check_folds(plan, collected)
     surveyed = survey_of(data, collected)
     settings = settings_of(plan, preprocess_spec(data, surveyed).digest)
     config = config_of(plan, settings)
     # Without a name of its own, a study with other parameters is another study: nothing gets mixed.
     study = params.study or f"{params.size}-{config_digest(Stage.STUDY, config)[:6]}"
     _check_name(store, study, settings)
-    spec = RunSpec(Stage.STUDY, f"study {study}", config, {Tag.TRAIN_PROTOCOL: params.train_protocol}, study)
+    tags = {Tag.TRAIN_PROTOCOL: params.train_protocol}
+    spec = RunSpec(Stage.STUDY, run_name("study", study), config, tags, study)
     summaries: list[str] = []
     # The study is named by what was asked for, its jobs are handed what that comes to here.
     named = replace(plan, params=with_decided_precision(replace(params, study=study)))
@@ -140,8 +159,8 @@ def _usual(name: str) -> Any:
 def config_of(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     """Return all that determines what a study finds."""
     kept: dict[str, Any] = {}
-    for system, seed in plan.models:
-        kept |= kept_from(plan.train_params(system, seed, "").resolve_fit())
+    for model in plan.models:
+        kept |= kept_from(plan.train_params(*model, "").resolve_fit())
     systems = [system.name for system in plan.systems]
     return {**settings, **kept, "systems": systems, "seeds": plan.seeds, "attacks": plan.attacks}
 
@@ -161,7 +180,8 @@ def _body(
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
-        analyses = {name: _analyze(store, plan, name) for name in attacks}
+        data = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
+        analyses = {name: _analyze(store, plan, name, data) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
         raise_failures(run, jobs, done, failures)
     lineage = {"preprocess": dataset_run_id, **done}
@@ -169,12 +189,26 @@ def _body(
     run.table(pd.DataFrame(lineage.items(), columns=["run", "run_id"]), "tables/runs.csv")
     for name, analysis in analyses.items():
         run.metrics(_summary_metrics(name, analysis))
-    summary = "\n\n".join(
-        f"### Attack: {name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()
-    )
+    last = list(analyses.values())[-1]
+    tables = [f"{HEADING}{name}\n\n{_summary(analysis)}" for name, analysis in analyses.items()]
+    summary = "\n\n".join(["\n".join(answer_lines(last.report)), *tables])
     run.text(summary, SUMMARY)
-    run.note(summary)
+    _describe(run, plan, dataset_run_id, analyses)
     return summary
+
+
+def _describe(run: Run, plan: Plan, dataset_run_id: str, analyses: Mapping[str, Analysis]) -> None:
+    links = {"summary": run.page(SUMMARY), "data": run.page(of=dataset_run_id)}
+    of_study = {Tag.STUDY: plan.params.study}
+    links["models"] = run.list_page({Tag.STAGE: Stage.TRAIN, **of_study}, MAIN_SCORE)
+    links["attacks"] = run.list_page({Tag.STAGE: Stage.ATTACK, **of_study}, PRIMARY)
+    links |= {
+        f"report of {name}": run.page(Artifact.REPORT, of=analysis.outcome.run_id)
+        for name, analysis in analyses.items()
+    }
+    systems = ", ".join(system.name for system in plan.systems)
+    what = f"Study {plan.params.study}: {systems}, {len(plan.seeds)} seeds each"
+    run.note(description(what, answer_of(list(analyses.values())[-1].report), links))
 
 
 def _summary(analysis: Analysis) -> str:
@@ -189,8 +223,7 @@ def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     """Return the jobs of a plan on a data set made of ``folder``: all trainings, then all attacks."""
     models = {model_job(*of): of for of in plan.models}
     training = [
-        Job(name, train_work, plan.train_params(system, seed, dataset_run_id))
-        for name, (system, seed) in models.items()
+        Job(name, train_work, plan.train_params(*model, dataset_run_id)) for name, model in models.items()
     ]
     attacks = [
         attack_job(
@@ -202,23 +235,27 @@ def study_jobs(plan: Plan, dataset_run_id: str, folder: str = "") -> list[Job]:
     return training + attacks
 
 
-def _source(plan: Plan, attack: str, system: System, seed: int) -> str:
+def _source(plan: Plan, attack: str, system: System, seed: int, fold: int) -> str:
     """Return the job whose model adversaries are transferred from, for attacks that do that."""
     source = plan.source_of(system)
     transfers = "source_run_id" in defaults_of(plan.attack_variants[attack]["attack"])
-    return model_job(source, seed) if source and transfers else ""
+    return model_job(source, seed, fold) if source and transfers else ""
 
 
-def _analyze(store: Store, plan: Plan, attack: str) -> Analysis:
+def _analyze(store: Store, plan: Plan, attack: str, dataset: str) -> Analysis:
+    # Of the data set alone: models of the study may have been attacked on other data since.
     systems, protocol = ",".join(system.name for system in plan.systems), plan.params.train_protocol
-    chosen = AnalyzeParams(study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems)
+    chosen = AnalyzeParams(
+        study=plan.params.study, attack=attack, train_protocol=protocol, systems=systems,
+        dataset=dataset, trained_on=dataset,
+    )  # fmt: skip
     return analyze(store, chosen)
 
 
 def _summary_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     columns = ("clean_corr", "clean_mae", "adv_corr", "adv_mae", "adv_mae_clipped")
     return _sound_metrics(attack_name, analysis) | {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_{column}": float(row[column])
+        versus(row["system"], f"{attack_name}_{column}"): float(row[column])
         for row in analysis.systems.to_dict("records")
         for column in columns
     }
@@ -230,7 +267,7 @@ def _sound_metrics(attack_name: str, analysis: Analysis) -> dict[str, float]:
     if table is None:
         return {}
     return {
-        f"{str(row['system']).replace(' ', '_')}/{attack_name}_sound_{kind}_{row['metric']}": float(row[kind])
+        versus(row["system"], f"{attack_name}_sound_{kind}_{row['metric']}"): float(row[kind])
         for row in table[table["norm"] == table["norm"].iloc[0]].to_dict("records")
         for kind in ("adv", "delta")
     }

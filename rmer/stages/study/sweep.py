@@ -16,6 +16,7 @@ from rmer.execution.scheduler import raise_failures, run_jobs
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.chosen_models import select_runs
 from rmer.stages.decided_precision import with_decided_precision
+from rmer.stages.descriptions import description
 from rmer.stages.study.grid import MODEL, Grid, GridParams
 from rmer.stages.study.stage_jobs import attack_job, train_work
 from rmer.tracking import Outcome, Run, RunSpec, Stage, Store, config_digest
@@ -41,6 +42,8 @@ def run_sweep(store: Store, grid: Grid, params: SweepParams) -> Outcome:
         decided = [dataclasses.replace(job, params=with_decided_precision(job.params)) for job in jobs]
         done, failures = run_jobs(store, decided, params, owner=run.run_id, title="sweep")
         run.table(pd.DataFrame(done.items(), columns=["run", "run_id"]), "tables/runs.csv")
+        result = f"{len(done)} of {len(jobs)} jobs are done; the table lists their runs."
+        run.note(description(spec.name, result, {"runs": run.page("tables/runs.csv")}))
         raise_failures(run, jobs, done, failures)
 
     return store.perform(spec, body)

@@ -11,8 +11,10 @@ from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.errors import UserError
+from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, param, taking
-from rmer.stages.attack.attack_params import AttackParams, defaults_of
+from rmer.stages.attack.attack_defaults import defaults_of
+from rmer.stages.attack.attack_params import AttackParams
 
 # Parameters of attacks on the sound alone, and of those on spectrograms alone.
 OF_SOUND = ("budget", "budgets", "listen")
@@ -36,7 +38,7 @@ def sound_norms(params: SoundParams) -> list[str]:
     norms = listed(params.sound_norms)
     unknown = [norm for norm in norms if norm not in SOUND_NORMS]
     if unknown or not norms:
-        mend = f"Give some of {', '.join(SOUND_NORMS)}"
+        mend = did_you_mean(unknown, SOUND_NORMS, f"Give some of {', '.join(SOUND_NORMS)}")
         what = f"{', '.join(unknown) or 'nothing'} is no norm of sounds"
         raise UserError(what, where="parameter sound_norms", mend=mend)
     if len(norms) > 1:
@@ -59,7 +61,7 @@ def chosen_domains(params: SoundParams, attacks: Sequence[str]) -> list[str]:
     domains = listed(params.domains)
     unknown = [name for name in domains if name not in DOMAINS]
     if unknown:
-        mend = f"Give some of {', '.join(DOMAINS)}"
+        mend = did_you_mean(unknown, DOMAINS, f"Give some of {', '.join(DOMAINS)}")
         what = f"{', '.join(unknown)} is nothing that is attacked"
         raise UserError(what, where="parameter domains", mend=mend)
     for name in domains:

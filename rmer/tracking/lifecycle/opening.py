@@ -13,7 +13,7 @@ from mlflow.tracking.context import registry
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import find
 from rmer.tracking.delivery.journal import Journal
-from rmer.tracking.delivery.operations import LogParams
+from rmer.tracking.delivery.operations import LogParams, SetTags
 from rmer.tracking.delivery.outages import seconds
 from rmer.tracking.delivery.points import LoggedPoints
 from rmer.tracking.delivery.sender import Sender
@@ -27,7 +27,7 @@ from rmer.tracking.locations import home, store_key
 from rmer.tracking.records import Records
 from rmer.tracking.runs import Run
 from rmer.tracking.schema import SCHEMA_VERSION, Origin, Tag
-from rmer.tracking.values import as_params
+from rmer.tracking.values import as_params, without_digests
 
 
 def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outcome:
@@ -47,7 +47,7 @@ def perform(store: Records, spec: RunSpec, body: Callable[[Run], None]) -> Outco
         elif journal is None:
             mark_duplicate(store, wrapper, old.run_id, spec, "was done before")
             _drop_old_work(store, spec)
-            return Outcome(old.run_id, skipped=True, metrics=old.metrics)
+            return Outcome(old.run_id, skipped=True, metrics=old.metrics, name=old.name)
         else:
             try:
                 mark_duplicate(store, wrapper, old.run_id, spec, "goes on")
@@ -77,9 +77,19 @@ def _work(
                 points.add_waiting(operation for operation, _ in journal.read(sys.maxsize))
                 points.add_history(old.metrics, partial(store.metric_history, journal.run_id))
             new = {key: text for key, text in params.items() if key not in known}
-            sender.submit(LogParams(new))
+            compared, digests = without_digests(new)
+            sender.submit(LogParams(compared))
+            sender.submit(SetTags(digests))
             work = _work_names(store, spec)
-            run = Run(journal, sender, points, work=work, params={**known, **new}, resumed=old is not None)
+            run = Run(
+                journal,
+                sender,
+                points,
+                work=work,
+                params={**known, **new},
+                resumed=old is not None,
+                experiment_id=old.experiment_id if old else store.experiment_id,
+            )
             body(run)
             closing.tell_changed(run)
             sender.check()
@@ -89,7 +99,8 @@ def _work(
     waiting = closing.close_finished(store, run, sender)
     _drop_work(store, spec)
     closing.tell_waiting(store, waiting)
-    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=run.latest_metrics())
+    metrics = run.latest_metrics()
+    return Outcome(run.run_id, resumed=run.resumed, waiting=waiting, metrics=metrics, name=spec.name)
 
 
 def _tags(store: Records, spec: RunSpec) -> dict[str, str]:

@@ -29,7 +29,7 @@ class RunSpec:
 class Outcome:
     """How a run went: ``skipped`` when it was done before, ``waiting`` records when the store went away.
 
-    ``metrics`` holds the latest value of each, also of those that wait.
+    ``name`` is that of the run, ``metrics`` holds the latest value of each, also of those that wait.
     """
 
     run_id: str
@@ -37,3 +37,4 @@ class Outcome:
     resumed: bool = False
     waiting: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""

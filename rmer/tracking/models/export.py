@@ -20,6 +20,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import nn
 
 from rmer.errors import UserError
+from rmer.systems.audio_model import hearing
 from rmer.tracking.machine import lack
 from rmer.tracking.models.archive_check import check_archive, damaged, refused
 from rmer.tracking.models.serving_flavour import add_serving, requirements
@@ -36,7 +37,7 @@ class ExportedNetwork(nn.Module):
         self.training = False
 
     def forward(self, inputs: torch.Tensor) -> Any:
-        """Return what the logged network returns for ``[batch, 1, frames, bands]``."""
+        """Return what the logged network returns for what it takes, such as ``[batch, 1, frames, bands]``."""
         return self.program(inputs)
 
     def train(self, mode: bool = True) -> ExportedNetwork:
@@ -100,15 +101,18 @@ def load_network(folder: Path) -> nn.Module:
     Before torch or MLflow open anything, models with Python code of their own, pickles, and programs that are
     more than arithmetic of PyTorch's own operators are refused with :class:`UserError`; what is guaranteed of
     the others is said in :func:`rmer.tracking.models.archive_check.check_archive`. MLflow checks for pickles
-    once more. Damaged files are a UserError, too.
+    once more. Damaged files are a UserError, too. A model whose metadata say that it takes audio becomes an
+    :class:`rmer.systems.audio_model.AudioModel`.
     """
     program = _program(folder)
     check_archive(program)
     try:
         with _no_pickles():
-            return ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
+            network = ExportedNetwork(mlflow.pytorch.load_model(str(folder)))
     except Exception as error:  # torch raises many kinds for a graph or for weights that do not fit together
         raise lack(error, str(program)) or damaged(program, type(error).__name__) from error
+    described = _description(folder).get("metadata")
+    return hearing(network, described if isinstance(described, dict) else {}, where=str(folder))
 
 
 def naming_run(folder: Path) -> str:

@@ -1,0 +1,125 @@
+"""What a report begins with: the answer, what the attack did, and what both rest on, in three sentences."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from rmer.evaluation.metrics import under_attack
+from rmer.report.answers import (
+    FEW_SEEDS,
+    is_black_box,
+    is_conclusive,
+    little_learnt,
+    question,
+    short_answer,
+    without_answer,
+)
+from rmer.report.contents import Contents
+from rmer.report.readable import and_list, number
+from rmer.report.robustness import FIRST
+from rmer.report.sections.checks_section import sanity_table
+from rmer.report.system_tables import is_adversarial
+
+
+def plain_answer(contents: Contents) -> list[str]:
+    """Return three sentences for somebody who has not read about the study; no term but MAE is needed."""
+    first = contents.sound or contents
+    return [_answer(contents), _damage(first), _grounds(first)]
+
+
+def _answer(contents: Contents) -> str:
+    if not contents.corrected:
+        return _best(contents.systems)
+    parts = [part for part in (contents.sound, contents) if part is not None]
+    asked = next(filter(None, (question(part.comparisons, part.reference) for part in parts)), "")
+    if not asked:
+        systems = contents.systems["system"].tolist()
+        return without_answer(contents.comparisons, systems, contents.reference)[0]
+    said = [_small(_said(part)) for part in parts]
+    if len(set(said)) == 1:
+        alike = "on the sound as on spectrograms, " if len(parts) > 1 else ""
+        return f"{asked} {(alike + said[0])[:1].upper()}{(alike + said[0])[1:]}"
+    return f"{asked} On the sound, {said[0]} On spectrograms, {said[1]}"
+
+
+def _said(contents: Contents) -> str:
+    if not question(contents.comparisons, contents.reference):
+        return "These runs cannot tell."
+    return short_answer(contents.comparisons, contents.reference)
+
+
+def _small(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _best(systems: pd.DataFrame) -> str:
+    """Say which system fares best under attack, where no question was asked in advance."""
+    if len(systems) < 2:
+        return f"Only {systems['system'].iloc[0]} was attacked: there is nothing to compare it with."
+    best: dict[str, list[str]] = {}
+    for name, metric in under_attack().items():
+        column = systems.set_index("system").get(f"adv_{name}")
+        if column is not None and column.notna().any():
+            system = column.idxmax() if metric.larger_is_better else column.idxmin()
+            best.setdefault(str(system), []).append(metric.phrase)
+    if len(best) == 1:
+        return f"{next(iter(best))} fares best under attack, whichever metric is asked."
+    found = ", ".join(f"{system} by {and_list(metrics)}" for system, metrics in best.items())
+    return f"Which system fares best under attack depends on the metric: it is {found}."
+
+
+def _damage(contents: Contents) -> str:
+    """Say what the attack did to the error of the systems that the question is about."""
+    table = contents.robustness[contents.norm]
+    rows = table[table["metric"] == FIRST].set_index("system")
+    chosen = [
+        name
+        for name in rows.index
+        if name == contents.reference or (is_black_box(name) and not is_adversarial(name))
+    ] or list(rows.index[:3])
+    changes = [
+        f"{name} from {number(rows.loc[name, 'clean'])} to {number(rows.loc[name, 'adv'])}" for name in chosen
+    ]
+    constant = rows["constant"].mean()
+    beside = f"; always predicting the mean errs by {number(constant)}" if math.isfinite(constant) else ""
+    budget = contents.budget_of(contents.norm)
+    what = "the sound" if contents.on_sound else "the spectrogram"
+    return (
+        f"When {what} is changed within {budget}, the mean error (clipped MAE, on a scale of 0-1) goes, of "
+        f"{and_list(changes)}{beside}."
+    )
+
+
+def _grounds(contents: Contents) -> str:
+    """Say what the numbers rest on, and what speaks against believing them."""
+    seeds = int(contents.systems["seeds"].min())
+    first = contents.models[0]
+    albums = len(set(first.albums) - {""})
+    of_albums = f" of {albums} albums" if albums else ""
+    grounds = [
+        f"{seeds} training seed{'s' if seeds > 1 else ''} a system",
+        f"{len(first.clips)} clips{of_albums}",
+        *_checks(contents),
+    ]
+    doubts = []
+    if seeds < FEW_SEEDS:
+        doubts.append("with so few seeds, a difference that was not found may be there")
+    if contents.comparisons and not is_conclusive(contents.robustness[contents.norm], contents.comparisons):
+        doubts.append("the attack does too little to tell systems apart")
+    if idle := little_learnt(contents.robustness[contents.norm]):
+        names = "all systems" if len(idle) == len(contents.systems) else and_list(idle)
+        doubts.append(f"without attack, {names} hardly beat always predicting the mean")
+    if contents.attacks["violations"].sum() > 0:
+        doubts.append("the budget of the attack was not enforced")
+    return f"This rests on {and_list(grounds)}{': ' if doubts else ''}{'; '.join(doubts)}."
+
+
+def _checks(contents: Contents) -> list[str]:
+    table = sanity_table(contents.checks)
+    passed, failed = int(table["passed"].sum()), int(table["failed"].sum())
+    if not passed + failed:
+        return []
+    share = f"{passed} of {passed + failed}" if failed else f"all {passed}"
+    return [f"{share} sanity checks passed"]
