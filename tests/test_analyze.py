@@ -261,7 +261,10 @@ def test_a_store_that_goes_away_is_no_deleted_training(
     ("where", "message"),
     [
         ("steps=11", "no attack run found has steps=11. Its values are 40"),
-        ("stepz=40", "no attack run found has a setting stepz. Known are momentum, steps"),
+        (
+            "stepz=40",
+            "no attack run found has a setting stepz. Did you mean steps? Known are momentum, steps",
+        ),
     ],
 )
 def test_settings_that_no_run_has(store: Store, study: str, where: str, message: str) -> None:

@@ -27,6 +27,7 @@ from rmer.data.audio.recordings import HEADER, changeable, row_samples
 from rmer.data.audio.resampling import Resampling
 from rmer.data.audio.row_frontend import Rows2Samples
 from rmer.data.demo.demo_files import write_demo_data
+from rmer.data.preparation.recording_files import FileError
 from rmer.errors import UserError
 from rmer.evaluation.fragility import fragility
 from rmer.evaluation.sound_subject import SoundSubject
@@ -147,6 +148,15 @@ def test_a_search_finds_the_direction_of_the_weights_within_a_signal_to_noise_ra
     clean, adversarial = of_snr.predicted(rows)[0, 0], of_snr.predicted(found.adversaries)[0, 0]
     assert 0.99 * expected < abs(adversarial - clean) < 1.001 * expected
     assert abs(adversarial) > abs(clean)
+
+
+def test_a_chain_that_hears_other_samples_than_the_file_holds_is_found_out() -> None:
+    heard = subject(AudioModel(LinearInSamples()), ("ordinary", "to its end"), "snr")
+    ear = heard.ear
+    hears = ear.forward
+    ear.forward = lambda rows: hears(rows).roll(1, 1)  # type: ignore[method-assign]
+    with pytest.raises(FileError, match="what the model gets of the file misses"):
+        heard.predicted(heard.inputs)
 
 
 def test_bfloat16_is_not_used_where_samples_would_lose_their_bits() -> None:

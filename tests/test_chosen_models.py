@@ -8,10 +8,11 @@ from typing import cast
 import pytest
 
 from rmer.errors import UserError
-from rmer.stages.attack import victims
+from rmer.stages.attack import surrogate
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.chosen_models import select_runs
-from rmer.stages.attack.victims import Victim, find_surrogate
+from rmer.stages.attack.surrogate import find_surrogate
+from rmer.stages.attack.victims import Victim
 from rmer.tracking import Origin, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 
@@ -102,7 +103,7 @@ def model(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
 def test_no_model_transfers_to_itself(
     runs: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    monkeypatch.setattr(victims, "victim_of_run", model)
+    monkeypatch.setattr(surrogate, "victim_of_run", model)
     store, ids = runs
     victim = model(store, store.get(ids["A2E d1"]), ids["d1"])
     itself = {"run_id": ids["A2E d1"], "system": ""} if by == "run_id" else {"run_id": "", "system": "A2E"}

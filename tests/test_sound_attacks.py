@@ -49,7 +49,7 @@ def test_a_row_is_heard_as_the_file_that_holds_it(frontend: str, tmp_path: Path)
     expected = files.spectrograms(written)
     network = listening()
     with torch.no_grad():
-        assert (network.model.spectrograms(rows) - expected).abs().max() < 1e-5
+        assert (network.model.ear(rows) - expected).abs().max() < 1e-5
         predicted = FrozenNetwork(SmallListener()).predict(expected)["output"]
         assert (network.predict(rows)["output"] - predicted).abs().max() < 1e-6
 
@@ -278,9 +278,9 @@ def test_a_chain_that_hears_another_clip_than_the_file_holds_is_found_out(fault:
     files = sound_files(("ordinary", "to its end"))
     model = subject(files)
     network = model.network.model
-    spectrograms = network.spectrograms
-    network.spectrograms = lambda rows: spectrograms(fault(model.network, rows))  # type: ignore[method-assign]
-    with pytest.raises(FileError, match="spectrogram of the file misses"):
+    hears = network.ear.forward
+    network.ear.forward = lambda rows: hears(fault(model.network, rows))  # type: ignore[method-assign]
+    with pytest.raises(FileError, match="what the model gets of the file misses"):
         model.predicted(model.inputs)
 
 

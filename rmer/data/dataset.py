@@ -5,7 +5,6 @@ On disk it is a folder of ``spectrograms.npy``, ``clips.csv`` and ``dataset.json
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from rmer.data.csv_tables import TEXT_COLUMNS, unescaped, write_table
+from rmer.data.clip_table import MEND, read_clip_table, read_duplicates, require_file
+from rmer.data.csv_tables import TEXT_COLUMNS, write_table
 from rmer.data.folds import fold_split, folds_of
 from rmer.data.splits import ALL, PARTS, SPLIT_SEED, FloatArray, IntArray, grouped, published_order
 from rmer.data.tables.class_labels import LabelKind
@@ -43,9 +43,7 @@ DATASET_FILE = "dataset.json"
 DUPLICATES_FILE = "duplicates.csv"
 FORMAT = 1
 
-INTEGER_COLUMNS = ("spec_frames", "excerpt_start")
 _REQUIRED_COLUMNS = ("clip", "file", "album", "track", "spec_mean", "spec_mean_square", "split_published")
-_MEND = "Run preprocess again, or name a folder that it wrote"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +71,7 @@ class Dataset:
     def __post_init__(self) -> None:
         problems = _problems(self)
         if problems:
-            raise UserError("; ".join(problems), where="data set", mend=_MEND)
+            raise UserError("; ".join(problems), where="data set", mend=MEND)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -175,11 +173,11 @@ class Dataset:
             frontend=dict(description["frontend"]),
             name=str(description.get("name", "")),
             labels=description.get("labels", "ratings"),
-            duplicates=_read_duplicates(folder / DUPLICATES_FILE),
+            duplicates=read_duplicates(folder / DUPLICATES_FILE),
         )
         if dataset.digest != description["digest"]:
             what = f"contents do not match their digest {description['digest']} in {DATASET_FILE}"
-            raise UserError(what, where=str(folder), mend=_MEND)
+            raise UserError(what, where=str(folder), mend=MEND)
         return dataset
 
 
@@ -219,47 +217,8 @@ def fit_normalisation(clips: pd.DataFrame) -> Normalisation:
     return Normalisation(mean, std)
 
 
-def read_clip_table(path: Path) -> pd.DataFrame:
-    """Read a clip table: text columns stay text, other columns come back as the exact numbers written."""
-    _require_file(path)
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.reader(stream))
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", where=str(path), mend=_MEND) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"is not a table ({error})", where=str(path), mend=_MEND) from error
-    if not rows or any(len(row) != len(rows[0]) for row in rows):
-        raise UserError("is empty or has rows of unequal length", where=str(path), mend=_MEND)
-    try:
-        names = [unescaped(cell) for cell in rows[0]]
-        return pd.DataFrame(
-            {name: _column(name, [row[i] for row in rows[1:]]) for i, name in enumerate(names)}
-        )
-    except (ValueError, OverflowError) as error:
-        what = f"has a cell that is not a number ({str(error)[:100]})"
-        raise UserError(what, where=str(path), mend=_MEND) from error
-
-
-def _read_duplicates(path: Path) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of a table that preprocessing writes where there are any; () without it."""
-    if not path.exists():
-        return ()
-    _require_file(path)
-    with path.open(encoding="utf-8", newline="") as stream:
-        return tuple((unescaped(row["first"]), unescaped(row["second"])) for row in csv.DictReader(stream))
-
-
-def _column(name: str, cells: list[str]) -> Any:
-    if name in TEXT_COLUMNS:
-        return pd.Series([unescaped(cell) for cell in cells], dtype=object)
-    if name in INTEGER_COLUMNS:
-        return np.array([int(cell) for cell in cells], np.int64)
-    return np.array([float(cell) for cell in cells], np.float64)
-
-
 def _read_description(path: Path) -> dict[str, Any]:
-    _require_file(path)
+    require_file(path)
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         known = description["format"] == FORMAT
@@ -271,32 +230,26 @@ def _read_description(path: Path) -> dict[str, Any]:
             and description.get("labels", "ratings") in get_args(LabelKind)
         )
     except OSError as error:
-        raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=_MEND) from error
+        raise UserError(f"is not a data set ({error.strerror})", where=str(path), mend=MEND) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError("is not a description of a data set", where=str(path), mend=_MEND) from error
+        raise UserError("is not a description of a data set", where=str(path), mend=MEND) from error
     if not (known and complete):
-        raise UserError(f"is not a data set of format {FORMAT}", where=str(path), mend=_MEND)
+        raise UserError(f"is not a data set of format {FORMAT}", where=str(path), mend=MEND)
     return dict(description)
 
 
 def _read_spectrograms(path: Path) -> FloatArray:
-    _require_file(path)
+    require_file(path)
     try:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=_MEND) from error
+        raise UserError(f"cannot be read ({error.strerror or error})", where=str(path), mend=MEND) from error
     except Exception as error:  # of a damaged file numpy raises many kinds, those of zip and tokenize, too
         what = f"is not a whole array ({type(error).__name__})"
-        raise UserError(what, where=str(path), mend=_MEND) from error
+        raise UserError(what, where=str(path), mend=MEND) from error
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        raise UserError("is not a float32 array", where=str(path), mend=_MEND)
+        raise UserError("is not a float32 array", where=str(path), mend=MEND)
     return array
-
-
-def _require_file(path: Path) -> None:
-    """Raise UserError for what exists but is no file: a folder, or a pipe, which would be waited for."""
-    if path.exists() and not path.is_file():
-        raise UserError("is not a file", where=str(path), mend=_MEND)
 
 
 def _problems(dataset: Dataset) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from rmer.evaluation.metrics import clip_errors
 
 # Logged metrics that count something: of all folds together they are sums.
 COUNTS = ("budget/violations", "cost/", "sanity/")
+# Arrays with a row for each clip.
+BY_CLIP = ("labels", "clean", "adversarial", "l2", "linf")
 
 
 def pooled(parts: Sequence[AttackedModel]) -> AttackedModel:
@@ -43,15 +46,12 @@ def pooled(parts: Sequence[AttackedModel]) -> AttackedModel:
         flat = [text for found in lists for text in found]
         return tuple(flat[place] for place in order)
 
+    arrays: dict[str, Any] = {name: joined([getattr(part, name) for part in parts]) for name in BY_CLIP}
     return replace(
         first,
         clips=texts([part.clips for part in parts]),
         albums=texts([part.albums for part in parts]),
-        labels=joined([part.labels for part in parts]),
-        clean=joined([part.clean for part in parts]),
-        adversarial=joined([part.adversarial for part in parts]),
-        l2=joined([part.l2 for part in parts]),
-        linf=joined([part.linf for part in parts]),
+        **arrays,
         rescored=joined(rescored) if len(rescored) == len(parts) else None,
         own={metric: joined([part.own[metric] for part in parts]) for metric in first.own},
         curve=_curve([part.curve for part in parts], order),

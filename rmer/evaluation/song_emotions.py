@@ -26,7 +26,6 @@ from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.systems.audio_model import AudioModel, example_samples
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.listening_network import ear_of
 
 # Mid-level concepts are rated from 1 to 10, and divided by 10. Features are told in standard deviations over
 # the training clips, from their mean.
@@ -225,13 +224,13 @@ class Audio2Emotions:
 
     def _inputs(self, song: Song, starts: list[int]) -> Tensor:
         """Return what the models get of windows: standardised spectrograms, or samples."""
-        if not self.takes_audio:
+        network = self.models[0].network
+        if not isinstance(network, AudioModel):
             windows = self.normalisation.standardise(song.windows(starts, self.frames))
             return torch.from_numpy(windows)[:, None]
-        rows = np.stack([Recording(song.samples, start).row(self.frames) for start in starts])
-        ear = ear_of(self.models[0].network, self.normalisation, self.frames)
-        samples: Tensor = ear(torch.from_numpy(rows)[:, None])
-        return samples
+        recordings = [Recording(song.samples, start) for start in starts]
+        heard = [one.excerpt(self.frames, peak_normalised=network.peak_normalised) for one in recordings]
+        return torch.from_numpy(np.stack(heard))
 
 
 def last_layer(

@@ -242,7 +242,8 @@ def _body(run: Run, job: _Job) -> None:
     dataset, data, config, device = job.dataset, job.data, job.config, job.device
     log_dataset_input(run, dataset, job.dataset_run.run_id, job.scheme, fold=job.fold)
     run.params({"device": device.type, "threads": torch.get_num_threads(), **normalisation_values(data)})
-    with progress("training", config.epochs, "epoch") as bar:
+    epochs = 1 if job.params.resolve_system().fitted_at_once else config.epochs
+    with progress("training", epochs, "epoch") as bar:
 
         def on_epoch(epoch: int, metrics: EpochMetrics) -> None:
             bar.update(note=f"val corr {metrics['val/emotion/corr']:.3f}")

@@ -70,9 +70,7 @@ class SampleEar(Ear):
         return samples
 
     def of_files(self, sounds: SoundFiles, files: Sequence[Path]) -> Tensor:
-        with torch.no_grad():
-            samples: Tensor = self(sounds.decoded(files))
-            return samples
+        return sounds.samples(files, peak_normalised=self.rows2samples.peak_normalised)
 
 
 def ear_of(model: nn.Module, normalisation: Normalisation, frames: int) -> Ear:

@@ -95,6 +95,19 @@ class Recording:
         row[HEADER : HEADER + end - begin] = self.samples[begin:end]
         return row
 
+    def excerpt(self, frames: int, *, peak_normalised: bool) -> npt.NDArray[np.float32]:
+        """Return the samples that the spectrogram of an excerpt is made of, float32 [:func:`row_samples`].
+
+        As fractions of full scale, or of the clip's peak. A clip that is too short is repeated, as its
+        spectrogram is; where another one ends, silence follows.
+        """
+        begin, end = self.heard(frames)
+        found, size = self.samples[begin:end], row_samples(frames)
+        if self.count <= frames:
+            found = np.resize(np.roll(found, -int(self.start * HOP)), size)
+        whole = np.pad(found, (0, size - len(found)))
+        return np.asarray(whole / (self.peak if peak_normalised else FULL_SCALE), np.float32)
+
     def replaced(self, row: npt.NDArray[np.floating], frames: int) -> Samples:
         """Return the whole clip with the samples of a row of whole steps in their place, int16 [samples]."""
         begin, end = self.heard(frames)

@@ -96,13 +96,17 @@ class SoundFiles:
         ]
         return torch.from_numpy(self.normalisation.standardise(np.stack(found)))[:, np.newaxis]
 
-    def decoded(self, files: Sequence[Path]) -> Tensor:
-        """Return the rows of files of any format and length, decoded as recordings of the data set are."""
-        rows = []
+    def samples(self, files: Sequence[Path], *, peak_normalised: bool) -> Tensor:
+        """Return what a model that takes audio gets of files: decoded, the samples of the excerpt.
+
+        Float32 [clips, samples] (:meth:`rmer.data.audio.recordings.Recording.excerpt`).
+        """
+        found = []
         for file, recording in zip(files, self.recordings, strict=True):
-            samples: Samples = quantise(read_signal(file, self.file2spect.decoder).samples)
-            rows.append(Recording(samples, recording.start).row(self.frames))
-        return torch.from_numpy(np.stack(rows))[:, np.newaxis]
+            whole: Samples = quantise(read_signal(file, self.file2spect.decoder).samples)
+            heard = Recording(whole, recording.start)
+            found.append(heard.excerpt(self.frames, peak_normalised=peak_normalised))
+        return torch.from_numpy(np.stack(found))
 
 
 def find_sound(dataset: Dataset, rows: IntArray, folder: Path, normalisation: Normalisation) -> SoundFiles:

@@ -15,8 +15,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from rmer.data.clip_table import INTEGER_COLUMNS
 from rmer.data.csv_tables import TEXT_COLUMNS
-from rmer.data.dataset import CONCEPTS, INTEGER_COLUMNS
+from rmer.data.dataset import CONCEPTS
 from rmer.errors import UserError
 
 _MEANT = ("spec_mean", "spec_mean_square", "emotion", "concept")

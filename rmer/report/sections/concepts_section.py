@@ -41,7 +41,7 @@ def reason_without(system: str) -> str:
     if known is None:
         return "no units that are known to stand for rated concepts"
     if known.fitted_at_once:
-        return "features that it computes, which nobody rates; tables/feature_*.csv of its suites have those"
+        return "features that nobody rates for units; tables/feature_*.csv of its suites tell what moves them"
     if not known.has_bottleneck:
         return "no bottleneck, the emotions follow from the features of the convolutions directly"
     if known.permuted_concepts:

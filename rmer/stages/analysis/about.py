@@ -22,10 +22,11 @@ def about(store: Store, study: str, runs: AnalysedRuns, sound: AnalysedRuns | No
     records = [item.record for read in (runs, sound) if read is not None for item in read.selected]
     models, first = in_order(runs.models), runs.models[0]
     seeds = list(dict.fromkeys(model.seed for members in models.values() for model in members if model.seed))
+    trained = sum(len(model.runs) for model in runs.models)
     found = {
         "study": study or _tagged(records, Tag.STUDY),
         "data": _data(store, records),
-        "models": f"{counted(len(runs.models), 'model')} of {counted(len(models), 'system')}",
+        "models": f"{counted(trained, 'model')} of {counted(len(models), 'system')}",
         "clips": _clips(first, _tagged(records, Tag.SPLIT)),
         "runs": _runs(records),
         "systems": ", ".join(models),

@@ -51,7 +51,7 @@ def _sounds(store: Store, runs: AnalysedRuns, records: Mapping[str, RunRecord]) 
     Each is of the model whose raw MAE it raises most.
     """
     kept: dict[str, list[tuple[float, AttackedModel]]] = {}
-    for model in runs.models:
+    for model in (run for pooled in runs.models for run in pooled.runs):
         most = int(records[model.run_id].params.get("cfg.listen", "0"))
         errors = [clip_errors(model.labels, values) for values in (model.clean, model.adversarial)]
         growth = errors[1] - errors[0]

@@ -16,7 +16,8 @@ from rmer.stages.attack.attack_logging import attack_and_log
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import AttackSetup
 from rmer.stages.attack.chosen_models import select_runs
-from rmer.stages.attack.victims import Victim, find_surrogate, victim_of_run, victim_of_uri
+from rmer.stages.attack.surrogate import find_surrogate
+from rmer.stages.attack.victims import Victim, victim_of_run, victim_of_uri
 from rmer.stages.data.dataset_runs import name_of, name_tag
 from rmer.stages.data.found_recordings import sound_folder
 from rmer.stages.run_names import budget_name, run_name

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ from rmer.systems.arithmetic import Precision, precision_for
 from rmer.systems.audio_model import AudioModel
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
-from rmer.systems.listening_network import ListeningNetwork, ear_of
+from rmer.systems.listening_network import ListeningNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +96,14 @@ class AttackSetup:
     @cached_property
     def clean(self) -> Tensor:
         """What the model gets of the clips: standardised spectrograms, or samples if it takes audio."""
-        if not isinstance(self.victim.model, AudioModel):
+        model = self.victim.model
+        if not isinstance(model, AudioModel):
             return self.part.inputs
-        ear = ear_of(self.victim.model, self.victim.data.normalisation, self.part.inputs.shape[2])
-        return torch.cat([ear(row) for row in torch.split(self.sound.rows(), 1)])
+        heard = [
+            one.excerpt(self.sound.frames, peak_normalised=model.peak_normalised)
+            for one in self.sound.recordings
+        ]
+        return torch.from_numpy(np.stack(heard))
 
     @property
     def budget(self) -> str:

@@ -22,7 +22,7 @@ from rmer.stages.attack.given_models import (
 )
 from rmer.stages.data.dataset_runs import find_dataset, name_of
 from rmer.systems.black_box import adapted
-from rmer.systems.catalogue import CATALOGUE, known_system
+from rmer.systems.catalogue import known_system
 from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
@@ -99,49 +99,6 @@ class Victim:
 def model_in_words(system: str, seed: object, fold: int = 0) -> str:
     """Return what a model is called: ``A2M2E s6``, of a cross-validation ``A2M2E s6 f3``."""
     return " ".join([system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else [])])
-
-
-def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) -> Victim | None:
-    """Return another model to craft adversaries on: the run given, else the newest of the same training seed.
-
-    Of several systems, the first of the catalogue that is not the victim's (nor the placebo). None where no
-    such model was trained on the same data, split and protocol. Raises UserError where the run given sees
-    the clips standardised otherwise, and where the run or system given is the victim itself.
-    """
-    if run_id:
-        found = _another(victim_of_run(store, store.get(run_id), victim.dataset_run_id), victim)
-        if found.data.normalisation != victim.data.normalisation:
-            what = f"{found.system} sees the clips standardised otherwise than {victim.system} does"
-            mend = "Transfer from a model of the same training protocol and split"
-            raise UserError(what, where=f"run {run_id}", mend=mend)
-        return found
-    shared = {
-        Tag.SEED: victim.seed,
-        Tag.DATASET: victim.trained_on,
-        Tag.SPLIT_SCHEME: victim.scheme,
-        **({Tag.FOLD: str(victim.fold)} if victim.fold else {}),
-        Tag.TRAIN_PROTOCOL: victim.train_protocol,
-    }
-    study = victim.run.tags.get(Tag.STUDY) if victim.run else None
-    trained = {
-        record.tags.get(Tag.SYSTEM, ""): record
-        for record in reversed(store.find(Stage.TRAIN, shared, study))
-        if record.tags.get(Tag.ORIGIN) != Origin.IMPORTED
-    }
-    others = [name for name, known in CATALOGUE.items() if not known.permuted_concepts]
-    for name in [system] if system else others:
-        if name in trained and (system or name != victim.system):
-            found = victim_of_run(store, trained[name], victim.dataset_run_id)
-            return _another(found, victim) if system else found
-    return None
-
-
-def _another(found: Victim, victim: Victim) -> Victim:
-    """Return the model found; raises UserError where it has the weights of the victim."""
-    if found.digest == victim.digest:
-        what = f"{found.system} is the attacked model itself: nothing would be transferred"
-        raise UserError(what, where="source of the transfer", mend="Name another run or system")
-    return found
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:

@@ -194,9 +194,8 @@ def _loads(plan: Plan, parts: dict[str, int], targets: tuple[str, ...]) -> dict[
         config = plan.train_params(*model, "").resolve_fit()
         crafted = _adversarial_gradients(config, parts)
         heard = crafted if config.on_sound else 0
-        loads[model_job(*model)] = Load(
-            config.epochs * parts["train"], crafted - heard, heard, fixed=TRAINING
-        )
+        training = (1 if model[0].fitted_at_once else config.epochs) * parts["train"]
+        loads[model_job(*model)] = Load(training, crafted - heard, heard, fixed=TRAINING)
         for name in plan.attack_variants:
             attacking = plan.attack_params(name, "")
             transfer = plan.source_of(model[0]) is not None
