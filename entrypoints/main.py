@@ -26,7 +26,8 @@ def cli(params: StudyParams) -> int:
     result = run_study(store, plan, folder)
     click.echo(f"\nStudy {result.study} is done.")
     if plan.params.size == "small":
-        click.echo("A small study shows how everything works; its numbers say little about the systems.")
+        subject = "the systems" if plan.params.soundtracks_dir else "real music"
+        click.echo(f"A small study shows how everything works; its numbers say little about {subject}.")
     if plan.params.register:
         click.echo(register_best(store, result.study, plan.params.register))
     return end(store, lambda: study_ending(store, result.study, plan.attacks[-1], result.answer))

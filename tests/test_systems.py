@@ -141,7 +141,7 @@ def test_frozen_network_is_in_evaluation_mode_and_gives_weights_no_gradient() ->
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 @pytest.mark.parametrize("arch", ["plain", "bottleneck"])
-@pytest.mark.parametrize("width", [1.0, 0.25])
+@pytest.mark.parametrize("width", [1.0, 0.25, 0.1, 0.33])
 def test_checkpoints_load_in_both_forms(tmp_path: Path, arch: str, width: float, suffix: str) -> None:
     network = build_network(arch, targets=3, width=width)
     path = tmp_path / f"model{suffix}"

@@ -20,7 +20,8 @@ from rmer.tracking.ui import LOCAL
 SYSTEMS = ("A2E", "A2B2E", "A2M2E", "aA2E", "placebo")
 OPTIONS = (
     f"--systems {','.join(SYSTEMS)} --seeds 6 --clips 16 --frames 24 --width 0.125 --epochs 5 --steps 2 "
-    "--adversarial_iterations 1 --attacks suite --domains spectrogram --workers 1 --device cpu --study small"
+    "--adversarial_iterations 1 --attacks suite --domains spectrogram --engine serial --workers 1 "
+    "--device cpu --study small"
 )
 MOST_CLICKS = 3
 

@@ -27,7 +27,7 @@ def description(what: str, result: str, links: Mapping[str, str], more: Sequence
 
 def answer_of(report: Report) -> str:
     """Return the answer of an analysis in a sentence or two."""
-    return report.headline[0]
+    return report.answer[0]
 
 
 def trained_result(metrics: Mapping[str, float]) -> str:

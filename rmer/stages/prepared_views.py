@@ -42,7 +42,7 @@ def comparison(store: Store, attacks: Sequence[RunRecord]) -> str:
     if not attacks:
         return ""
     alike = [run for run in attacks if _kind(run) == _kind(attacks[0])]
-    alike.sort(key=lambda run: [run.tags.get(tag, "").rjust(12) for tag in (Tag.SEED, Tag.SYSTEM)])
+    alike.sort(key=lambda run: [run.tags.get(tag, "").rjust(12) for tag in (Tag.FOLD, Tag.SEED, Tag.SYSTEM)])
     chosen = alike[:MOST_COMPARED]
     page = comparison_page([run.run_id for run in chosen], [run.experiment_id for run in chosen])
     return store.in_ui(page) if len(chosen) > 1 else ""

@@ -21,7 +21,8 @@ from rmer.registry import Registry
 from rmer.systems.feature_network import FeatureNetwork
 from rmer.systems.weights import require_finite
 
-FIRST_CHANNELS, FEATURES = 64, 256  # of the published network
+# Channels of the published network, by the first layer that has them.
+CHANNELS = {"conv1": 64, "conv3": 128, "conv5": 256, "conv7": 384, "conv7b": 512, "conv11": 256}
 
 
 class Prediction(TypedDict):
@@ -40,7 +41,7 @@ class Backbone(nn.Module):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         first, second, third, fourth, fifth, last = (
-            max(1, round(width * channels)) for channels in (FIRST_CHANNELS, 128, 256, 384, 512, FEATURES)
+            max(1, round(width * channels)) for channels in CHANNELS.values()
         )
         self.conv1 = _convolution(1, first, kernel=5, stride=2)
         self.conv2 = _convolution(first, first)
@@ -153,8 +154,14 @@ def build_network(arch: str, targets: int = 8, concepts: int = 7, width: float =
 
 def _width(state: Mapping[str, Tensor]) -> float:
     """Return the width of a network from its state dict: 1 where it is none of this module."""
-    first = state.get("preconcept_model.conv1.0.weight")
-    return 1.0 if first is None else len(first) / FIRST_CHANNELS
+    found = {layer: state.get(f"preconcept_model.{layer}.0.weight") for layer in CHANNELS}
+    numbers = {layer: len(weight) for layer, weight in found.items() if weight is not None}
+    if all(number == CHANNELS[layer] for layer, number in numbers.items()):
+        return 1.0
+    # Each layer has a rounded number of channels: the width is what all of them allow.
+    low = max((number - 0.5) / CHANNELS[layer] for layer, number in numbers.items() if number > 1)
+    high = min((number + 0.5) / CHANNELS[layer] for layer, number in numbers.items())
+    return (low + high) / 2
 
 
 def load_checkpoint(path: Path) -> nn.Module:
