@@ -42,8 +42,13 @@ class Note:
     slide: float = 0.0
 
 
-def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.random.Generator) -> FloatArray:
-    """Return one clip, float32 [samples] at 22 050 Hz, from its cues [8] in order of CUES."""
+def synthesise(
+    values: FloatArray, palette: Palette, seconds: float, rng: np.random.Generator, *, floor: float = FLOOR
+) -> FloatArray:
+    """Return one clip, float32 [samples] at 22 050 Hz, from its cues [8] in order of CUES.
+
+    ``floor`` is the amplitude of the noise of the recording.
+    """
     cues = Cues(**dict(zip(CUES, map(float, values), strict=True)), palette=palette)
     samples = round(seconds * SAMPLE_RATE)
     grid = _bent_grid(cues, seconds, rng)
@@ -58,7 +63,7 @@ def synthesise(values: FloatArray, palette: Palette, seconds: float, rng: np.ran
     sound = _reverberate(sound, palette.room, rng) + _held(cues, samples) + _texture(cues, samples, rng)
     fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / (0.05 * SAMPLE_RATE))
     sound *= 0.8 * fade / np.abs(sound).max()
-    return np.asarray(sound + rng.normal(0, FLOOR, samples), np.float32)
+    return np.asarray(sound + rng.normal(0, floor, samples), np.float32)
 
 
 def _bent_grid(cues: Cues, seconds: float, rng: np.random.Generator) -> FloatArray:
