@@ -17,7 +17,8 @@ NO_GPU = "a job sees 0 GPUs. Give job_gpus, cuda without a number, or another de
 NO_RAY = "Start it (ray start --head) and give auto or host:port, or leave ray_address out"
 
 STUDIES = {
-    "address without ray": (["--engine", "serial", "--ray_address", "x"], ENGINE.format("ray_address", "ray")),
+    "address without ray": (["--engine", "serial", "--ray_address", "x"],
+                            ENGINE.format("ray_address", "ray")),
     "address for workers here": (["--engine", "local", "--ray_address", "x"],
                                  ENGINE.format("ray_address", "ray").replace("serial", "local")),
     "jobs at once in one process": (["--engine", "serial", "--jobs_at_once", "2"],

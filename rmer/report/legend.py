@@ -28,6 +28,8 @@ def _described(system: System | None) -> str:
 
 
 def _described_plainly(system: System) -> str:
+    if system.fitted_at_once:
+        return "linear: ridge regression on well-known features of music"
     if system.permuted_concepts:
         return "the control: A2M2E, but taught the concepts of other clips, which mean nothing"
     if system.last_layer in LAST_LAYERS:

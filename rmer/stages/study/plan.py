@@ -48,8 +48,8 @@ PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 # learn and attacks break; "full" is the published study.
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
-        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 320,
-        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 40, "lr": 3e-3,
+        "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 300,
+        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 48, "lr": 3e-3,
         "batch_size": 4, "adversarial_iterations": 2, "max_iters": 50, "steps": 20, "tier": "brief",
         "precision": "fp32", "sound_norms": "masking", "sound_tier": "brief", "engine": "local",
     },
