@@ -27,6 +27,7 @@ from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
+from rmer.stages.prepared_views import models_view
 from rmer.stages.train import TrainParams, train
 from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
 
@@ -215,6 +216,11 @@ def test_who_may_only_read_reads_and_is_told_so(
     with pytest.raises(UserError, match=r"403|ermission"):
         store.set_tags(trained.run_id, {Tag.STUDY: "stolen"})
     assert study.get(trained.run_id).tags[Tag.STUDY] == "tiny"
+    models = models_view("tiny")  # her lists of runs, without the columns that her experiment would keep
+    assert (
+        store.prepare(models, trained.experiment_id)
+        == f"{lab.uri}/{models.plain_page(trained.experiment_id)}"
+    )
     # In an experiment of his own he attacks her model; her run, which he may not write to, gets no link.
     own = connect(lab.login("bob"), "bob")
     capsys.readouterr()

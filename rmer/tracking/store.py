@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from rmer.data.csv_tables import read_table
+from rmer.errors import UserError
 from rmer.redaction import public_address
 from rmer.tracking.downloads import Downloads
 from rmer.tracking.find import FINISHED, RunRecord, newest_per_config
@@ -156,7 +157,7 @@ class Store(Records):
             known = self.patiently(lambda: self.client.get_experiment(experiment_id)).tags
             if known.get(tag) != view.state:
                 self.patiently(lambda: self.client.set_experiment_tag(experiment_id, tag, view.state))
-        except MlflowException:  # whoever may only read sees the same runs, without the columns
+        except (MlflowException, UserError):  # whoever may only read sees the same runs, without the columns
             return self.in_ui(view.plain_page(experiment_id))
         return self.in_ui(view.shared_page(experiment_id))
 
