@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rmer.systems.listening_network import ListeningNetwork
 from rmer.systems.network import Prediction
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -40,7 +41,7 @@ class ReducedModel(nn.Module):
     def forward(self, inputs: Tensor) -> Prediction:
         """Return the prediction for ``inputs`` [batch, ...] in the model's own dtype."""
         try:
-            prediction = self._model(inputs.to(torch.bfloat16) if self.whole else inputs)
+            prediction = self._model(inputs)
         except RuntimeError as error:
             if self.whole or self._model is self._given[0] or isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -65,7 +66,11 @@ def _with_reduced_convolutions(model: nn.Module, own: torch.dtype, earlier: bool
 
 
 def _throughout(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).to(torch.bfloat16)
+    copied = copy.deepcopy(model)
+    # A row of samples begins with whole numbers that bfloat16 does not hold: what hears it stays as it is.
+    reduced = copied.model if isinstance(copied, ListeningNetwork) else copied
+    reduced.to(torch.bfloat16).register_forward_pre_hook(_in(torch.bfloat16))
+    return copied
 
 
 def _in(dtype: torch.dtype) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
