@@ -7,6 +7,7 @@ import sys
 from functools import partial
 
 import click
+from click.shell_completion import CompletionItem
 
 from entrypoints.options import Command, run
 from rmer import __version__
@@ -46,6 +47,10 @@ class _Lazy(Command, click.Group):
             context.exit(error.exit_code)
         command: click.Command = module.cli
         return command
+
+    def shell_complete(self, context: click.Context, typed: str) -> list[CompletionItem]:
+        named = [CompletionItem(name, help=said) for name, said in COMMANDS.items() if name.startswith(typed)]
+        return named + click.Command.shell_complete(self, context, typed)
 
     def resolve_command(
         self, context: click.Context, arguments: list[str]

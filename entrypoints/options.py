@@ -72,9 +72,9 @@ class Command(click.Command):
         """Return what is left of the arguments, none; exits with code 2 where they cannot be understood."""
         try:
             return super().parse_args(context, [told_new_option(argument) for argument in arguments])
-        except click.exceptions.NoArgsIsHelpError:  # a group that stands alone shows its help
-            raise
         except click.UsageError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":  # a group that stands alone; new in click 8.2
+                raise
             sys.exit(run(partial(refuse, error, self)))
 
 

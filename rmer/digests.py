@@ -19,6 +19,11 @@ def file_digest(path: Path) -> str:
         raise UserError(f"cannot be read ({error.strerror})", where=str(path)) from error
 
 
+def text_digest(*texts: str) -> str:
+    """Return 16 hex digits over some texts, in their order."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
 def copy_with_digest(source: Path, target: Path) -> str:
     """Copy a file, reading it once, and return what :func:`file_digest` says of it."""
     content = hashlib.sha256()

@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 # A part that took less than this share of what was planned for it had been done before.
 FOUND_DONE = 0.05
+# The same, in seconds, where nothing was planned.
+FOUND_DONE_SECONDS = 2.0
 # Until this share of a whole is done, what was planned tells more of the time left than what was seen.
 TOLD_BY_PLAN = 0.1
 
@@ -62,12 +64,15 @@ class Progress:
 
 
 @contextmanager
-def whole(title: str, planned: Mapping[str, float]) -> Iterator[Whole]:
-    """Show how far parts of known cost are, together, and how long the rest will take.
+def whole(
+    title: str, planned: Mapping[str, float], *, timed: bool = True, at_once: int = 1
+) -> Iterator[Whole]:
+    """Show how far parts are, together, and how long the rest will take.
 
-    ``planned`` are the seconds of each part by its name. Only one whole can be shown at a time.
+    ``planned`` are the seconds of each part by its name or, unless it is ``timed``, what each counts;
+    ``at_once`` of them are worked on side by side. Only one whole can be shown at a time.
     """
-    _Shown.whole = shown = Whole(title, planned)
+    _Shown.whole = shown = Whole(title, planned, timed=timed, at_once=at_once)
     try:
         yield shown
     finally:
@@ -78,8 +83,11 @@ def whole(title: str, planned: Mapping[str, float]) -> Iterator[Whole]:
 class Whole:
     """How far parts of known cost are."""
 
-    def __init__(self, title: str, planned: Mapping[str, float]) -> None:
+    def __init__(
+        self, title: str, planned: Mapping[str, float], *, timed: bool = True, at_once: int = 1
+    ) -> None:
         self._title, self._planned = title, planned
+        self._timed, self._at_once = timed, at_once
         self._total = sum(planned.values())
         self._finished: set[str] = set()
         self._seconds_done = self._found_done = 0.0  # as planned
@@ -109,39 +117,45 @@ class Whole:
         self._finished.add(part)
         self._seconds_done += planned
         self._share = 0.0
-        if seconds < FOUND_DONE * planned:
+        if seconds < (FOUND_DONE * planned if self._timed else FOUND_DONE_SECONDS):
             self._found_done += planned
         self._show()
         if not sys.stderr.isatty():
             count = f"{len(self._finished)} of {len(self._planned)}"
-            print(f"{self._title}: {count} ({self._left()}): {part} {result}", file=sys.stderr)
+            share = f"{100 * self._seconds_done / (self._total or 1):.0f} %"
+            told = ", ".join(filter(None, [share, self._left()]))
+            print(f"{self._title}: {count} ({told}): {part} {result}", file=sys.stderr)
 
     def again(self, part: str) -> None:
         """Say that a part is worked on no more, and will be from its start."""
         del self._running[part]
 
-    def left(self) -> float:
-        """Return the seconds that the rest will take: as planned at first, then by what was seen."""
+    def left(self) -> float | None:
+        """Return the seconds that the rest will take: as planned at first, then by what was seen.
+
+        None where nothing is planned and nothing was seen yet.
+        """
         here = self._share * sum(self._planned[part] for part in self._running)
         rest = self._total - self._seconds_done - here
         worked = self._seconds_done - self._found_done + here
-        if worked < TOLD_BY_PLAN * self._total:
-            return rest
-        return rest * (time.monotonic() - self._started) / worked
+        if self._timed and worked < TOLD_BY_PLAN * self._total:
+            return rest / self._at_once
+        return rest * (time.monotonic() - self._started) / worked if worked else None
 
     def close(self) -> None:
         """End the bar."""
         self._bar.close()
 
     def _left(self) -> str:
-        return f"{100 * self._seconds_done / (self._total or 1):.0f} %, about {clock(self.left())} left"
+        left = self.left()
+        return "" if left is None else f"about {clock(left)} left"
 
     def _show(self, doing: str = "") -> None:
         names = list(self._running)
         told = ", ".join(names[:2]) + (f" and {len(names) - 2} more" if names[2:] else "")
         told += f": {doing}" if doing else ""
         here = self._share * sum(self._planned[part] for part in self._running)
-        self._bar.set_postfix_str(f"about {clock(self.left())} left, {told}", refresh=False)
+        self._bar.set_postfix_str(", ".join(filter(None, [self._left(), told])), refresh=False)
         self._bar.update(self._seconds_done + here - self._bar.n)
 
 

@@ -142,7 +142,9 @@ class Best:
         iterates, found = self._candidates[metric][0]
         if metric not in self.values:
             return iterates
-        return torch.where(beside(found > self.values[metric], iterates), iterates, self.iterates[metric])
+        return torch.where(
+            beside(_better(found, self.values[metric]), iterates), iterates, self.iterates[metric]
+        )
 
     def settle(self, objective: Objective, last: Tensor) -> None:
         """Predict the ``last`` iterate of a search and its candidates, and take over each that is better.
@@ -188,8 +190,7 @@ class Best:
             if metric not in self.values:
                 self.iterates[metric], self.values[metric] = iterates, found
                 continue
-            # A clean clip without a value (NaN) gives way to the first iterate that has one.
-            better = (found > self.values[metric]) | (self.values[metric].isnan() & ~found.isnan())
+            better = _better(found, self.values[metric])
             self.iterates[metric] = torch.where(beside(better, iterates), iterates, self.iterates[metric])
             self.values[metric] = torch.where(better, found, self.values[metric])
 
@@ -200,7 +201,7 @@ class Best:
         """
         for name, iterates in {metric: part.adversaries, **part.also}.items():
             known, found = self.values[name][rows], part.columns[name].to(self.values[name])
-            better = (found > known) | (known.isnan() & ~found.isnan())
+            better = _better(found, known)
             self.values[name] = self.values[name].index_copy(0, rows, torch.where(better, found, known))
             wide, mine = beside(better, iterates), self.iterates[name]
             chosen = torch.where(wide, iterates.to(mine), mine[rows])
@@ -210,6 +211,11 @@ class Best:
         """Return what was found."""
         also = dict(self.iterates)
         return Crafted(also.pop(next(iter(also))), also, self.columns)
+
+
+def _better(found: Tensor, known: Tensor) -> Tensor:
+    """Return where values rise; one that is NaN, of a clean clip, gives way to the first that is a number."""
+    return (found > known) | (known.isnan() & ~found.isnan())
 
 
 def search_passes(losses: Sequence[Objective], starts: int, steps: int, targets: int) -> Passes:

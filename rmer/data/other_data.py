@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from rmer.data.dataset import Dataset
-from rmer.data.splits import ALL
+from rmer.data.splits import ALL, IntArray
 from rmer.data.standardised import Standardised, part_of
 from rmer.errors import UserError
 
 # What makes spectrograms of two data sets the same kind of input.
 SAME_FRONTEND = ("sample_rate", "fps", "bands")
+# What is known of a whole clip, and by how much it may differ between two readings of one file, relatively.
+WHOLE_CLIP, SAME_CLIP = ("spec_mean", "spec_mean_square", "spec_frames"), 1e-6
 
 
 class UnlikeDataError(UserError):
@@ -38,6 +42,19 @@ def as_targets_of(dataset: Dataset, own: Dataset, *, where: str) -> Dataset:
     found = replace(dataset, emotions=own.emotions, concepts=concepts)
     vars(found)["digest"] = dataset.digest
     return found
+
+
+def learnt_clips(own: Dataset, rows: IntArray, other: Dataset) -> list[str]:
+    """Return the clips of ``other`` that are among ``rows`` of the data that a model was trained on.
+
+    Clips are known by mean, mean square and length of their whole spectrograms, whatever the excerpt, the
+    targets or the scale; not, if a decoder or front end reads them otherwise.
+    """
+    mine, theirs = (data.clips[list(WHOLE_CLIP)].to_numpy(np.float64) for data in (own, other))
+    mine, counts = np.unique(mine[rows], axis=0, return_counts=True)
+    mine = mine[counts == 1]  # what several clips share tells none of them
+    alike = np.isclose(theirs[:, None], mine[None], rtol=SAME_CLIP, atol=0).all(2).any(1)
+    return [str(name) for name in other.clips["clip"][alike]]
 
 
 def on_other_data(own: Standardised, dataset: Dataset) -> Standardised:

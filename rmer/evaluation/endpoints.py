@@ -24,7 +24,7 @@ class Endpoint:
     ``sizes`` are numbers of clips of each album, ``[albums]``. ``scores`` maps weights ``[draws, albums]``
     (how often each album counts) to scores ``[draws, seeds]``, NaN where a score has no value. Of a
     cross-validation, folds stand where else albums do, and ``overlap`` is the number of clips that each
-    tests, as a share of those that its models learnt from; 0 without one.
+    tests, as a share of all others (its models were trained or stopped by these); 0 without one.
     """
 
     sizes: Floats

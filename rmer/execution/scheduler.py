@@ -75,7 +75,8 @@ def run_jobs(
     """
     site = Site(store.uri, store.experiment_name(), owner)
     engine = open_engine(params, site, jobs)
-    with whole(title, planned or {job.name: 1.0 for job in jobs}) as shown:
+    counted = planned or {job.name: 1.0 for job in jobs}
+    with whole(title, counted, timed=bool(planned), at_once=engine.slots) as shown:
         schedule = _Schedule(store, site, jobs, engine, params.retries, shown)
         try:
             schedule.run()
@@ -100,8 +101,7 @@ def open_engine(params: EngineParams, site: Site, jobs: Sequence[Job]) -> Engine
     if params.engine == "serial":
         return InProcess(dataclasses.replace(site, threads=params.job_cpus))
     if params.engine == "local":
-        gpus = visible_gpus() if params.job_gpus or (params.job_gpus is None and may_use_gpu) else []
-        places = worker_gpus(params, most, gpus)
+        places = local_places(params, most, may_use_gpu=may_use_gpu)
         threads = params.job_cpus or max(1, joblib.cpu_count() // len(places))
         return LocalWorkers(dataclasses.replace(site, threads=threads), places)
     ray = connect_ray(params.ray_address, site)
@@ -110,6 +110,12 @@ def open_engine(params: EngineParams, site: Site, jobs: Sequence[Job]) -> Engine
         share = min(1.0, ray.cluster_resources().get("GPU", 0.0)) if may_use_gpu else 0.0
     cpus = params.job_cpus or 1
     return RayCluster(ray, dataclasses.replace(site, threads=cpus), cpus=cpus, gpus=share, slots=most)
+
+
+def local_places(params: EngineParams, most: int, *, may_use_gpu: bool) -> list[str]:
+    """Return what each local worker sees of the GPUs here, of at most ``most`` workers."""
+    gpus = visible_gpus() if params.job_gpus or (params.job_gpus is None and may_use_gpu) else []
+    return worker_gpus(params, most, gpus)
 
 
 def check_engine(params: EngineParams, devices: Iterable[str]) -> None:

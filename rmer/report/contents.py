@@ -107,6 +107,17 @@ class Contents:
         return budget_in_words(norm, self.selection.get("epsilon", ""))
 
     @property
+    def exceeded(self) -> bool:
+        """Whether attacks left the budget that they were given, as the published one does."""
+        return bool(self.attacks["violations"].sum() > 0)
+
+    @property
+    def allowed(self) -> str:
+        """How much the attack may change, in words: ``within L-inf .01``."""
+        budget = self.budget_of(self.norm)
+        return f"with a budget of {budget}, which is exceeded" if self.exceeded else f"within {budget}"
+
+    @property
     def models(self) -> Sequence[AttackedModel]:
         """The models of the norm of the endpoints."""
         return self.groups[self.norm]

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rmer.evaluation.metrics import under_attack
+from rmer.report.readable import epsilon_in_words
 from rmer.report.style import ADVERSARIAL, CLEAN, DIAGONAL, GREY, styled
 
 
@@ -34,7 +35,7 @@ def damage_curve(curve: pd.DataFrame, constant: float) -> Figure:
     for axes in (errors, correlation):
         axes.set_xscale("log")
         budgets = attacked["epsilon"].tolist()
-        axes.set_xticks(budgets, [f"{budget:g}".removeprefix("0") for budget in budgets])
+        axes.set_xticks(budgets, [epsilon_in_words(budget) for budget in budgets])
         axes.minorticks_off()
         axes.set_xlabel("epsilon (standardised units a cell)")
         axes.legend(frameon=False)

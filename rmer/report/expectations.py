@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rmer.evaluation.attacked import AttackedModel
 from rmer.evaluation.comparison import ALPHA, PRIMARY, Comparison, compare_systems
-from rmer.report.answers import FEW_SEEDS, is_black_box, little_learnt
+from rmer.report.answers import FEW_SEEDS, is_black_box, is_conclusive, little_learnt
 from rmer.report.comparing import endpoint_phrase, system_samples
 from rmer.report.contents import Contents
 from rmer.report.readable import and_list, number
@@ -59,10 +59,12 @@ def _compared(
 
 def _of_control(found: Comparison, lost: str, doubt: str) -> str:
     if abs(found.difference) <= found.margin:
-        return f"{found.b} loses about as much as {found.a} ({lost}), as theory says of a control."
+        said = f"{found.b} loses about as much as {found.a} ({lost})"
+        theory = "as theory says of a control"
+        return f"{said}, {theory}." if found.equivalent else f"{said}, {theory}, but {doubt}."
     # What the other system gains in error less what the control gains.
     how = "less" if found.difference > 0 else "more"
-    said = f"{found.b} loses {how} than {found.a} ({lost}), not about as much, as theory says of a control"
+    said = f"{found.b} loses {how} than {found.a} ({lost}), where theory expects about as much"
     return (
         f"{said}: the second task by itself changes the robustness." if _clear(found) else f"{said}; {doubt}."
     )
@@ -100,4 +102,6 @@ def _doubt(contents: Contents, found: Comparison) -> str:
     reasons.append(f"{found.clips} clips{albums}")
     idle = [name for name in little_learnt(contents.robustness[contents.norm]) if name in (found.a, found.b)]
     learnt = f", and {and_list(idle)} learnt little that could be lost" if idle else ""
+    if not is_conclusive(contents.robustness[contents.norm], [found]):
+        return f"the attack does too little to tell{learnt}"
     return f"{and_list(reasons)} cannot tell{learnt}"

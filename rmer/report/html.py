@@ -17,8 +17,8 @@ from rmer.report.templates import template
 # What a report has besides its sections, and shows before the folded ones.
 OWN_PARTS = ("Findings in full", "Scores of the systems", "What limits these numbers", "What was analysed")
 INTRODUCTION = (
-    "Models predict from music which emotions listeners hear in it. An attack changes a clip as little as it "
-    "can so that a model errs: how much does each system lose?"
+    "Models predict from music which emotions listeners hear in it. An attack changes a clip a little, so "
+    "that a model errs as much as can be: how much does each system lose?"
 )
 # The artifact name of the figure that a report begins with.
 SUMMARY = "summary"

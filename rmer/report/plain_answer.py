@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ from rmer.report.system_tables import is_adversarial
 def plain_answer(contents: Contents) -> list[str]:
     """Return three sentences for somebody who has not read about the study; no term but MAE is needed."""
     first = contents.sound or contents
-    return [_answer(contents), _damage(first), _grounds(first)]
+    return [_answer(contents), _damage(first), _grounds(contents)]
 
 
 def _answer(contents: Contents) -> str:
@@ -65,9 +66,9 @@ def _best(systems: pd.DataFrame) -> str:
             system = column.idxmax() if metric.larger_is_better else column.idxmin()
             best.setdefault(str(system), []).append(metric.phrase)
     if len(best) == 1:
-        return f"{next(iter(best))} fares best under attack, whichever metric is asked."
+        return f"{next(iter(best))} has the best mean under attack, whichever metric is asked."
     found = ", ".join(f"{system} by {and_list(metrics)}" for system, metrics in best.items())
-    return f"Which system fares best under attack depends on the metric: it is {found}."
+    return f"Which system fares best under attack depends on the metric: by its mean it is {found}."
 
 
 def _damage(contents: Contents) -> str:
@@ -84,41 +85,48 @@ def _damage(contents: Contents) -> str:
     ]
     constant = rows["constant"].mean()
     beside = f"; always predicting the mean errs by {number(constant)}" if math.isfinite(constant) else ""
-    budget = contents.budget_of(contents.norm)
     what = "the sound" if contents.on_sound else "the spectrogram"
     return (
-        f"When {what} is changed within {budget}, the mean error (clipped MAE, on a scale of 0-1) goes, of "
-        f"{and_list(changes)}{beside}."
+        f"When {what} is changed {contents.allowed}, the mean error (clipped MAE, on a scale of 0-1) goes, "
+        f"of {and_list(changes)}{beside}."
     )
 
 
 def _grounds(contents: Contents) -> str:
-    """Say what the numbers rest on, and what speaks against believing them."""
-    seeds = int(contents.systems["seeds"].min())
-    first = contents.models[0]
+    """Say what the numbers rest on, and what speaks against believing them, of both domains."""
+    parts = [part for part in (contents.sound, contents) if part is not None]
+    seeds = min(int(part.systems["seeds"].min()) for part in parts)
+    first = parts[0].models[0]
     albums = len(set(first.albums) - {""})
     of_albums = f" of {albums} albums" if albums else ""
     grounds = [
         f"{seeds} training seed{'s' if seeds > 1 else ''} a system",
         f"{len(first.clips)} clips{of_albums}",
-        *_checks(contents),
+        *_checks(parts),
     ]
+    few = ["with so few seeds, a difference that was not found may be there"] if seeds < FEW_SEEDS else []
+    doubts = few + _doubts(parts[0])
+    if contents.sound is not None:
+        doubts += [f"on spectrograms, {doubt}" for doubt in _doubts(contents) if doubt not in doubts]
+    return f"This rests on {and_list(grounds)}{': ' if doubts else ''}{'; '.join(doubts)}."
+
+
+def _doubts(contents: Contents) -> list[str]:
+    """Return what speaks against believing the numbers of one domain."""
     doubts = []
-    if seeds < FEW_SEEDS:
-        doubts.append("with so few seeds, a difference that was not found may be there")
     if contents.comparisons and not is_conclusive(contents.robustness[contents.norm], contents.comparisons):
         doubts.append("the attack does too little to tell systems apart")
     if idle := little_learnt(contents.robustness[contents.norm]):
         names = "all systems" if len(idle) == len(contents.systems) else and_list(idle)
         doubts.append(f"without attack, {names} hardly beat always predicting the mean")
-    if contents.attacks["violations"].sum() > 0:
+    if contents.exceeded:
         doubts.append("the budget of the attack was not enforced")
-    return f"This rests on {and_list(grounds)}{': ' if doubts else ''}{'; '.join(doubts)}."
+    return doubts
 
 
-def _checks(contents: Contents) -> list[str]:
-    table = sanity_table(contents.checks)
-    passed, failed = int(table["passed"].sum()), int(table["failed"].sum())
+def _checks(parts: Sequence[Contents]) -> list[str]:
+    tables = [sanity_table(part.checks) for part in parts]
+    passed, failed = (int(sum(table[found].sum() for table in tables)) for found in ("passed", "failed"))
     if not passed + failed:
         return []
     share = f"{passed} of {passed + failed}" if failed else f"all {passed}"

@@ -154,9 +154,14 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
+def epsilon_in_words(epsilon: float) -> str:
+    """Return ``.01``."""
+    return f"{epsilon:g}".removeprefix("0")
+
+
 def budget_in_words(norm: str, epsilon: str) -> str:
     """Return ``L-inf .01``."""
-    size = f"{float(epsilon):g}".removeprefix("0") if epsilon else ""
+    size = epsilon_in_words(float(epsilon)) if epsilon else ""
     return f"{ {'linf': 'L-inf', 'l2': 'L2'}.get(norm, norm) } {size}".strip()
 
 

@@ -88,6 +88,7 @@ def answer_lines(report: Report) -> list[str]:
         for where, table in under.items()
     ]
     paragraphs.append(f"Answer: {answer_of(report)}")
+    paragraphs += report.answer[2:]  # what it rests on, and what speaks against it
     return [line for text in paragraphs for line in textwrap.wrap(text, WIDTH, subsequent_indent="  ")]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rmer.report.readable import epsilon_in_words
+
 LONGEST = 24
 _CUT = "…"
 
@@ -23,4 +25,4 @@ def budget_name(norm: str, size: float, *, on_sound: bool = False) -> str:
     """Return a budget in a name, with its norm unless it is the usual one: ``.01``, ``L2 .01``, ``-6dB``."""
     if on_sound:
         return f"{'' if norm == 'masking' else f'{norm} '}{size:g}dB"
-    return f"{'L2 ' if norm == 'l2' else ''}{size:g}".replace("0.", ".", 1)
+    return f"{'L2 ' if norm == 'l2' else ''}{epsilon_in_words(size)}"

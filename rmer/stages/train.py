@@ -16,6 +16,7 @@ from rmer.data.dataset import Dataset
 from rmer.data.folds import scheme_of
 from rmer.data.splits import PARTS
 from rmer.data.standardised import Standardised, normalised_on, standardise
+from rmer.digests import text_digest
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
@@ -157,7 +158,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
             "system": system.name,
             "dataset": dataset.digest,
             "split_scheme": scheme,
-            **({"folds": params.folds, "fold": fold} if fold else {}),
+            **({"folds": params.folds, "fold": fold, "fold_clips": _members(dataset, data)} if fold else {}),
             "normalised_on": fit_on,
             "task_loss_weight": system.task_loss_weight,
             **config.values(),
@@ -179,6 +180,12 @@ def train(store: Store, params: TrainParams) -> Outcome:
     folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
     job = _Job(params, spec, dataset_run, dataset, data, scheme, fold, config, device, folder)
     return store.perform(spec, lambda run: _body(run, job))
+
+
+def _members(dataset: Dataset, data: Standardised) -> str:
+    """Return a digest of the clips of each part: duplicates decide, too, and the data's own has none."""
+    parts = (data.train, data.validation, data.test)
+    return text_digest(*("\n".join(sorted(dataset.clips["clip"].iloc[part.rows])) for part in parts))
 
 
 @dataclass(frozen=True)

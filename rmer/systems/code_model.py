@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import sys
@@ -48,7 +49,7 @@ def model_of_code(uri: str) -> nn.Module:
     file, name = code_file(uri), uri.rpartition(".py")[2].removeprefix(":")
     found = _named(_run(file), name, file)
     if inspect.isclass(found) or (not isinstance(found, nn.Module) and _needs_nothing(found)):
-        with _told(file):
+        with _told(file), _beside(file):
             found = found()
     if isinstance(found, nn.Module):
         model: nn.Module = found.eval()
@@ -70,7 +71,8 @@ def _run(file: Path) -> dict[str, Any]:
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
         raise UserError(what, where=str(file), mend="Give <file>.py:<name> of a model") from error
-    module = ModuleType(f"{MODULE}{file.stem}")
+    place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    module = ModuleType(f"{MODULE}{file.stem}_{place}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses look themselves up there
     with _told(file), _beside(file):
@@ -105,7 +107,7 @@ def _needs_nothing(function: Any) -> bool:
 
 def _guarded(predict: Any, file: Path) -> Predict:
     def guarded(batch: npt.NDArray[np.float32]) -> npt.ArrayLike:
-        with _told(file):
+        with _told(file), _beside(file):
             found: npt.ArrayLike = predict(batch)
         return found
 
@@ -114,12 +116,18 @@ def _guarded(predict: Any, file: Path) -> Predict:
 
 @contextmanager
 def _beside(file: Path) -> Iterator[None]:
+    """Let code import what lies beside its file, and other code of that name from elsewhere afterwards."""
     folder = str(file.resolve().parent)
+    before = set(sys.modules)
     sys.path.insert(0, folder)
     try:
         yield
     finally:
         sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            origin = getattr(sys.modules[name], "__file__", None)
+            if origin and Path(origin).is_relative_to(folder):
+                del sys.modules[name]
 
 
 @contextmanager

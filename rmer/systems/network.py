@@ -159,7 +159,8 @@ def _width(state: Mapping[str, Tensor]) -> float:
     if all(number == CHANNELS[layer] for layer, number in numbers.items()):
         return 1.0
     # Each layer has a rounded number of channels: the width is what all of them allow.
-    low = max((number - 0.5) / CHANNELS[layer] for layer, number in numbers.items() if number > 1)
+    wide = {layer: number for layer, number in numbers.items() if number > 1}  # no layer has less than one
+    low = max(((number - 0.5) / CHANNELS[layer] for layer, number in wide.items()), default=0.0)
     high = min((number + 0.5) / CHANNELS[layer] for layer, number in numbers.items())
     return (low + high) / 2
 

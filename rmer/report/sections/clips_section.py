@@ -28,9 +28,10 @@ def clips_section(contents: Contents) -> Section:
     first = contents.sound or contents
     table = suffering(first.models)
     what = "sound" if first.on_sound else "spectrogram"
+    models = sum(max(1, len(model.parts)) for model in first.models)
     caption = (
-        f"Error of a clip: clipped MAE over emotions, mean over all {len(first.models)} models, before and "
-        f"after the {what} is changed within {first.budget_of(first.norm)}; worst: the model whose error "
+        f"Error of a clip: clipped MAE over emotions, mean over those of {models} models that were attacked "
+        f"on it, before and after the {what} is changed {first.allowed}; worst: the model whose error "
         "grows most. All clips are in tables/clips.csv."
     )
     sounds = [_sound(heard) for heard in first.heard.sounds]

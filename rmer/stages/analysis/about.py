@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from rmer.data.splits import ALL
 from rmer.data.tables.text_tables import counted
 from rmer.evaluation.attacked import AttackedModel
 from rmer.report.readable import and_list
@@ -39,7 +40,7 @@ def about(store: Store, study: str, runs: AnalysedRuns, sound: AnalysedRuns | No
 
 def _clips(model: AttackedModel, split: str) -> str:
     albums = len(set(model.albums) - {""})
-    clips = counted(len(model.clips), f"{split} clip".strip())
+    clips = counted(len(model.clips), "clip" if split == ALL else f"{split} clip".strip())
     return f"{clips} of {counted(albums, 'album')}" if albums else clips
 
 
@@ -48,10 +49,16 @@ def _tagged(records: Sequence[RunRecord], tag: str) -> str:
 
 
 def _data(store: Store, records: Sequence[RunRecord]) -> str:
-    """Return what preprocess called the data, with the number of clips."""
+    """Return the name of the data, with the number of clips and the length of excerpts."""
     prepared = named_runs(store, records, Tag.DATASET_RUN_ID)
-    names = dict.fromkeys(record.name for record in prepared)
-    return "; ".join(names) or _tagged(records, Tag.DATASET_NAME)
+    return "; ".join(dict.fromkeys(map(_prepared, prepared))) or _tagged(records, Tag.DATASET_NAME)
+
+
+def _prepared(record: RunRecord) -> str:
+    clips, frames = (record.params.get(f"cfg.{name}", "") for name in ("clips", "frames"))
+    if not (Tag.DATASET_NAME in record.tags and clips and frames):
+        return record.name
+    return f"{record.tags[Tag.DATASET_NAME]}, {clips} clips, {frames} frames"
 
 
 def _runs(records: Sequence[RunRecord]) -> str:

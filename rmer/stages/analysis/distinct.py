@@ -8,6 +8,7 @@ from rmer.errors import UserError
 from rmer.evaluation.attacked import AttackedModel
 from rmer.stages.analysis.reading import AnalysedRuns, run_in_words
 from rmer.stages.analysis.selection import Selected
+from rmer.systems.catalogue import known_system
 from rmer.tracking import Store, Tag
 
 
@@ -40,9 +41,15 @@ def _equal(models: Sequence[tuple[Selected, AttackedModel]]) -> Iterator[tuple[S
         keys = {"predictions": (model.clips, model.targets, model.clean.tobytes())}
         for what, key in {**({"weights": weights} if weights else {}), **keys}.items():
             first = seen.setdefault((what, key), item)
-            if _trained(first) != _trained(item):
+            if _trained(first) != _trained(item) and not _of_any_seed(first, item):
                 yield first, item, what
                 break
+
+
+def _of_any_seed(first: Selected, item: Selected) -> bool:
+    """Return whether both are of one system whose weights no seed changes, as they are fitted at once."""
+    known = known_system(item.system)
+    return first.system == item.system and known is not None and known.fitted_at_once
 
 
 def _trained(item: Selected) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from rmer.tracking.values import ABSENT
 ATTACKS = (SUITE, "apgd", "pgd", "published", "bridge")
 # Ratings of published logs are not rounded, those of the files are.
 SAME_RATING = 2e-3
+CLIPS = "clips"  # of a run, beside its metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,8 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
         seeds = by_system.setdefault(record.tags.get(Tag.SYSTEM, ABSENT), {})
         # A single run is a seed, also where it has none to name; folds of a cross-validation make one.
         seed = record.tags.get(Tag.SEED, "") if Tag.FOLD in record.tags else record.run_id
-        seeds.setdefault(seed, []).append(metrics)
+        clips = float(record.params.get("cfg.clips", 1))
+        seeds.setdefault(seed, []).append({**metrics, CLIPS: clips})
     rows = []
     for system in sorted(by_system, key=system_rank):
         members = by_system[system].values()
@@ -166,10 +168,16 @@ def _scores(points: Sequence[tuple[RunRecord, Mapping[str, float]]]) -> pd.DataF
             row: dict[str, object] = {"system": system, "seeds": len(members), "metric": metric}
             for kind in ("clean", "adv", "delta"):
                 name = f"{kind}/{metric}"
-                values = np.array([np.mean([run.get(name, math.nan) for run in runs]) for runs in members])
+                values = np.array([_over_folds(runs, name) for runs in members])
                 row |= {kind: values.mean(), f"{kind}_std": values.std()}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _over_folds(runs: Sequence[Mapping[str, float]], name: str) -> float:
+    """Return the mean of a metric over runs, each counting as many times as it has clips."""
+    values, clips = ([run.get(key, math.nan) for run in runs] for key in (name, CLIPS))
+    return float(np.average(values, weights=clips))
 
 
 def _with_changes(store: Store, found: Sequence[_Found]) -> list[ProtocolStep]:

@@ -9,6 +9,7 @@ from rmer.attacks.known_attacks import ATTACKS
 from rmer.attacks.method import Setting
 from rmer.errors import UserError
 from rmer.parameters import Parameters, param
+from rmer.report.readable import epsilon_in_words
 
 P = TypeVar("P", bound=type[Parameters])
 
@@ -50,7 +51,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}".removeprefix("0")
+        return epsilon_in_words(value)
     return "" if value is None else str(value)
 
 

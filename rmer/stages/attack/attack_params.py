@@ -30,6 +30,7 @@ from rmer.evaluation.budgets import curve_step
 from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, choice, listed, machine, model_choice, name_choice, param, place
 from rmer.plain_yaml import read_yaml_file
+from rmer.report.readable import epsilon_in_words
 from rmer.stages.attack.attack_defaults import SEED, defaults_of, quoted, with_settings_of_attacks
 from rmer.stages.attack.budget_lists import budgets_of_sound, budgets_of_spectrograms
 from rmer.systems.arithmetic import PRECISIONS
@@ -119,6 +120,12 @@ class AttackParams(Parameters):
         own = {name: getattr(self, name) for name in self.method.settings()}
         self.method.check({name: value for name, value in own.items() if value not in (None, "")})
         _ = self.all_epsilons  # a bad list raises
+        for name in ("model_uri", "train_run_id"):
+            if self.trained_on and getattr(self, name):
+                mend = (
+                    f"Leave it out: the run of a model says so, and without one, all that is known is {name}"
+                )
+                raise UserError(f"{name} names the model", where="parameter trained_on", mend=mend)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, where: str = "parameters") -> AttackParams:
@@ -227,7 +234,7 @@ class AttackParams(Parameters):
     def budgets_in_words(self) -> list[str]:
         """All budgets of the run as they are shown, smallest first: ``.01``, or ``-6 dB``."""
         if not self.on_sound:
-            return [f"{epsilon:g}".removeprefix("0") for epsilon in self.all_epsilons]
+            return [epsilon_in_words(epsilon) for epsilon in self.all_epsilons]
         norm = self.settings["norm"]
         return [f"{budget_of(norm, epsilon):.4g} {UNITS[norm]}" for epsilon in self.all_epsilons]
 

@@ -85,5 +85,7 @@ def digest_with_predictions(digest: str, model: nn.Module, data: Standardised) -
 def _digest_of_code(uri: str, model: nn.Module) -> str:
     content = hashlib.sha256(uri.rpartition(":")[2].encode() + code_file(uri).read_bytes())
     for name, values in model.state_dict().items():
-        content.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+        content.update(name.encode())
+        # NumPy knows no bfloat16, but its bytes.
+        content.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:16]

@@ -17,6 +17,12 @@ def find_surrogate(store: Store, victim: Victim, *, system: str, run_id: str) ->
     """
     if run_id:
         found = _another(victim_of_run(store, store.get(run_id), victim.dataset_run_id), victim)
+        if victim.own is None and (found.scheme, found.fold) != (victim.scheme, victim.fold):
+            what = (
+                f"{found.system} was trained on another split than {victim.system}, so on clips it is to fool"
+            )
+            mend = "Transfer from a model of the same split and fold"
+            raise UserError(what, where=f"run {run_id}", mend=mend)
         if found.data.normalisation != victim.data.normalisation:
             what = f"{found.system} sees the clips standardised otherwise than {victim.system} does"
             mend = "Transfer from a model of the same training protocol and split"

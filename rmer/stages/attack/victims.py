@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
-from rmer.data.other_data import UnlikeDataError, as_targets_of, on_other_data
+from rmer.data.other_data import UnlikeDataError, as_targets_of, learnt_clips, on_other_data
 from rmer.data.standardised import Standardised, normalised_on, standardise
+from rmer.data.tables.text_tables import counted
 from rmer.errors import UserError
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.given_models import (
@@ -21,9 +23,8 @@ from rmer.stages.attack.given_models import (
     given_model,
 )
 from rmer.stages.data.dataset_runs import find_dataset, name_of
-from rmer.systems.black_box import adapted
+from rmer.systems.black_box import BlackBox, adapted
 from rmer.systems.catalogue import known_system
-from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -161,7 +162,8 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         scheme=params.split_scheme or "published",
         named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
-    if not is_code(params.model_uri):
+    # A module's weights are in its digest; what a function computes with is seen in its predictions alone.
+    if not any(isinstance(part, BlackBox) for part in victim.model.modules()):
         return victim
     return replace(victim, digest=digest_with_predictions(victim.digest, victim.model, victim.data))
 
@@ -223,6 +225,7 @@ def _victim(
     if own is not None:
         where = f"data set of run {dataset_run.run_id} ({dataset_run.name})"
         dataset = as_targets_of(dataset, own, where=where)
+        _require_unlearnt(own, data, dataset, where=where)
         data = on_other_data(data, dataset)
     model, units = _meeting_contract(model, data, dataset, where=system)
     return Victim(
@@ -241,6 +244,15 @@ def _victim(
         fold=fold,
         own=own,
     )
+
+
+def _require_unlearnt(own: Dataset, data: Standardised, dataset: Dataset, *, where: str) -> None:
+    """Raise UnlikeDataError where clips of another data set are some that the model was trained on."""
+    learnt = learnt_clips(own, np.concatenate([data.train.rows, data.validation.rows]), dataset)
+    if learnt:
+        named = ", ".join(learnt[:3]) + (", ..." if learnt[3:] else "")
+        what = f"{counted(len(learnt), 'clip')} of it ({named}) the model was trained on or stopped by"
+        raise UnlikeDataError(what, where=where, mend="Preprocess the data without them")
 
 
 def _own_dataset(store: Store, run: RunRecord, dataset_run: RunRecord, dataset: Dataset) -> Dataset | None:

@@ -26,7 +26,7 @@ from rmer.data.folds import VALIDATION
 from rmer.data.splits import published_split
 from rmer.data.tables.target_names import asked_for
 from rmer.execution.engine_params import EngineParams
-from rmer.execution.scheduler import visible_gpus, worker_gpus
+from rmer.execution.scheduler import local_places
 from rmer.stages.attack.attack import victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
@@ -184,7 +184,7 @@ def jobs_at_once(plan: Plan) -> int:
     if params.engine != "local":
         return 1
     most = min(params.jobs_at_once or len(plan.models), len(plan.models))
-    return len(worker_gpus(EngineParams.of(params), most, visible_gpus()))
+    return len(local_places(EngineParams.of(params), most, may_use_gpu=params.device != "cpu"))
 
 
 def _loads(plan: Plan, parts: dict[str, int], targets: tuple[str, ...]) -> dict[str, Load]:

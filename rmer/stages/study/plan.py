@@ -267,13 +267,16 @@ def check_concepts(plan: Plan, collected: Collected) -> None:
         raise UserError(what, where=plan.params.soundtracks_dir, mend=mend)
 
 
+LEAST_GROUPS = 3  # to be tested, validated and trained on
+
+
 def check_folds(plan: Plan, collected: Collected) -> None:
     """Raise UserError before anything is computed, where there are fewer albums than folds."""
     if not plan.params.folds:
         return
     albums = collected.checked().clips["album"]
     groups = albums[albums != ""].nunique() + int((albums == "").sum())
-    if plan.params.folds >= groups:
+    if plan.params.folds > groups or groups < LEAST_GROUPS:
         what = f"{groups} albums (or clips without one) cannot make {plan.params.folds} folds"
         raise UserError(what, where=str(plan.params.soundtracks_dir or "demo data"), mend="Give fewer")
 
