@@ -10,6 +10,7 @@ from attack_runs import attack_run, train_run
 from servers import new_store
 
 from rmer.errors import UserError
+from rmer.report.readable import markdown
 from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.selection import Selected, select_attack_runs
@@ -89,7 +90,7 @@ def test_table_1_as_the_logs_round(published: Analysis) -> None:
         "aA2E | 10 | .68 ± .03 | .10 ± .00",
         "aA2B2E | 10 | .67 ± .03 | .11 ± .00",
     ):
-        assert row in " ".join(published.text.split())
+        assert row in " ".join(markdown(published.report.systems).split())
 
 
 def test_what_an_analysis_logs(imported: Store, published: Analysis) -> None:
@@ -116,7 +117,7 @@ def test_the_same_runs_are_analysed_once(imported: Store, published: Analysis) -
     again = analyze(imported, AnalyzeParams())
     assert again.outcome.skipped
     assert again.outcome.run_id == published.outcome.run_id
-    assert again.text == published.text
+    assert again.report.headline == published.report.headline
     other = analyze(imported, AnalyzeParams(emotions="happy", systems="A2E,A2M2E"))
     assert other.outcome.run_id != published.outcome.run_id
     assert other.systems["system"].tolist() == ["A2E", "A2M2E"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import gcd
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.predict.seed_models import find_models
 from rmer.systems.audio_model import AudioModel, excerpt_samples, hearing
+from rmer.systems.code_model import model_of_code
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
 from rmer.tracking import Artifact, Store
@@ -294,6 +296,23 @@ def test_a_model_of_code_is_attacked_at_a_rate_of_its_own(store: Store, code: Pa
     assert attack(store, params)[0].skipped
     code.write_text(CODE.replace("manual_seed(4)", "manual_seed(5)"))
     assert not attack(store, params)[0].skipped
+
+
+def test_code_gets_what_lies_beside_it_whenever_it_asks(tmp_path: Path) -> None:
+    """Two files that import helpers of one name, one of them only when it predicts."""
+    for place, number, early in (("a", 1, True), ("b", 2, True), ("c", 3, False)):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "helper_of_models.py").write_text(f"VALUE = {number}.0\n")
+        wanted = "from helper_of_models import VALUE"
+        inside = "" if early else f"    {wanted}\n"
+        (tmp_path / place / "net.py").write_text(
+            f"import numpy as np\n{wanted if early else ''}\n\n"
+            f"def predict(batch):\n{inside}    return np.full((len(batch), 2), VALUE)\n"
+        )
+    models = [model_of_code(f"{tmp_path / place / 'net.py'}:predict") for place in "abc"]
+    outputs = [model(torch.zeros(1, 1, 8, 149))["output"][0, 0].item() for model in (*models, *models)]
+    assert outputs == [1, 2, 3, 1, 2, 3]
+    assert "helper_of_models" not in sys.modules
 
 
 def test_a_callable_on_audio_is_attacked_without_gradients(store: Store, code: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from noise_data import log_dataset, noise_dataset, published_parts
 
 from rmer.data.dataset import Dataset
-from rmer.data.other_data import UnlikeDataError, as_targets_of, on_other_data
+from rmer.data.other_data import UnlikeDataError, as_targets_of, learnt_clips, on_other_data
 from rmer.data.standardised import standardise
 from rmer.errors import UserError
 from rmer.stages.analysis.analyze import analyze
@@ -65,6 +65,29 @@ def test_inputs_are_standardised_as_those_that_the_model_knows() -> None:
 def test_data_that_are_not_alike_are_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UnlikeDataError, match=said):
         as_targets_of(dataclasses.replace(other_data(), **changes), OWN, where="x")
+
+
+def test_clips_that_a_model_learnt_from_are_found_whatever_their_targets_and_excerpts() -> None:
+    stated = OWN.clips.assign(spec_mean=np.linspace(0.3, 0.5, 12), spec_mean_square=np.linspace(0.5, 0.4, 12))
+    own = dataclasses.replace(OWN, clips=stated)
+    clips = other_data().clips.copy()
+    columns = ["spec_mean", "spec_mean_square", "spec_frames"]
+    clips.loc[[2, 5], columns] = stated.loc[[0, 7], columns].to_numpy()
+    other = dataclasses.replace(other_data(), clips=clips)
+    assert learnt_clips(own, np.arange(12), other) == [clips["clip"][2], clips["clip"][5]]
+    assert learnt_clips(own, np.arange(6), other) == [clips["clip"][2]]
+    assert learnt_clips(OWN, np.arange(12), OWN) == [], "what all clips share tells none"
+
+
+def test_data_with_such_clips_are_refused(lasting_store: Store) -> None:
+    stated = OWN.clips.assign(spec_mean=np.linspace(0.3, 0.5, 12))
+    own = dataclasses.replace(OWN, name="mine", clips=stated)
+    renamed = dataclasses.replace(own, name="more", emotions=("tension", "tender", "valence"))
+    runs = [logged(lasting_store, dataset) for dataset in (own, renamed)]
+    given = TrainParams(system="A2E", epochs=1, width=1 / 32, dataset_run_id=runs[0], device="cpu")
+    model = train(lasting_store, given).run_id
+    with pytest.raises(UserError, match=r"11 clips of it .* the model was trained on or stopped by"):
+        attack(lasting_store, AttackParams(attack="pgd", train_run_id=model, dataset_run_id=runs[1]))
 
 
 def logged(store: Store, dataset: Dataset) -> str:

@@ -58,6 +58,22 @@ def test_parts_that_were_done_before_do_not_promise_that_the_rest_is_as_fast() -
         assert shown.left() == 40 * LONG
 
 
+def test_parts_side_by_side_take_less_than_their_sum() -> None:
+    with whole("study", {"a": 4 * LONG, "b": 96 * LONG}, at_once=2) as shown:
+        assert shown.left() == 50 * LONG
+
+
+def test_without_a_plan_nothing_is_promised_before_something_was_seen(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with whole("sweep", {"a": 1.0, "b": 1.0, "c": 1.0}, timed=False) as shown:
+        shown.begin("a")
+        assert shown.left() is None
+        shown.end("a")  # at once: it had been done before, which says nothing of the others
+        assert shown.left() is None
+    assert capfd.readouterr().err.splitlines() == ["sweep: 1 of 3 (33 %): a done"]
+
+
 def test_later_what_was_seen_says_what_is_left() -> None:
     """Half of the work took a while that was planned to be nearly nothing: the other half takes as long."""
     with whole("study", {"a": 1e-6, "b": 1e-6}) as shown:

@@ -83,6 +83,24 @@ def test_the_answer_is_three_sentences_with_the_numbers_of_the_question() -> Non
     assert grounds == "This rests on 5 training seeds a system and 8 clips of 4 albums."
 
 
+def test_a_yes_that_the_placebo_shares_is_qualified_at_once() -> None:
+    answer = plain_answer(contents({"A2E": 0.2, "A2M2E": 0.05, "placebo": 0.05}))[0]
+    assert answer.endswith(
+        "Only in part. But by clipped MAE it is not shown to be more robust than its placebo."
+    )
+
+
+def test_a_budget_that_was_exceeded_is_not_called_kept() -> None:
+    kept = contents({"A2E": 0.2, "A2M2E": 0.05})
+    logged = {run: {**found, "budget/violations": 3.0} for run, found in kept.logged.items()}
+    given = {name: vars(kept)[name] for name in Contents.__dataclass_fields__}
+    _, damage, grounds = plain_answer(Contents(**{**given, "logged": logged}))
+    assert damage.startswith(
+        "When the spectrogram is changed with a budget of L-inf .01, which is exceeded, the mean error"
+    )
+    assert grounds.endswith("the budget of the attack was not enforced.")
+
+
 def test_what_speaks_against_the_numbers_is_said_with_them() -> None:
     grounds = plain_answer(contents({"A2E": 0.01, "A2M2E": 0.01}, constant=0.05))[2]
     assert "the attack does too little to tell systems apart" in grounds
@@ -95,7 +113,8 @@ def test_the_sound_answers_before_spectrograms() -> None:
         **{**vars(contents({"A2E": 0.2, "A2M2E": 0.05})), "selection": {"domain": "waveform"}, "levels": {}}
     )
     both = Contents(**{**{name: vars(seen)[name] for name in Contents.__dataclass_fields__}, "sound": heard})
-    answer, damage, _ = plain_answer(both)
+    answer, damage, grounds = plain_answer(both)
+    assert "on spectrograms, the attack does too little to tell systems apart" in grounds
     assert "? On the sound" in answer
     assert damage.startswith("When the sound is changed within several budgets (linf)")
 
@@ -103,8 +122,8 @@ def test_the_sound_answers_before_spectrograms() -> None:
 def test_where_no_question_was_asked_the_metrics_are_asked() -> None:
     answer = plain_answer(contents({"A2E": 0.2, "A2M2E": 0.05}, corrected=False))[0]
     assert answer == (
-        "Which system fares best under attack depends on the metric: it is A2M2E by raw MAE and clipped MAE, "
-        "A2E by correlation."
+        "Which system fares best under attack depends on the metric: by its mean it is A2M2E by raw MAE and "
+        "clipped MAE, A2E by correlation."
     )
     assert plain_answer(contents({"A2E": 0.2}))[0].startswith("Only A2E was attacked")
 
@@ -122,14 +141,14 @@ def test_controls_that_do_not() -> None:
     assert adversarial.startswith(
         "aA2E loses no less than A2E (clipped MAE: .221 and .116), unlike what theory"
     )
-    assert placebo.startswith("placebo loses less than A2E (clipped MAE: .026 and .116), not about as much")
+    assert placebo.startswith("placebo loses less than A2E (clipped MAE: .026 and .116), where theory")
 
 
 def test_a_system_that_wins_by_every_metric() -> None:
     found = contents({"A2E": 0.2, "A2M2E": 0.05}, corrected=False)
     systems = found.systems.assign(adv_corr=[-0.5, 0.5])
     object.__setattr__(found, "systems", systems)
-    assert plain_answer(found)[0] == "A2M2E fares best under attack, whichever metric is asked."
+    assert plain_answer(found)[0] == "A2M2E has the best mean under attack, whichever metric is asked."
 
 
 def test_too_few_seeds_cannot_tell() -> None:

@@ -19,6 +19,8 @@ from entrypoints.cli import main
 from rmer.data.demo.demo_files import write_demo_data
 from rmer.data.standardised import Standardised, standardise
 from rmer.errors import UserError
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
@@ -175,3 +177,9 @@ def test_songs_are_explained_by_features(store: Store, tmp_path: Path) -> None:
     page = (tmp_path / "out" / "predictions.html").read_text()
     assert "Features over time, in standard deviations" in page
     assert "the weight of a feature" in page
+
+
+def test_seeds_of_equal_weights_are_no_reason_to_refuse_an_analysis(store: Store) -> None:
+    for seed in ("1", "2"):
+        attack(store, AttackParams(system="ridge", seed=seed, attack="pgd", steps=1))
+    assert analyze(store, AnalyzeParams(attack="pgd")).systems["seeds"].tolist() == [2]

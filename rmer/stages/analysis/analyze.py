@@ -63,12 +63,6 @@ class Analysis:
         """One row a system: means over seeds."""
         return self.tables["systems"]
 
-    @property
-    def text(self) -> str:
-        """The findings and the table as Markdown."""
-        sentences = "\n".join(f"- {sentence}" for sentence in self.report.headline)
-        return f"{sentences}\n\n{markdown(self.report.systems)}"
-
 
 def analyze(store: Store, params: AnalyzeParams) -> Analysis:
     """Analyse the attack runs that the parameters select; the same runs are analysed once.
