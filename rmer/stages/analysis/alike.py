@@ -37,7 +37,7 @@ NOT_OF_ATTACK = frozenset(
 )  # fmt: skip
 # What a train run logs beside what determined the training: repetitions may differ in it.
 NOT_OF_TRAINING = frozenset(
-    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", "fold",
+    ("seed", "system", "source_run", "source_log", "threads", "mean", "std", "fold", "fold_clips",
      *TrainParams.names("machine"), *DIMENSIONS.values())
 )  # fmt: skip
 # Systems differ in these by design, protocols in those: only runs of one system, or protocol, must agree.
