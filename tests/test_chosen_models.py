@@ -93,7 +93,7 @@ def model(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
     dataset = SimpleNamespace(digest=run.tags[Tag.DATASET])
     model = SimpleNamespace(
         run=run, digest=run.run_id, dataset=dataset, trained_on=dataset.digest, fold=0,
-        dataset_run_id=dataset_run_id, data=data,
+        dataset_run_id=dataset_run_id, data=data, own=None,
         system=run.tags[Tag.SYSTEM], seed="", scheme="", train_protocol="",
     )  # fmt: skip
     return cast(Victim, model)
@@ -114,3 +114,15 @@ def test_no_model_transfers_to_itself(
     assert found.digest == ids["A2M2E d1"]
     with pytest.raises(UserError, match="A2E is the attacked model itself: nothing would be transferred"):
         find_surrogate(store, victim, **itself)
+
+
+def test_no_model_of_another_fold_is_transferred_from(
+    runs: tuple[Store, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was trained on the clips that are attacked."""
+    store, ids = runs
+    victim = model(store, store.get(ids["A2E d1"]), ids["d1"])
+    victim.__dict__["fold"] = 2
+    monkeypatch.setattr(surrogate, "victim_of_run", model)
+    with pytest.raises(UserError, match="A2M2E was trained on another split than A2E"):
+        find_surrogate(store, victim, run_id=ids["A2M2E d1"], system="")
