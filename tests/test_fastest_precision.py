@@ -137,7 +137,7 @@ def test_a_study_hands_its_decision_on(isolated_home: Path) -> None:
     assert params.precision == "auto"
     plan = make_plan(with_decided_precision(params))
     decided = decided_precision("auto", CPU)
-    handed_on = [plan.train_params(plan.systems[0], 6, "d"), plan.attack_params("pgd", "t")]
+    handed_on = [plan.train_params(*plan.models[0], "d"), plan.attack_params("pgd", "t")]
     assert [one.precision for one in handed_on] == [decided, decided]  # type: ignore[attr-defined]
     assert decided in ("fp32", "bf16")
 
