@@ -297,7 +297,7 @@ def test_processes_give_what_one_gives_and_progress_is_shown(
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.load(), b.load())
         assert (a.path.name, a.mean, a.mean_square) == (b.path.name, b.mean, b.mean_square)
-    assert f"{CLIPS}/{CLIPS}" in capfd.readouterr().err
+    assert f"Spectrograms: {CLIPS} of {CLIPS} clips" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
