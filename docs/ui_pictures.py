@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/mlflow-ui.md, of a study with suites of attacks that is in a store.
+"""Makes the pictures of docs/mlflow-ui.md, and that of a report in README.md, of a study that is in a store.
 
 ``python docs/ui_pictures.py sqlite:///mlflow.db <study>`` needs Chromium and playwright (extra ``test``).
 """
@@ -19,7 +19,7 @@ from urllib.request import urlopen
 from playwright.sync_api import sync_playwright
 
 from rmer.stages.prepared_views import attacks_view, comparison, models_view
-from rmer.tracking import Stage, Store, Tag, connect
+from rmer.tracking import Artifact, Stage, Store, Tag, connect
 from rmer.tracking.ui import LOCAL
 
 FOLDER = Path(__file__).with_name("images")
@@ -30,6 +30,14 @@ SYSTEM = "A2M2E"
 NO_PANEL = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
 localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+# Where the store lies is nobody's business.
+WITHOUT = """
+folder => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode())
+    texts.currentNode.textContent = texts.currentNode.textContent.replaceAll(folder, "");
+}
 """
 
 
@@ -56,6 +64,9 @@ def make(store: Store, study: str) -> None:
     attacks = [
         run for run in store.find(Stage.ATTACK, {Tag.ATTACK: "suite"}, study) if Tag.DOMAIN not in run.tags
     ]
+    analysis = store.find(Stage.ANALYZE, {Tag.ATTACK: "suite"}, study)[0]
+    report = store.download(analysis.run_id, Artifact.REPORT)
+    folder = f"{report.as_posix().partition('/mlruns/')[0]}/"
     attacked = next(run for run in attacks if run.tags[Tag.SYSTEM] == SYSTEM)
     pages = {
         "ui-models": store.prepare(models_view(study), attacked.experiment_id),
@@ -63,6 +74,7 @@ def make(store: Store, study: str) -> None:
         "ui-attack": store.page_of(attacked),
         "ui-concepts": store.page_of(attacked, "figures/concept_shift.png"),
         "ui-compared": comparison(store, attacks),
+        "study-report": report.as_uri(),
     }
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with served(store), sync_playwright() as playwright:
@@ -72,6 +84,7 @@ def make(store: Store, study: str) -> None:
             page.add_init_script(NO_PANEL)
             page.goto(address)
             page.wait_for_timeout(WAIT_MS)
+            page.evaluate(WITHOUT, folder)
             page.screenshot(path=FOLDER / f"{name}.png")
             page.close()
         browser.close()
