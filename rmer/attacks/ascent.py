@@ -29,20 +29,6 @@ FIRST_STEP = 2.0
 POLISHING, POLISHING_STEP = 5, 0.5
 
 
-def ascend(
-    network: FrozenNetwork,
-    problem: Problem,
-    objective: Objective,
-    start: Tensor,
-    best: Best,
-    *,
-    steps: int,
-    first: float = FIRST_STEP,
-) -> None:
-    """Follow one objective from ``start`` [batch, ...], noting every iterate in ``best``."""
-    best.settle(objective, _followed(network, problem, objective, start, best, steps, first))
-
-
 def climb(
     network: FrozenNetwork, problem: Problem, objective: Objective, start: Tensor, best: Best, *, steps: int
 ) -> None:
@@ -51,12 +37,12 @@ def climb(
     These go on from the iterate that seems the best by the predictions that came with gradients: only when
     they are done is it worth predicting again.
     """
+    last = _ascended(network, problem, objective, start, best, steps=steps, first=FIRST_STEP)
     finer = network.finer
     if finer is network:
-        ascend(network, problem, objective, start, best, steps=steps)
-        return
-    _followed(network, problem, objective, start, best, steps, FIRST_STEP)
-    _finer_steps(finer, problem, objective, best.promising(objective.metric), best)
+        best.settle(objective, last)
+    else:
+        _finer_steps(finer, problem, objective, best.promising(objective.metric), best)
 
 
 def polish(problem: Problem, objective: Objective, best: Best) -> None:
@@ -70,19 +56,21 @@ def _finer_steps(
     finer: FrozenNetwork, problem: Problem, objective: Objective, start: Tensor, best: Best
 ) -> None:
     objective = problem.started(finer, objective)
-    ascend(finer, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)
+    last = _ascended(finer, problem, objective, start, best, steps=POLISHING, first=POLISHING_STEP)
+    best.settle(objective, last)
 
 
-def _followed(
+def _ascended(
     network: FrozenNetwork,
     problem: Problem,
     objective: Objective,
     start: Tensor,
     best: Best,
+    *,
     steps: int,
     first: float,
 ) -> Tensor:
-    """Return the last iterate of a search, which nobody has predicted; all others are noted in ``best``."""
+    """Return the last iterate of a search from ``start`` [batch, ...]; ``best`` notes all before it."""
     threat, iterate, average, outputs = problem.threat, start, None, None
     for number in range(steps):
         prediction, _, gradient = objective.ascend(network, iterate, problem.labels, outputs)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from rmer.data.audio.recordings import Recording
+from rmer.data.audio.recordings import Recording, excerpts
 from rmer.data.dataset import Normalisation
 from rmer.data.preparation.songs import Song
 from rmer.data.tables.rating_scale import RatingScale
@@ -229,8 +229,7 @@ class Audio2Emotions:
             windows = self.normalisation.standardise(song.windows(starts, self.frames))
             return torch.from_numpy(windows)[:, None]
         recordings = [Recording(song.samples, start) for start in starts]
-        heard = [one.excerpt(self.frames, peak_normalised=network.peak_normalised) for one in recordings]
-        return torch.from_numpy(np.stack(heard))
+        return excerpts(recordings, self.frames, peak_normalised=network.peak_normalised)
 
 
 def last_layer(

@@ -27,7 +27,7 @@ from rmer.parameters import Parameters, choice, machine, name_choice, param, pla
 from rmer.progress import progress
 from rmer.report.learning_curve import learning_curve
 from rmer.stages.attack.given_models import digest_of
-from rmer.stages.attack.victims import model_in_words
+from rmer.stages.attack.victims import model_parts
 from rmer.stages.data.dataset_runs import find_dataset, log_dataset_input, name_of, name_tag, scale_of
 from rmer.stages.data.found_recordings import found_recordings, sound_folder
 from rmer.stages.decided_precision import decided_precision
@@ -151,9 +151,7 @@ def train(store: Store, params: TrainParams) -> Outcome:
     on_sound = config.on_sound
     spec = RunSpec(
         stage=Stage.TRAIN,
-        name=run_name(
-            *model_in_words(system.name, params.seed, fold).split(" "), WAVEFORM if on_sound else ""
-        ),
+        name=run_name(*model_parts(system.name, params.seed, fold), WAVEFORM if on_sound else ""),
         config={
             "system": system.name,
             "dataset": dataset.digest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 import sys
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from rmer.digests import text_digest
 from rmer.errors import UserError, shown
 from rmer.systems.audio_model import AUDIO, PEAK, RATE, TAKES, hearing
 from rmer.systems.black_box import BlackBox, Predict
@@ -71,8 +71,7 @@ def _run(file: Path) -> dict[str, Any]:
     except OSError as error:
         what = f"cannot be read ({error.strerror or error})"
         raise UserError(what, where=str(file), mend="Give <file>.py:<name> of a model") from error
-    place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    module = ModuleType(f"{MODULE}{file.stem}_{place}")
+    module = ModuleType(f"{MODULE}{file.stem}_{text_digest(str(file.resolve()))}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module  # dataclasses look themselves up there
     with _told(file), _beside(file):

@@ -8,6 +8,7 @@ whatever takes a batch of rows needs to know nothing of their files.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -114,6 +115,12 @@ class Recording:
         whole = self.samples.copy()
         whole[begin:end] = row[HEADER : HEADER + end - begin].astype(np.int16)
         return whole
+
+
+def excerpts(recordings: Iterable[Recording], frames: int, *, peak_normalised: bool) -> Tensor:
+    """Return :meth:`Recording.excerpt` of each recording, float32 [clips, samples]."""
+    found = [recording.excerpt(frames, peak_normalised=peak_normalised) for recording in recordings]
+    return torch.from_numpy(np.stack(found))
 
 
 def row_samples(frames: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rmer.data.audio.decoders import SAMPLE_RATE, quantise, read_signal
 from rmer.data.audio.frontend import File2Spect
-from rmer.data.audio.recordings import Recording, Samples
+from rmer.data.audio.recordings import Recording, Samples, excerpts
 from rmer.data.dataset import Dataset, Normalisation
 from rmer.data.preparation.excerpts import excerpt
 from rmer.data.splits import IntArray
@@ -99,14 +99,13 @@ class SoundFiles:
     def samples(self, files: Sequence[Path], *, peak_normalised: bool) -> Tensor:
         """Return what a model that takes audio gets of files: decoded, the samples of the excerpt.
 
-        Float32 [clips, samples] (:meth:`rmer.data.audio.recordings.Recording.excerpt`).
+        Float32 [clips, samples] (:func:`rmer.data.audio.recordings.excerpts`).
         """
-        found = []
-        for file, recording in zip(files, self.recordings, strict=True):
-            whole: Samples = quantise(read_signal(file, self.file2spect.decoder).samples)
-            heard = Recording(whole, recording.start)
-            found.append(heard.excerpt(self.frames, peak_normalised=peak_normalised))
-        return torch.from_numpy(np.stack(found))
+        decoded = (
+            Recording(quantise(read_signal(file, self.file2spect.decoder).samples), recording.start)
+            for file, recording in zip(files, self.recordings, strict=True)
+        )
+        return excerpts(decoded, self.frames, peak_normalised=peak_normalised)
 
 
 def find_sound(dataset: Dataset, rows: IntArray, folder: Path, normalisation: Normalisation) -> SoundFiles:

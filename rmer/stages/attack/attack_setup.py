@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from rmer.attacks.problem import Progress
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import white_box
 from rmer.attacks.threat import Threat
+from rmer.data.audio.recordings import excerpts
 from rmer.data.audio.transformations import variants
 from rmer.data.preparation.recording_files import SoundFiles
 from rmer.data.splits import ALL
@@ -99,11 +99,7 @@ class AttackSetup:
         model = self.victim.model
         if not isinstance(model, AudioModel):
             return self.part.inputs
-        heard = [
-            one.excerpt(self.sound.frames, peak_normalised=model.peak_normalised)
-            for one in self.sound.recordings
-        ]
-        return torch.from_numpy(np.stack(heard))
+        return excerpts(self.sound.recordings, self.sound.frames, peak_normalised=model.peak_normalised)
 
     @property
     def budget(self) -> str:

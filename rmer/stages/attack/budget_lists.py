@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rmer.attacks.method import AttackMethod
@@ -62,26 +62,25 @@ def budgets_of_sound(settings: Mapping[str, Any], tier: Tier | None) -> list[flo
     return epsilons
 
 
-def _listed_budgets(text: str) -> list[float]:
+def _listed_numbers(text: str, allowed: Callable[[float], bool], *, where: str, mend: str) -> list[float]:
+    """Return the numbers of a list, ascending; raises UserError where one is none, or not ``allowed``."""
     try:
-        budgets = sorted({float(part) for part in listed(text)})
+        numbers = sorted({float(part) for part in listed(text)})
     except ValueError:
-        budgets = []
-    if not budgets or not all(0 < budget < 1e6 for budget in budgets):
-        mend = "Give numbers above 0, separated by commas"
-        raise UserError(f"{text!r} is no list of budgets", where="parameter epsilons", mend=mend)
-    return budgets
+        numbers = []
+    if not numbers or not all(map(allowed, numbers)):
+        raise UserError(f"{text!r} is no list of budgets", where=f"parameter {where}", mend=mend)
+    return numbers
+
+
+def _listed_budgets(text: str) -> list[float]:
+    mend = "Give numbers above 0, separated by commas"
+    return _listed_numbers(text, lambda budget: 0 < budget < 1e6, where="epsilons", mend=mend)
 
 
 def _listed_levels(text: str) -> list[float]:
-    try:
-        levels = sorted({float(part) for part in listed(text)})
-    except ValueError:
-        levels = []
-    if not levels or not all(-200 <= found <= 200 for found in levels):
-        mend = "Give numbers of dB, separated by commas"
-        raise UserError(f"{text!r} is no list of budgets", where="parameter budgets", mend=mend)
-    return levels
+    mend = "Give numbers of dB, separated by commas"
+    return _listed_numbers(text, lambda level: -200 <= level <= 200, where="budgets", mend=mend)
 
 
 def _check_steps(budgets: Iterable[float]) -> None:

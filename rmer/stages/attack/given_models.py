@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rmer.data.standardised import Standardised
-from rmer.digests import file_digest
+from rmer.digests import file_digest, text_digest
 from rmer.errors import UserError
 from rmer.redaction import redacted
 from rmer.systems.audio_model import AudioModel, example_samples
@@ -42,8 +42,7 @@ def given_model(store: Store | None, uri: str) -> GivenModel:
     """Load a model by its address; raises UserError where there is none, or a store is needed."""
     if is_address(uri):
         # Nothing is known of its weights.
-        digest = hashlib.sha256(redacted(uri).encode()).hexdigest()[:16]
-        return GivenModel(served(uri), digest, urlsplit(uri).hostname or uri)
+        return GivenModel(served(uri), text_digest(redacted(uri)), urlsplit(uri).hostname or uri)
     if is_code(uri):
         model = model_of_code(uri)
         return GivenModel(model, _digest_of_code(uri, model), uri.rpartition(":")[2])

@@ -25,6 +25,7 @@ from rmer.stages.attack.given_models import (
 from rmer.stages.data.dataset_runs import find_dataset, name_of
 from rmer.systems.black_box import BlackBox, adapted
 from rmer.systems.catalogue import known_system
+from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
 from rmer.systems.weights import require_finite, same_weights
 from rmer.tracking import Artifact, Origin, RunRecord, Stage, Store, Tag
@@ -63,8 +64,8 @@ class Victim:
     @property
     def name_parts(self) -> tuple[str, ...]:
         """What a run's name calls it: ``A2M2E``, ``s6``, of folds ``f3``, on other data ``on deam``."""
-        parts = model_in_words(self.system, self.seed, self.fold).split(" ")
-        return tuple(parts if self.own is None else [*parts, f"on {name_of(self.dataset)}"])
+        parts = model_parts(self.system, self.seed, self.fold)
+        return parts if self.own is None else (*parts, f"on {name_of(self.dataset)}")
 
     @property
     def trained_on(self) -> str:
@@ -97,9 +98,14 @@ class Victim:
         return {metric: metrics[name] for metric, name in names.items() if name in metrics}
 
 
+def model_parts(system: str, seed: object, fold: int = 0) -> tuple[str, ...]:
+    """Return the parts of what a model is called: system, seed and, of a cross-validation, fold."""
+    return (system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else []))
+
+
 def model_in_words(system: str, seed: object, fold: int = 0) -> str:
     """Return what a model is called: ``A2M2E s6``, of a cross-validation ``A2M2E s6 f3``."""
-    return " ".join([system, *([f"s{seed}"] if seed != "" else []), *([f"f{fold}"] if fold else [])])
+    return " ".join(model_parts(system, seed, fold))
 
 
 def victim_of_run(store: Store, run: RunRecord, dataset_run_id: str) -> Victim:
@@ -163,7 +169,8 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
     # A module's weights are in its digest; what a function computes with is seen in its predictions alone.
-    if not any(isinstance(part, BlackBox) for part in victim.model.modules()):
+    is_function = any(isinstance(part, BlackBox) for part in victim.model.modules())
+    if not (is_code(params.model_uri) and is_function):
         return victim
     return replace(victim, digest=digest_with_predictions(victim.digest, victim.model, victim.data))
 
