@@ -13,12 +13,15 @@ import pytest
 import torch
 from networks import linear_regressor
 from regressors import CELLS, spectrograms, trained
+from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
-from rmer.attacks.ascent import POLISHING
+from rmer.attacks.ascent import POLISHING, climb
 from rmer.attacks.losses import absolute_error
 from rmer.attacks.method import Aim
 from rmer.attacks.objectives import ErrorObjective
+from rmer.attacks.problem import Problem
+from rmer.attacks.search import L1, Best
 from rmer.attacks.suite import TIERS, white_box
 from rmer.attacks.threat import Threat
 from rmer.data.dataset import EMOTIONS
@@ -39,6 +42,7 @@ from rmer.report.sections import gradient_precision_section as report
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.systems.frozen import FrozenNetwork
+from rmer.systems.network import Prediction
 
 # Within the largest one predictions leave the rating scale, so that clipped MAE has adversaries of its own.
 EPSILONS = (0.05, 0.2, 2.0)
@@ -269,3 +273,33 @@ def test_without_comparison_one_line_says_why(reduced: int, reason: str) -> None
     (line,) = section.paragraphs
     assert reason in line
     assert section.tables == ()
+
+
+class Watched(nn.Module):
+    """Two convolutions and a mean, which remember what they were shown."""
+
+    def __init__(self, shown: list[Tensor]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Conv2d(4, 2, 3))
+        self.shown = (lambda inputs: shown.append(inputs.detach().clone()),)
+
+    def forward(self, inputs: Tensor) -> Prediction:
+        self.shown[0](inputs)
+        return {"output": self.layers(inputs).mean((2, 3)), "c_prob": None}
+
+
+def test_finer_steps_go_on_from_the_iterate_that_seemed_the_best() -> None:
+    torch.manual_seed(3)
+    shown: list[Tensor] = []
+    network = FrozenNetwork(Watched(shown), precision="bf16")
+    inputs, labels = torch.randn(1, 1, 8, 9), torch.zeros(1, 2)
+    problem = Problem(inputs, labels, Threat("linf", 0.5), []).on(network)
+    best = Best(network, problem, inputs, {})
+    climb(network, problem, L1[0], inputs, best, steps=6)
+    searched, finer = shown[:6], shown[6:11]
+    values = [
+        L1[0].loss(network._reduced(iterate), labels).item()  # type: ignore[misc]
+        for iterate in searched
+    ]
+    assert max(values) > values[0] + 0.01
+    assert torch.equal(finer[0], searched[int(np.argmax(values))])
