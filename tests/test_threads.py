@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from light_jobs import LightParams
-from servers import copy_fresh_sqlite
+from servers import copy_fresh_sqlite, start_python
 
 from rmer.data.audio.torch_frontend import TorchAudio2Spect
 from rmer.execution.jobs import Job, Site, do
@@ -64,3 +64,21 @@ def test_the_torch_front_end_takes_one_thread_and_gives_the_others_back(
     TorchAudio2Spect()(np.random.default_rng(0).uniform(-1, 1, 22050))
     assert used == [1]
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("kernels", ["Haswell", ""])  # the former round otherwise on more threads
+def test_the_front_end_of_madmom_gives_the_same_on_any_number_of_threads(kernels: str) -> None:
+    code = """if True:
+        import numpy as np
+        from threadpoolctl import threadpool_limits
+        from rmer.data.audio.frontend import MadmomAudio2Spect
+
+        audio = np.random.default_rng(0).uniform(-0.5, 0.5, 40_000)
+        found = []
+        for threads in (1, 2, 4, 8):
+            with threadpool_limits(threads, user_api="blas"):
+                found.append(MadmomAudio2Spect()(audio))
+        print([int((array != found[0]).sum()) for array in found])"""
+    many = {"OPENBLAS_NUM_THREADS": "8", "OMP_NUM_THREADS": "8"}
+    output, errors = start_python(code, OPENBLAS_CORETYPE=kernels, **many).communicate()
+    assert output == "[0, 0, 0, 0]\n", errors

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from rmer.data.audio.decoders import (
     SAMPLE_RATE,
@@ -96,6 +97,7 @@ class MadmomAudio2Spect:
         self._filter = LogarithmicFilteredSpectrogramProcessor(
             num_bands=BANDS_PER_OCTAVE, fmin=LOWEST, fmax=HIGHEST
         )
+        self._threads = ThreadpoolController()
 
     def __call__(self, audio: npt.NDArray[np.floating[Any]]) -> FloatArray:
         """Return the log spectrogram, float32 [frames, 149], of ``audio`` [samples] in [-1, 1].
@@ -107,4 +109,7 @@ class MadmomAudio2Spect:
             raise silent_audio()
         with np.errstate(invalid="ignore"):  # the wrap at -32768 is meant
             signal = self._signal(samples, sample_rate=SAMPLE_RATE, num_channels=1, norm=True)
-        return np.array(self._filter.process(self._frame.process(np.trim_zeros(signal))), np.float32)
+        frames = self._frame.process(np.trim_zeros(signal))
+        # On some processors linear algebra rounds otherwise on more threads.
+        with self._threads.limit(limits=1, user_api="blas"):
+            return np.array(self._filter.process(frames), np.float32)
