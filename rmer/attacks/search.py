@@ -105,7 +105,7 @@ class Best:
         self.iterates = dict.fromkeys(values, iterates)
         self.values = dict(values)
         self.columns: dict[str, Tensor] = {}
-        self._candidates: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._candidates: dict[str, list[tuple[list[Tensor], Tensor]]] = {}
 
     @classmethod
     def of_clean(cls, network: FrozenNetwork, problem: Problem, objective: Objective) -> Best:
@@ -127,19 +127,30 @@ class Best:
         for metric, found in values.items():
             self._hold(self._candidates.setdefault(metric, []), iterates, found, most)
 
-    def _hold(self, kept: list[tuple[Tensor, Tensor]], iterates: Tensor, found: Tensor, most: int) -> None:
-        """Keep the iterates of the largest values of each clip, in order."""
+    def _hold(
+        self, kept: list[tuple[list[Tensor], Tensor]], iterates: Tensor, found: Tensor, most: int
+    ) -> None:
+        """Keep the iterates of the largest values of each clip, in order; each is copied once at most."""
+        rows: list[Tensor] = list(iterates)
+        least = kept[-1][1] if len(kept) >= most else None
+        for row in range(len(rows)) if least is None else (found > least).nonzero().flatten().tolist():
+            rows[row] = rows[row].clone()  # lest it keeps all others of its step
         for place, (others, known) in enumerate(kept):
-            better = found > known
-            wide = beside(better, iterates)
-            kept[place] = (torch.where(wide, iterates, others), torch.where(better, found, known))
-            iterates, found = torch.where(wide, others, iterates), torch.where(better, known, found)
+            rises = found > known
+            pairs = list(zip(rises.tolist(), rows, others, strict=True))
+            kept[place] = (
+                [new if better else old for better, new, old in pairs],
+                torch.where(rises, found, known),
+            )
+            rows = [old if better else new for better, new, old in pairs]
+            found = torch.where(rises, known, found)
         if len(kept) < most:
-            kept.append((iterates, found))
+            kept.append((rows, found))
 
     def promising(self, metric: str) -> Tensor:
         """Return what seems the best by a metric before candidates are predicted again, [batch, ...]."""
-        iterates, found = self._candidates[metric][0]
+        rows, found = self._candidates[metric][0]
+        iterates = torch.stack(rows)
         if metric not in self.values:
             return iterates
         return torch.where(
@@ -156,7 +167,8 @@ class Best:
         predicted = [last]
         for metric, kept in self._candidates.items():
             margin: Tensor | None = None
-            for iterates, found in kept:
+            for rows, found in kept:
+                iterates = torch.stack(rows)
                 hopeful = found == found if margin is None else found + margin > self.values[metric]
                 for others in () if objective.joint else predicted:  # one search has one for two metrics
                     hopeful = hopeful & (iterates != others).flatten(1).any(1)
