@@ -45,11 +45,18 @@ def fit_until_killed(settings: object, checkpoint: Path, last: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "protocol"),
-    [("A2M2E", "published"), ("aA2E", "published"), ("A2B2E", "corrected"), ("aA2M2E", "corrected")],
+    ("system", "protocol", "schedule"),
+    [
+        ("A2M2E", "published", "constant"),
+        ("aA2E", "published", "constant"),
+        ("A2B2E", "corrected", "cosine"),
+        ("aA2M2E", "corrected", "constant"),
+    ],
 )
-def test_an_interrupted_fit_ends_in_the_same_weights(system: str, protocol: str, tmp_path: Path) -> None:
-    settings = config(system, protocol, epochs=6)
+def test_an_interrupted_fit_ends_in_the_same_weights(
+    system: str, protocol: str, schedule: str, tmp_path: Path
+) -> None:
+    settings = config(system, protocol, epochs=6, lr_schedule=schedule)
     whole = fit(DATA, settings)
     fit_until_killed(settings, tmp_path / "state.pt", 3)
     torch.rand(17)  # whatever the new process did with the global generator
@@ -72,6 +79,18 @@ def test_training_leaves_the_callers_random_stream_alone() -> None:
     torch.manual_seed(1)
     fit(DATA, config(epochs=1))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_learning_rate_follows_its_schedule() -> None:
+    cosine = config("A2E", "corrected", epochs=4, lr=1e-2, lr_schedule="cosine")
+    expected = [1e-2, 1e-2 * (2 + 2**0.5) / 4, 5e-3, 1e-2 * (2 - 2**0.5) / 4]
+    assert [cosine.lr_of(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(expected)
+    fitted = fit(DATA, cosine)
+    assert fitted.state.optimiser["param_groups"][0]["lr"] == pytest.approx(expected[-1])
+    constant = config("A2E", "corrected", epochs=4, lr=1e-2)
+    assert [constant.lr_of(epoch) for epoch in (1, 2, 3, 4)] == [1e-2] * 4
+    assert "lr_schedule" not in constant.values()  # what goes without saying
+    assert cosine.values()["lr_schedule"] == "cosine"
 
 
 def test_seeds_make_the_difference() -> None:

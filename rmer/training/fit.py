@@ -171,6 +171,8 @@ class _Training:
         config, adversarial = self.config, self.config.adversarial
         found: defaultdict[str, list[Tensor]] = defaultdict(list)
         attacked = adversarial is not None and epoch % adversarial.every == 0
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.lr_of(epoch)
         for number, rows in enumerate(shuffled_batches(len(self.train), config, self.device)):
             inputs, labels = self.train.inputs[rows], self.train.labels[rows]
             concepts = None if self.train.concepts is None else self.train.concepts[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from rmer.systems.catalogue import LastLayer, System
 
 TrainProtocol = Literal["published", "corrected"]
 # Values that go without saying: runs from before there was a choice are the same ones.
-_FIRST = {"width": 1.0, "last_layer": "joint"}
+_FIRST = {"width": 1.0, "last_layer": "joint", "lr_schedule": "constant"}
+# What becomes of the learning rate over the epochs.
+LR_SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class FitParams(Parameters):
 
     epochs: int = param(199, "largest number of epochs", low=1, high=100_000)
     lr: float = param(5e-4, "learning rate of Adam", low=1e-12, high=10.0)
+    lr_schedule: str = param(
+        "constant",
+        "learning rate over the epochs: constant, or from lr to 0 along a cosine",
+        choices=LR_SCHEDULES,
+    )
     batch_size: int = param(8, "clips a step", low=1, high=4096)
     patience: int = param(50, "epochs without improvement before stopping", low=1, high=100_000)
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
@@ -158,6 +166,16 @@ class FitConfig(FitParams):
         Before it the network is that of the same system without adversarial training, bit for bit.
         """
         return 1 if self.adversarial is None else self.adversarial.every
+
+    def lr_of(self, epoch: int) -> float:
+        """Return the learning rate in an epoch, numbered from 1.
+
+        Cosine: as in Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts; the last epoch's is the last
+        above 0. A short training ends calm, where a constant rate leaves it to chance which epoch is good.
+        """
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
 
     def check_epochs(self) -> None:
         """Raise UserError where training would end before adversarial training acted."""
