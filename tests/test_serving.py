@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,64 +225,118 @@ def test_no_file_outside_the_folder_is_read(path: str, logged: Logged, tmp_path:
         model.predict(pd.DataFrame({"path": [path]}))
 
 
-@pytest.fixture(scope="module")
-def server(logged: Logged, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of ``mlflow models serve``, which listens on this machine alone."""
+@contextmanager
+def serving(model: Path, manager: str, place: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Run ``mlflow models serve`` in the folder ``place``; yield its address on this machine."""
     port = free_port()
-    command = ["models", "serve", "-m", str(logged.folder), "-p", str(port), "--env-manager", "local"]
-    log = (tmp_path_factory.mktemp("log") / "serve.log").open("w")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *command],
-        stdout=log,
-        stderr=log,
-        env=environment,
-        start_new_session=True,
-    )
+    command = ["models", "serve", "-m", str(model), "-p", str(port), "--env-manager", manager]
+    with (place / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command],
+            stdout=log,
+            stderr=log,
+            cwd=place,
+            env=environment,
+            start_new_session=True,
+        )
     address = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
+        assert process.poll() is None, (place / "serve.log").read_text()[-3000:]
         try:
             return requests.get(f"{address}/ping", timeout=2).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     try:
-        wait_for(answers, "the model is not served", 180)
+        wait_for(answers, f"the model is not served: see {place / 'serve.log'}", 400)
         yield address
     finally:
-        os.killpg(process.pid, 15)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, 15)
         process.wait(30)
 
 
-def test_a_server_answers_with_emotions_and_refuses_with_400(server: str, logged: Logged) -> None:
-    good = requests.post(
-        f"{server}/invocations", json={"dataframe_records": [{"audio": logged.audio}]}, timeout=60
+def check_answers(server: str, logged: Logged) -> None:
+    """Assert that a server answers with emotions, and refuses with status 400."""
+    good, bad = (
+        requests.post(f"{server}/invocations", json={"dataframe_records": [{"audio": audio}]}, timeout=120)
+        for audio in (logged.audio, NO_AUDIO)
     )
     assert good.status_code == 200, good.text
-    known = expected(logged)
-    assert good.json()["predictions"][0] == pytest.approx(known, abs=2e-3)
-    bad = requests.post(
-        f"{server}/invocations", json={"dataframe_records": [{"audio": NO_AUDIO}]}, timeout=60
-    )
+    assert good.json()["predictions"][0] == pytest.approx(expected(logged), abs=2e-3)
     assert bad.status_code == 400
     assert "row 0: holds no audio that can be decoded. Give a WAV" in bad.json()["message"]
 
 
-def test_mlflow_predicts_from_a_file(logged: Logged, tmp_path: Path) -> None:
-    request, answer = tmp_path / "request.json", tmp_path / "answer.json"
+def check_predicts(python: Path, logged: Logged, place: Path, environment: dict[str, str]) -> None:
+    """Assert that ``mlflow models predict`` with the packages of ``python`` reads a file of requests."""
+    request, answer = place / "request.json", place / "answer.json"
     request.write_text(json.dumps({"dataframe_split": {"columns": ["path"], "data": [["a.wav"]]}}))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RMER_AUDIO_FOLDER": str(logged.song.parent)}
     command = ["models", "predict", "-m", str(logged.folder), "-i", str(request), "-o", str(answer)]
     subprocess.run(
-        [sys.executable, "-m", "mlflow", *command, "--env-manager", "local"],
-        env=environment, check=True, timeout=300, capture_output=True,
+        [python, "-m", "mlflow", *command, "--env-manager", "local"], cwd=place,
+        env={**environment, "RMER_AUDIO_FOLDER": str(logged.song.parent)}, check=True, timeout=300,
     )  # fmt: skip
     assert json.loads(answer.read_text())["predictions"][0] == pytest.approx(expected(logged), abs=2e-3)
+
+
+BIN = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+HERE = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": BIN}
+
+
+def test_a_server_answers_with_emotions_and_refuses_with_400(logged: Logged, tmp_path: Path) -> None:
+    with serving(logged.folder, "local", tmp_path, HERE) as server:
+        check_answers(server, logged)
+
+
+def test_mlflow_predicts_from_a_file(logged: Logged, tmp_path: Path) -> None:
+    check_predicts(Path(sys.executable), logged, tmp_path, HERE)
+
+
+def packages_as_pip_finds_them() -> dict[str, str]:
+    """Return variables that tell uv where pip looks for packages, or else to take torch for CPUs."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], text=True, capture_output=True, check=True
+    ).stdout.splitlines()
+    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX"}
+    found: dict[str, str] = {}
+    for line in listed:  # such as global.find-links='/wheels /more'
+        key, value = line.split("=", 1)
+        if name := names.get(key.partition(".")[2]):
+            found[name] = ",".join(ast.literal_eval(value).split())
+    return found or {"UV_TORCH_BACKEND": "cpu"}
+
+
+@pytest.fixture
+def nothing(logged: Logged, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables of a machine without rmer, where MLflow has built no environment yet (in ``envs``)."""
+    if shutil.which("uv", path=BIN) is None:
+        pytest.skip("uv is not installed")
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**kept, **packages_as_pip_finds_them(), "PATH": BIN, "MLFLOW_ENV_ROOT": f"{tmp_path}/envs"}
+    needed = subprocess.run(
+        ["uv", "pip", "compile", "-q", str(logged.folder / "requirements.txt")],
+        env=environment, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    if "error sending request" in needed.stderr:
+        pytest.skip("the index of packages cannot be reached")
+    yield environment
+    shutil.rmtree(tmp_path / "envs", ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_model_is_served_from_nothing_but_its_folder(
+    nothing: dict[str, str], logged: Logged, tmp_path: Path
+) -> None:
+    with serving(logged.folder, "uv", tmp_path, nothing) as server:
+        check_answers(server, logged)
+    (python,) = (tmp_path / "envs").glob("*/bin/python")
+    lacking = subprocess.run(
+        [python, "-c", "import rmer"], cwd=tmp_path, env=nothing, text=True, capture_output=True, check=False
+    )
+    assert "No module named 'rmer'" in lacking.stderr
+    check_predicts(python, logged, tmp_path, nothing)
 
 
 def test_the_model_is_described_in_its_folder(logged: Logged) -> None:
