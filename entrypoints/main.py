@@ -29,7 +29,7 @@ def cli(params: StudyParams) -> int:
         subject = "the systems" if plan.params.soundtracks_dir else "real music"
         click.echo(f"A small study shows how everything works; its numbers say little about {subject}.")
     if plan.params.register:
-        click.echo(register_best(store, result.study, plan.params.register))
+        click.echo(register_best(store, result.study, plan.params.register, plan.params.register_fold))
     return end(store, lambda: study_ending(store, result.study, plan.attacks[-1], result.answer))
 
 

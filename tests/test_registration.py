@@ -12,8 +12,8 @@ from rmer.systems.network import build_network
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 
 
-def train_run(store: Store, study: str, system: str, score: float) -> str:
-    """Log a train run with a narrow network and its validation correlation."""
+def train_run(store: Store, study: str, system: str, score: float, fold: int = 0) -> str:
+    """Log a train run, of a cross-validation's fold or none, with a narrow network and its correlation."""
     network = build_network("plain", 2, 0, 0.125).eval()
     inputs = np.zeros((2, 1, 24, 149), np.float32)
     with torch.no_grad():
@@ -23,7 +23,8 @@ def train_run(store: Store, study: str, system: str, score: float) -> str:
         run.model(network, inputs, outputs, name=f"{system} s1")
         run.metrics({METRIC: score})
 
-    spec = RunSpec(Stage.TRAIN, f"{system} s1", {"system": system}, {Tag.SYSTEM: system}, study)
+    tags = {Tag.SYSTEM: system, **({Tag.FOLD: str(fold)} if fold else {})}
+    spec = RunSpec(Stage.TRAIN, f"{system} s1", {"system": system, "fold": fold}, tags, study)
     return store.perform(spec, body).run_id
 
 
@@ -49,6 +50,18 @@ def test_registering_again_makes_no_new_version_and_a_better_model_gets_the_alia
     train_run(store, "two", "A2B2E", 0.5)
     assert "A2B2E s1" in register_best(store, "two", "mine")
     assert int(store.client.get_model_version_by_alias("mine", "best").version) == 2
+
+
+def test_a_model_of_a_cross_validation_is_registered_only_where_its_fold_is_named(store: Store) -> None:
+    for fold, score in ((1, 0.9), (3, 0.5)):
+        train_run(store, "folds", "A2E", score, fold)
+    with pytest.raises(UserError, match="no model of study 'folds' has validation/emotion/corr"):
+        register_best(store, "folds", "mine")
+    train_run(store, "folds", "A2M2E", 0.4)
+    assert register_best(store, "folds", "mine").startswith(f"A2M2E s1 ({METRIC} 0.400) is version 1")
+    assert register_best(store, "folds", "mine", 3).startswith(f"A2E s1 ({METRIC} 0.500) is version 2")
+    with pytest.raises(UserError, match="no model of study 'folds', fold 2 has"):
+        register_best(store, "folds", "mine", 2)
 
 
 def test_a_study_without_a_model_is_told(store: Store) -> None:

@@ -84,6 +84,9 @@ class DesignParams(Parameters):
     register: str = name_choice(
         "", "name in MLflow's registry for the model of the best validation correlation"
     )
+    register_fold: int = choice(
+        0, "cross-validation: the fold whose best model is registered, from 1", low=0, high=1000
+    )
 
 
 @dataclass(frozen=True)
@@ -195,9 +198,7 @@ def make_plan(params: StudyParams) -> Plan:
     """
     given, params = params, params.sized()
     check_device_name(params.device)
-    if unusable := sorted(set(params.register) & set("/:")):
-        mend = "Leave it out"
-        raise UserError(f"{params.register!r} has a {unusable[0]}", where="parameter register", mend=mend)
+    _check_registration(params)
     attacks = listed(params.attacks)
     unknown = [name for name in attacks if name not in ATTACKS]
     if params.soundtracks_dir and given.clips is not None:
@@ -211,6 +212,22 @@ def make_plan(params: StudyParams) -> Plan:
     plan = Plan(params, resolve(params.systems), _seeds(params.seeds), attacks, domains)
     _check_stages(plan)
     return plan
+
+
+def _check_registration(params: StudyParams) -> None:
+    if unusable := sorted(set(params.register) & set("/:")):
+        mend = "Leave it out"
+        raise UserError(f"{params.register!r} has a {unusable[0]}", where="parameter register", mend=mend)
+    if params.register and params.folds and not params.register_fold:
+        mend = "Give register_fold, to get the best model of one fold, or leave folds out"
+        what = f"each of {params.folds} folds has models of its own, whose scores do not compare"
+        raise UserError(what, where="parameter register", mend=mend)
+    if params.register_fold and not params.register:
+        raise UserError("nothing is registered", where="parameter register_fold", mend="Give register, too")
+    if params.register_fold > params.folds:
+        mend = f"Give one of 1 to {params.folds}" if params.folds else "Leave it out, or give folds"
+        what = f"there is no fold {params.register_fold} of {params.folds}"
+        raise UserError(what, where="parameter register_fold", mend=mend)
 
 
 def _check_stages(plan: Plan) -> None:
