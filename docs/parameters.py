@@ -21,7 +21,7 @@ from rmer.stages.import_published import ImportParams
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.study.plan import StudyParams
 from rmer.stages.study.sweep import SweepParams
-from rmer.stages.train import TrainParams
+from rmer.stages.train_params import TrainParams
 
 # Name, default, values, meaning.
 Row = tuple[str, str, str, str]

@@ -6,7 +6,8 @@ import click
 
 from entrypoints.options import command, end, logged
 from rmer.stages.endings import train_ending
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import connect
 
 

@@ -16,7 +16,8 @@ from noise_data import log_dataset, noise_dataset, published_parts
 from published_clone import write_clone
 
 from rmer.data.dataset import CONCEPTS, EMOTIONS
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag, connect
 
 CLIPS, FRAMES, RATE = 12, 16, 22050

@@ -12,7 +12,8 @@ import soundfile
 from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Store
 
 FRAMES = 40

@@ -31,7 +31,8 @@ from rmer.attacks.threat import Threat
 from rmer.errors import UserError
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.black_box import BlackBox, PlainOutput, adapted, served
 from rmer.systems.frozen import FrozenNetwork
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag

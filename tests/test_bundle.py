@@ -23,7 +23,7 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.reproduce import logged, reproduce_script
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
-from rmer.stages.train import TrainParams
+from rmer.stages.train_params import TrainParams
 from rmer.systems.catalogue import CATALOGUE, known_system
 from rmer.tracking import Origin, RunRecord, RunSpec, Stage, Store, Tag
 

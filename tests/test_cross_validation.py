@@ -22,7 +22,8 @@ from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.study import study_jobs
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Run, RunSpec, Stage, Store, Tag
 
 FOLDS = 3

@@ -40,7 +40,8 @@ from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.study.cost import describe_attack
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.study import HEADING, run_study
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.network import build_network, load_checkpoint
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, Origin, RunSpec, Stage, Store, Tag, connect

@@ -23,7 +23,7 @@ from rmer.stages.import_published import ImportParams
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.sweep import SweepParams
-from rmer.stages.train import TrainParams
+from rmer.stages.train_params import TrainParams
 
 ENTRY_POINTS: dict[str, type[Parameters]] = {
     "main": StudyParams,

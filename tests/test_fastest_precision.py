@@ -16,7 +16,7 @@ import torch
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.decided_precision import decided_precision, with_decided_precision
 from rmer.stages.study.plan import StudyParams, make_plan
-from rmer.stages.train import TrainParams
+from rmer.stages.train_params import TrainParams
 from rmer.systems.arithmetic import has_native_bf16
 from rmer.systems.fastest_precision import CLEARLY, machine_facts, measured_gain, resolve_precision
 

@@ -28,7 +28,8 @@ from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.prepared_views import models_view
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag, connect
 
 pytestmark = pytest.mark.slow

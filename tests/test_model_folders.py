@@ -19,7 +19,8 @@ from rmer.errors import UserError
 from rmer.stages.attack.attack import attack, victims_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import Victim
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Origin, RunSpec, Stage, Store, Tag
 
 PGD = {"attack": "pgd", "steps": 1, "device": "cpu"}

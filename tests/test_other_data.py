@@ -17,7 +17,8 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import victim_of_run
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.prediction import predict
 from rmer.tracking import Run, RunRecord, RunSpec, Stage, Store, Tag
 

@@ -15,7 +15,8 @@ from plugins import run_beside
 
 from rmer.stages.study.plan import SIZES, StudyParams, make_plan
 from rmer.stages.study.study import config_of, settings_of
-from rmer.stages.train import TrainParams, kept_from
+from rmer.stages.train import kept_from
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Stage, config_digest, connect
 
 # One parameter of training more: file -> what stands there -> what stands there then.

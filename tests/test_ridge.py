@@ -24,7 +24,8 @@ from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.catalogue import CATALOGUE, System, known_system
 from rmer.systems.feature_network import FeatureNetwork
 from rmer.systems.frozen import FrozenNetwork

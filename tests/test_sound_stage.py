@@ -21,7 +21,8 @@ from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.attack.victims import victim_of_run
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.study.cost import describe_attack
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.prediction import predict
 from rmer.tracking import Artifact, RunRecord, Stage, Store, Tag
 

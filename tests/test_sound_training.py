@@ -23,7 +23,8 @@ from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.found_recordings import _decoded
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.systems.catalogue import CATALOGUE
 from rmer.systems.network import build_network
 from rmer.tracking import Store, Tag

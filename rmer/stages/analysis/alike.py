@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.train import ModelParams, TrainParams
+from rmer.stages.train_params import ModelParams, TrainParams
 from rmer.tracking import RunRecord, Store, Tag
 from rmer.tracking.values import ABSENT, PREFIX
 

@@ -27,7 +27,7 @@ from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.analysis.reading import AnalysedRuns
 from rmer.stages.analysis.reproduce import reproduce_script
 from rmer.stages.data.data_params import DataParams
-from rmer.stages.train import TrainingParams
+from rmer.stages.train_params import TrainingParams
 from rmer.tracking import RunRecord, Store, Tag
 
 README = """\

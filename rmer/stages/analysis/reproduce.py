@@ -15,7 +15,7 @@ from rmer.parameters import Parameters
 from rmer.stages.attack.attack_defaults import defaults_of
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams
-from rmer.stages.train import TrainingParams
+from rmer.stages.train_params import TrainingParams
 from rmer.systems.catalogue import CATALOGUE, System
 from rmer.systems.network import ARCHITECTURES
 from rmer.tracking import Origin, RunRecord, Tag

@@ -14,7 +14,7 @@ from rmer.nearest import did_you_mean
 from rmer.parameters import Parameters, name_choice, param, place
 from rmer.plain_yaml import parse_yaml, read_yaml_file
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.train import TrainParams
+from rmer.stages.train_params import TrainParams
 
 P = TypeVar("P", bound=Parameters)
 

@@ -33,7 +33,7 @@ from rmer.stages.study.variants import (
     chosen_domains,
     sound_norms,
 )
-from rmer.stages.train import TrainingParams, TrainParams
+from rmer.stages.train_params import TrainingParams, TrainParams
 from rmer.systems.catalogue import System, groups, resolve
 from rmer.systems.devices import check_device_name
 from rmer.training.protocol import AdversarialParams

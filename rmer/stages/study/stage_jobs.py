@@ -5,7 +5,8 @@ from __future__ import annotations
 from rmer.execution.jobs import Job
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
-from rmer.stages.train import TrainParams, train
+from rmer.stages.train import train
+from rmer.stages.train_params import TrainParams
 from rmer.tracking import Store
 
 
