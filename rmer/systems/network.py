@@ -23,6 +23,8 @@ from rmer.systems.weights import require_finite
 
 # Channels of the published network, by the first layer that has them.
 CHANNELS = {"conv1": 64, "conv3": 128, "conv5": 256, "conv7": 384, "conv7b": 512, "conv11": 256}
+# Share of the channels that the published network drops in training, after each pooling.
+DROPOUT = 0.3
 
 
 class Prediction(TypedDict):
@@ -36,16 +38,17 @@ class Backbone(nn.Module):
     """Convolutions up to global average pooling: [batch, 1, frames, bands] -> [batch, features].
 
     ``width`` is the number of channels as a share of the published one; with 1 there are 256 features.
+    ``dropout`` is the share of channels that training drops after each pooling.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, width: float = 1.0, dropout: float = DROPOUT) -> None:
         super().__init__()
         first, second, third, fourth, fifth, last = (
             max(1, round(width * channels)) for channels in CHANNELS.values()
         )
         self.conv1 = _convolution(1, first, kernel=5, stride=2)
         self.conv2 = _convolution(first, first)
-        self.mp2x2_dropout = nn.Sequential(nn.MaxPool2d(2), nn.Dropout2d(0.3))
+        self.mp2x2_dropout = nn.Sequential(nn.MaxPool2d(2), nn.Dropout2d(dropout))
         self.conv3 = _convolution(first, second)
         self.conv4 = _convolution(second, second)
         self.conv5 = _convolution(second, third)
@@ -68,9 +71,11 @@ class PlainNetwork(nn.Module):
 
     has_bottleneck: ClassVar[bool] = False
 
-    def __init__(self, targets: int = 8, concepts: int = 0, width: float = 1.0) -> None:
+    def __init__(
+        self, targets: int = 8, concepts: int = 0, width: float = 1.0, dropout: float = DROPOUT
+    ) -> None:
         super().__init__()
-        self.preconcept_model = Backbone(width)
+        self.preconcept_model = Backbone(width, dropout)
         self.fc = nn.Linear(self.preconcept_model.features, targets)
         self.apply(_initialise)
 
@@ -89,9 +94,11 @@ class BottleneckNetwork(nn.Module):
 
     has_bottleneck: ClassVar[bool] = True
 
-    def __init__(self, targets: int = 8, concepts: int = 7, width: float = 1.0) -> None:
+    def __init__(
+        self, targets: int = 8, concepts: int = 7, width: float = 1.0, dropout: float = DROPOUT
+    ) -> None:
         super().__init__()
-        self.preconcept_model = Backbone(width)
+        self.preconcept_model = Backbone(width, dropout)
         self.fc_ml = nn.Linear(self.preconcept_model.features, concepts)
         self.fc_ml2emo = nn.Linear(concepts, targets)
         self.apply(_initialise)
@@ -115,10 +122,13 @@ class Architecture(Protocol):
 
     has_bottleneck: bool
 
-    def __call__(self, targets: int, concepts: int, width: float = 1.0) -> nn.Module:
-        """Return an initialised network; draws from torch's global generator.
+    def __call__(
+        self, targets: int, concepts: int, width: float = 1.0, dropout: float = DROPOUT
+    ) -> nn.Module:
+        """Return an initialised network.
 
-        ``width`` scales the number of channels. One that has no such thing may leave the parameter out.
+        ``width`` scales the number of channels, ``dropout`` is the share of them that training drops. One
+        that has no such thing may leave the parameter out.
         """
 
     def sizes(self, state: Mapping[str, Tensor]) -> tuple[int, int] | None:
@@ -137,19 +147,24 @@ def unit_names(arch: str) -> tuple[str, ...]:
     return getattr(ARCHITECTURES[arch], "unit_names", ())
 
 
-def build_network(arch: str, targets: int = 8, concepts: int = 7, width: float = 1.0) -> nn.Module:
+def build_network(
+    arch: str, targets: int = 8, concepts: int = 7, width: float = 1.0, dropout: float = DROPOUT
+) -> nn.Module:
     """Return an initialised network (draws from torch's global generator).
 
-    ``width`` is the number of channels as a share of the published one. Raises UserError for an architecture
-    that has no width.
+    ``width`` is the number of channels as a share of the published one, ``dropout`` the share of them that
+    training drops. Raises UserError for an architecture that has no such thing.
     """
     architecture = ARCHITECTURES[arch]
-    if width == 1.0:
-        return architecture(targets, concepts)
-    if "width" not in inspect.signature(architecture).parameters:
-        what = f"the {arch} architecture has no width"
-        raise UserError(what, where="parameter width", mend="Leave it out")
-    return architecture(targets, concepts, width=width)
+    known = inspect.signature(architecture).parameters
+    given = {"width": (width, 1.0), "dropout": (dropout, DROPOUT)}
+    changed = {name: value for name, (value, published) in given.items() if value != published}
+    for name in changed:
+        if name not in known:
+            raise UserError(
+                f"the {arch} architecture has no {name}", where=f"parameter {name}", mend="Leave it out"
+            )
+    return architecture(targets, concepts, **changed)
 
 
 def _width(state: Mapping[str, Tensor]) -> float:

@@ -109,7 +109,8 @@ class _Training:
             order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(config.seed))
             self.train = replace(self.train, concepts=self.train.concepts[order.to(device)])
         concepts = 7 if data.train.concepts is None else data.train.concepts.shape[1]
-        network = build_network(config.arch, data.train.labels.shape[1], concepts, config.width)
+        sizes = data.train.labels.shape[1], concepts
+        network = build_network(config.arch, *sizes, config.width, config.dropout)
         # Convolutions are faster when channels come last, and Adam when it is one pass over its state.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         fused = device.type in ("cpu", "cuda")

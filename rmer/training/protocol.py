@@ -13,10 +13,11 @@ from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.systems.arithmetic import PRECISIONS, Precision
 from rmer.systems.catalogue import LastLayer, System
+from rmer.systems.network import DROPOUT
 
 TrainProtocol = Literal["published", "corrected"]
 # Values that go without saying: runs from before there was a choice are the same ones.
-_FIRST = {"width": 1.0, "last_layer": "joint", "lr_schedule": "constant"}
+_FIRST = {"width": 1.0, "last_layer": "joint", "lr_schedule": "constant", "dropout": DROPOUT}
 # What becomes of the learning rate over the epochs.
 LR_SCHEDULES = ("constant", "cosine")
 
@@ -37,6 +38,9 @@ class FitParams(Parameters):
     precision: str = param("fp32", "arithmetic of gradients; auto: bf16 where faster", choices=PRECISIONS)
     width: float = param(
         1.0, "channels of the network as a share of the published ones", low=1 / 64, high=8.0
+    )
+    dropout: float = param(
+        DROPOUT, "share of the channels dropped in training, after each pooling", low=0.0, high=0.9
     )
 
 

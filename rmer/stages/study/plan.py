@@ -49,14 +49,14 @@ PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 300,
-        "train_protocol": "corrected", "frames": 64, "width": 0.25, "epochs": 48, "lr": 3e-3,
+        "train_protocol": "corrected", "frames": 64, "width": 0.25, "dropout": 0.0, "epochs": 30, "lr": 3e-3,
         "lr_schedule": "cosine", "batch_size": 4, "adversarial_iterations": 2, "max_iters": 50, "steps": 20,
         "tier": "brief", "precision": "fp32", "sound_norms": "masking", "sound_tier": "brief",
         "engine": "local",
     },
     "full": {
         "systems": "published", "seeds": PUBLISHED_SEEDS, "attacks": "published,bridge,suite", "clips": 360,
-        "train_protocol": "published", "frames": 313, "width": 1.0, "epochs": 199, "lr": 5e-4,
+        "train_protocol": "published", "frames": 313, "width": 1.0, "dropout": 0.3, "epochs": 199, "lr": 5e-4,
         "lr_schedule": "constant", "batch_size": 8, "adversarial_iterations": None, "max_iters": 1000,
         "steps": 40, "tier": "paper", "precision": "fp32", "sound_norms": "masking,snr",
         "sound_tier": "paper", "engine": "serial",
