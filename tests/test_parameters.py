@@ -45,7 +45,7 @@ def test_trainings_have_the_digests_that_stores_know(given: dict[str, Any], dige
 SMALL_ONCE: dict[str, Any] = {
     **{"systems": "published", "attacks": "published,bridge,suite", "train_protocol": "published"},
     **{"epochs": 8, "width": 1.0, "lr": 5e-4, "batch_size": 8, "adversarial_iterations": 5},
-    **{"tier": "quick", "precision": "auto"},
+    **{"tier": "quick", "precision": "auto", "lr_schedule": "constant", "dropout": 0.3},
 }
 
 
