@@ -17,6 +17,7 @@ from rmer.stages.study.plan import SIZES, StudyParams, make_plan
 from rmer.stages.study.study import config_of, settings_of
 from rmer.stages.train import kept_from
 from rmer.stages.train_params import TrainParams
+from rmer.systems.network import build_network
 from rmer.tracking import Stage, config_digest, connect
 
 # One parameter of training more: file -> what stands there -> what stands there then.
@@ -86,6 +87,14 @@ def test_a_study_takes_what_its_stages_take_and_is_another_one_with_it() -> None
     assert set(settings) - {"restarts"} == set(
         settings_of(make_plan(StudyParams(domains="spectrogram")), "d")
     )
+
+
+def test_a_small_study_trains_systems_that_are_no_networks_too() -> None:
+    plan = make_plan(StudyParams(systems="A2E,ridge"))
+    found = {model[0].name: plan.train_params(*model, "").resolve_fit() for model in plan.models}
+    assert (found["A2E"].width, found["A2E"].dropout) == (0.25, 0.1)
+    for config in found.values():
+        build_network(config.arch, width=config.width, dropout=config.dropout)
 
 
 def test_sizes_are_of_parameters_that_say_so() -> None:

@@ -164,11 +164,22 @@ def test_width_scales_channels_and_the_published_network_has_width_1() -> None:
     assert narrow == [channels // 8 for channels in published]
 
 
+@pytest.mark.parametrize(("dropout", "alike"), [(0.0, True), (0.3, False)])
+def test_dropout_is_of_training_alone(dropout: float, alike: bool) -> None:
+    network = build_network("bottleneck", width=0.125, dropout=dropout)
+    inputs = torch.randn(2, 1, 32, 149, generator=torch.Generator().manual_seed(1))
+    first, second = (network.train()(inputs)["output"] for _ in range(2))
+    assert torch.equal(first, second) == alike
+    assert torch.equal(*(network.eval()(inputs)["output"] for _ in range(2)))
+
+
 def test_an_architecture_without_a_width_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES._loaded, "levels", lambda targets, concepts: PlainNetwork(targets))  # type: ignore[misc]
     assert build_network("levels", 3)(torch.zeros(1, 1, 32, 149))["output"].shape == (1, 3)
     with pytest.raises(UserError, match="the levels architecture has no width"):
         build_network("levels", 3, width=0.5)
+    with pytest.raises(UserError, match="the levels architecture has no dropout"):
+        build_network("levels", 3, dropout=0.5)
 
 
 def test_checkpoints_that_hold_code_are_refused(tmp_path: Path) -> None:

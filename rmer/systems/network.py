@@ -25,6 +25,8 @@ from rmer.systems.weights import require_finite
 CHANNELS = {"conv1": 64, "conv3": 128, "conv5": 256, "conv7": 384, "conv7b": 512, "conv11": 256}
 # Share of the channels that the published network drops in training, after each pooling.
 DROPOUT = 0.3
+# What networks may differ in beside their architecture, as published.
+PUBLISHED_OPTIONS = {"width": 1.0, "dropout": DROPOUT}
 
 
 class Prediction(TypedDict):
@@ -155,16 +157,17 @@ def build_network(
     ``width`` is the number of channels as a share of the published one, ``dropout`` the share of them that
     training drops. Raises UserError for an architecture that has no such thing.
     """
-    architecture = ARCHITECTURES[arch]
-    known = inspect.signature(architecture).parameters
-    given = {"width": (width, 1.0), "dropout": (dropout, DROPOUT)}
-    changed = {name: value for name, (value, published) in given.items() if value != published}
-    for name in changed:
-        if name not in known:
-            raise UserError(
-                f"the {arch} architecture has no {name}", where=f"parameter {name}", mend="Leave it out"
-            )
-    return architecture(targets, concepts, **changed)
+    given = {"width": width, "dropout": dropout}
+    changed = {name: value for name, value in given.items() if value != PUBLISHED_OPTIONS[name]}
+    if unknown := sorted(changed.keys() - options_of(arch)):
+        what = f"the {arch} architecture has no {unknown[0]}"
+        raise UserError(what, where=f"parameter {unknown[0]}", mend="Leave it out")
+    return ARCHITECTURES[arch](targets, concepts, **changed)
+
+
+def options_of(arch: str) -> set[str]:
+    """Return which of :data:`PUBLISHED_OPTIONS` an architecture has."""
+    return PUBLISHED_OPTIONS.keys() & inspect.signature(ARCHITECTURES[arch]).parameters.keys()
 
 
 def _width(state: Mapping[str, Tensor]) -> float:

@@ -36,6 +36,7 @@ from rmer.stages.study.variants import (
 from rmer.stages.train_params import TrainingParams, TrainParams
 from rmer.systems.catalogue import System, groups, resolve
 from rmer.systems.devices import check_device_name
+from rmer.systems.network import PUBLISHED_OPTIONS, options_of
 from rmer.training.protocol import AdversarialParams
 
 # Length of a demo clip, as a multiple of the excerpt that is drawn from it: 15 s for the published 10 s.
@@ -169,6 +170,9 @@ class Plan:
         shared = _shared(self.params, TrainParams)
         if not system.adversarial:
             shared = {name: shared[name] for name in shared if name not in AdversarialParams.names()}
+        # A study of networks may have a system that is none, which they do not concern.
+        for name in PUBLISHED_OPTIONS.keys() - options_of(system.arch):
+            shared.pop(name, None)
         shared |= {"system": system.name, "seed": seed, "fold": fold, "dataset_run_id": dataset_run_id}
         return TrainParams(**shared)
 
