@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from rmer.attacks.objectives import Objective
 from rmer.attacks.problem import Problem
 from rmer.attacks.result import Crafted, Passes
 from rmer.attacks.search import L1, Best, ObjectiveAttack
-from rmer.attacks.threat import Threat, l2_norms, steepest
+from rmer.attacks.sound_threat import SoundThreat
+from rmer.attacks.sound_windows import SoundWindows
+from rmer.attacks.threat import Threat, beside, l2_norms, steepest
 from rmer.errors import UserError
 from rmer.parameters import param
 from rmer.systems.frozen import FrozenNetwork
@@ -27,16 +29,17 @@ TILES = 5
 
 @dataclass(frozen=True)
 class Square(ObjectiveAttack):
-    """Change one square window at a time and keep the change where it raises the clip's value.
+    """Change one window at a time and keep the change where it raises the clip's value.
 
     A black-box attack: it asks for predictions only, ``queries`` a clip, and once for the clean clip's. What
     it raises is the main value of ``losses[0]`` (the MAE; for ``up:`` and ``down:`` the unit steered). Kept
     per clip and metric is the best of all that was asked, the clean clip included.
 
-    The square starts at a share ``p_init`` of the spectrogram, halved by the paper's schedule rescaled to
-    ``queries``. L-inf: starts with stripes of +-epsilon, one sign a band, and sets windows to +-epsilon.
-    L2: starts with a grid of bumps, and moves the budget of one window, with what the box has left unused,
-    into a bump in another. The clip to the box follows each change.
+    The window starts at a share ``p_init`` of the spectrogram, halved by the paper's schedule rescaled to
+    ``queries``. L-inf: starts with stripes of +-epsilon, one sign a band, and sets squares to +-epsilon.
+    L2: starts with a grid of bumps, and moves the budget of one square, with what the box has left unused,
+    into a bump in another. The clip to the box follows each change. On the sound, windows are of its
+    short-time spectrum (:mod:`rmer.attacks.sound_windows`), which the paper does not have.
     """
 
     queries: int = param(1000, "queries a clip", low=1, high=10_000_000)
@@ -45,8 +48,6 @@ class Square(ObjectiveAttack):
 
     name: ClassVar[str] = "square"
     random: ClassVar[bool] = True
-    # Its squares are neighbouring frames and bands; samples have no such neighbours, and queries are dear.
-    on_sound: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,24 +63,17 @@ class Square(ObjectiveAttack):
         return Passes(0, 1 + self.queries)
 
     def run(self, network: FrozenNetwork, problem: Problem) -> Crafted:
-        objective, threat = self.losses[0], problem.threat
-        best = Best.of_clean(network, problem, objective)
-        linf = threat.norm == "linf"
-        current = threat.project(problem.inputs, (stripes if linf else bumps)(problem))
-        reached = self._asked(network, problem, current, best)
+        best = Best.of_clean(network, problem, self.losses[0])
+        moves = _moves(problem)
+        state = moves.start()
+        reached = self._asked(network, problem, moves.adversaries(state), best)
         draws = problem.draw(torch.rand, self.queries - 1, 6).to(problem.inputs.device)
-        shares = [self.p_init * covered(query / self.queries) for query in range(1, self.queries)]
-        sides = [_side(problem.inputs, share, odd=not linf) for share in shares]
-        patterns = {} if linf else {side: bump(side).to(problem.inputs) for side in set(sides)}
-        for query, side in enumerate(sides):
-            if linf:
-                changed = _set_window(problem.inputs, current, threat, side, draws[:, query])
-            else:
-                changed = _move_budget(problem.inputs, current, threat, patterns[side], draws[:, query])
-            candidate = threat.project(problem.inputs, changed)
-            values = self._asked(network, problem, candidate, best)
+        for query in range(1, self.queries):
+            share = self.p_init * covered(query / self.queries)
+            changed = moves.changed(state, share, draws[:, query - 1])
+            values = self._asked(network, problem, moves.adversaries(changed), best)
             better = values > reached
-            current = torch.where(better.view(-1, 1, 1, 1), candidate, current)
+            state = torch.where(beside(better, state), changed, state)
             reached = torch.where(better, values, reached)
         return best.crafted()
 
@@ -87,6 +81,64 @@ class Square(ObjectiveAttack):
         values = self.losses[0].values(network.predict_in_batches(candidates), problem.labels)
         best.update(candidates, values)
         return values[self.metric]
+
+
+class Moves(Protocol):
+    """Where the search begins, and how one state of it [batch, ...] becomes another."""
+
+    def start(self) -> Tensor:
+        """Return the first state."""
+
+    def changed(self, state: Tensor, share: float, draws: Tensor) -> Tensor:
+        """Return the state with a window changed that covers a share of it; ``draws`` [batch, 6] say how."""
+
+    def adversaries(self, state: Tensor) -> Tensor:
+        """Return the adversaries that a state stands for, within the budget, shaped like the inputs."""
+
+
+def _moves(problem: Problem) -> Moves:
+    if isinstance(problem.threat, SoundThreat):
+        return SoundWindows(problem)
+    return Corners(problem) if problem.threat.norm == "linf" else Bumps(problem)
+
+
+@dataclass(frozen=True, eq=False)
+class Corners:
+    """The moves within an L-inf ball; states are adversaries."""
+
+    problem: Problem
+
+    def start(self) -> Tensor:
+        return self.problem.threat.project(self.problem.inputs, stripes(self.problem))
+
+    def changed(self, state: Tensor, share: float, draws: Tensor) -> Tensor:
+        inputs, threat = self.problem.inputs, self.problem.threat
+        changed = _set_window(inputs, state, threat, _side(inputs, share), draws)
+        return threat.project(inputs, changed)
+
+    def adversaries(self, state: Tensor) -> Tensor:
+        return state
+
+
+@dataclass(frozen=True, eq=False)
+class Bumps:
+    """The moves within an L2 ball; states are adversaries."""
+
+    problem: Problem
+    _patterns: dict[int, Tensor] = field(default_factory=dict)
+
+    def start(self) -> Tensor:
+        return self.problem.threat.project(self.problem.inputs, bumps(self.problem))
+
+    def changed(self, state: Tensor, share: float, draws: Tensor) -> Tensor:
+        inputs, threat = self.problem.inputs, self.problem.threat
+        side = _side(inputs, share, odd=True)
+        if side not in self._patterns:
+            self._patterns[side] = bump(side).to(inputs)
+        return threat.project(inputs, _move_budget(inputs, state, threat, self._patterns[side], draws))
+
+    def adversaries(self, state: Tensor) -> Tensor:
+        return state
 
 
 def covered(done: float) -> float:
