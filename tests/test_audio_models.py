@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from entrypoints.cli import main
 from rmer.attacks.apgd import APGD
 from rmer.attacks.attack_domains import SPECTROGRAM
+from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.data.audio.decoders import SAMPLE_RATE
 from rmer.data.audio.recordings import HEADER, changeable, row_samples
@@ -32,16 +33,19 @@ from rmer.data.preparation.recording_files import FileError
 from rmer.errors import UserError
 from rmer.evaluation.fragility import fragility
 from rmer.evaluation.sound_subject import SoundSubject
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.stages.predict.predict_params import PredictParams
 from rmer.stages.predict.seed_models import find_models
+from rmer.stages.study.cost import describe_attack
 from rmer.systems.audio_model import AudioModel, excerpt_samples, hearing
 from rmer.systems.code_model import model_of_code
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
-from rmer.tracking import Artifact, Store
+from rmer.tracking import Artifact, Stage, Store
 
 SAMPLES = row_samples(FRAMES)
 
@@ -182,6 +186,7 @@ def test_what_cannot_be_given_is_told(said: dict[str, object], told: str) -> Non
 
 
 CODE = """
+import numpy as np
 import torch
 from torch import nn
 
@@ -209,6 +214,29 @@ def loudness(samples):
 
 
 loudness.sample_rate = 22_050
+
+
+from functools import cache
+
+from sklearn.linear_model import Ridge
+
+
+def bands(samples):
+    power = np.abs(np.fft.rfft(samples, axis=1)) ** 2
+    return np.log10(np.stack([part.mean(1) for part in np.array_split(power, 16, axis=1)], 1) + 1e-6)
+
+
+@cache
+def regressor():
+    rng = np.random.default_rng(0)
+    return Ridge().fit(rng.normal(0, 2, (60, 16)), rng.uniform(0, 1, (60, 8)))
+
+
+def brightness(samples):
+    return regressor().predict(bands(samples))
+
+
+brightness.sample_rate = 16_000
 """
 
 
@@ -322,6 +350,38 @@ def test_a_callable_on_audio_is_attacked_without_gradients(store: Store, code: P
     assert record.metrics["adv/mae"] > record.metrics["clean/mae"]
     with pytest.raises(UserError, match=r"my_models.py:loudness: is known by its predictions alone"):
         attack(store, AttackParams(**given, attack="apgd", steps=1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm", SOUND_NORMS)
+def test_square_finds_more_than_noise_on_a_function_of_audio(store: Store, code: Path, norm: str) -> None:
+    given = {"model_uri": f"{code}:loudness", "domain": "waveform", "norm": norm, "listen": 0}
+    added = {}
+    for method in ({"attack": "square", "queries": 30}, {"attack": "noise", "draws": 30}):
+        (outcome,) = attack(store, AttackParams(**given, **method))  # type: ignore[arg-type]
+        record = store.get(outcome.run_id)
+        assert record.metrics["budget/violations"] == 0
+        added[method["attack"]] = record.metrics["adv/mae"] - record.metrics["clean/mae"]
+    assert added["square"] > 2 * max(added["noise"], 0)
+
+
+def test_a_suite_of_queries_on_audio_and_its_report(store: Store, code: Path) -> None:
+    given = {"model_uri": f"{code}:brightness", "domain": "waveform", "attack": "suite", "tier": "brief"}
+    data = store.find(Stage.PREPROCESS)[0].run_id
+    params = AttackParams(**given, study="bright", dataset_run_id=data, listen=1)  # type: ignore[arg-type]
+    said = describe_attack(store, params)
+    assert "brightness gives no gradient: three of its predictions count as one" in said
+    (outcome,) = attack(store, params)
+    record = store.get(outcome.run_id)
+    assert record.params["cfg.search"] == "square"
+    assert record.metrics["cost/gradients"] == record.metrics["budget/violations"] == 0
+    assert record.metrics["adv/mae"] > record.metrics["clean/mae"]
+    sanity = store.read_table(outcome.run_id, Artifact.SANITY).set_index("check")
+    held = ["evaluation_mode", "budget_held", "saved_adversaries_rescore", "seed_changes_the_attack"]
+    assert sanity["passed"][held].eq(True).all(), sanity
+    assert sanity["detail"]["share_of_zero_gradients"] == "not measured: the model gives no gradient"
+    report = analyze(store, AnalyzeParams(study="bright", attack="suite", domain="waveform")).report
+    assert any("by predictions alone" in sentence for sentence in report.headline)
+    assert {"Audible domain", "Sanity checks"} <= {section.title for section in report.sections}
 
 
 def test_songs_are_predicted_and_judged(store: Store, folder: Path, tmp_path: Path) -> None:

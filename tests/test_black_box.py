@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -29,13 +30,17 @@ from rmer.attacks.noise import Noise
 from rmer.attacks.square import Square
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
+from rmer.evaluation.checks.sanity import OF_GRADIENTS
+from rmer.evaluation.metrics import regression_scores
+from rmer.stages.analysis.analyze import analyze
+from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.train import train
 from rmer.stages.train_params import TrainParams
 from rmer.systems.black_box import BlackBox, PlainOutput, adapted, served
 from rmer.systems.frozen import FrozenNetwork
-from rmer.tracking import Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Artifact, Run, RunRecord, RunSpec, Stage, Store, Tag
 
 FRAMES = 24
 # A scikit-learn regressor on the mean level of eight groups of bands, as one file of code, without pickles.
@@ -274,11 +279,111 @@ def test_one_command_evaluates_a_regressor_that_own_code_loads(
         assert not attack(store, params)[0].skipped
 
 
-def test_a_suite_says_that_it_needs_gradients(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def predict(x): return x.mean(axis=(1, 2))[:, :8]")
-    params = AttackParams(model_uri=f"{tmp_path / 'mine.py'}:predict", attack="suite", tier="brief")
-    with pytest.raises(UserError, match=r"mine.py:predict: is known by its predictions alone.*square, noise"):
-        attack(store, params)
+def forest(folder: Path) -> Path:
+    """Write a file that defines a random forest on the mean level of each band, and return its path."""
+    (folder / "forest.py").write_text(
+        "import numpy as np\n"
+        "from sklearn.ensemble import RandomForestRegressor\n"
+        "rng = np.random.default_rng(3)\n"
+        "levels = rng.normal(0, .3, (300, 149))\n"
+        "regressor = RandomForestRegressor(20, random_state=0).fit(levels, .5 + levels[:, :8])\n"
+        "def predict(x): return regressor.predict(x.mean(axis=(1, 2)))\n"
+    )
+    return folder / "forest.py"
+
+
+def suite_of(store: Store, study: str) -> dict[str, str]:
+    data = store.find(Stage.PREPROCESS)[0].run_id
+    return {"attack": "suite", "tier": "brief", "study": study, "dataset_run_id": data}
+
+
+@pytest.fixture(scope="module")
+def suite(store: Store, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A suite on a random forest: a function of steps, whose gradients would be zero."""
+    code = forest(tmp_path_factory.mktemp("forest"))
+    given = suite_of(store, "mine")
+    params = AttackParams(model_uri=f"{code}:predict", system="forest", seed="6", **given)  # type: ignore[arg-type]
+    (outcome,) = attack(store, params)
+    assert attack(store, params)[0].skipped
+    with pytest.raises(UserError, match=r"warm_start.*predictions alone.*Leave it out"):
+        attack(store, replace(params, warm_start=True))
+    return store.get(outcome.run_id)
+
+
+def test_a_suite_without_gradients_is_an_evaluation_by_queries(store: Store, suite: RunRecord) -> None:
+    assert (suite.params["cfg.search"], suite.params["cfg.queries"]) == ("square", "20")
+    assert "cfg.steps" not in suite.params
+    assert suite.metrics["cost/gradients"] == 0
+    assert suite.metrics["budget/violations"] == 0
+    assert suite.metrics["adv/mae"] > suite.metrics["clean/mae"]
+    clips = store.read_table(suite.run_id, Artifact.ADVERSARY_CLIPS)
+    # Two budgets: the clean clip and twenty queries each.
+    assert suite.metrics["cost/forwards"] == 2 * 21 * len(clips)
+    emotions = [name.removeprefix("label_") for name in clips if str(name).startswith("label_")]
+    kinds = ("label", "adv")
+    labels, found = (clips[[f"{kind}_{name}" for name in emotions]].to_numpy() for kind in kinds)
+    correlation = regression_scores(labels, found, emotions).mean["corr"]
+    assert suite.metrics["adv/corr"] == pytest.approx(correlation, abs=1e-6)
+    assert "lower bound" in suite.tags["mlflow.note.content"]
+    curve = store.read_table(suite.run_id, Artifact.CURVE)
+    assert bool((curve["mae"] > suite.metrics["clean/mae"]).iloc[1:].all())
+
+
+def test_what_needs_gradients_is_not_measured(store: Store, suite: RunRecord) -> None:
+    checks = store.read_table(suite.run_id, Artifact.SANITY).set_index("check")
+    without = checks[checks["detail"] == "not measured: the model gives no gradient"]
+    assert set(without.index) == set(OF_GRADIENTS)
+    assert without["passed"].isna().all()
+    held = ["evaluation_mode", "budget_held", "budget_used", "seed_changes_the_attack"]
+    held += ["saved_adversaries_rescore", "worst_for_its_own_metric"]
+    assert checks["passed"][held].eq(True).all()
+    # Twenty queries are few, and these say so.
+    judged = [
+        "damage_grows_with_epsilon",
+        "white_box_at_least_transfer",
+        "attack_beats_noise",
+        "more_steps_change_little",
+    ]
+    assert checks["passed"][judged].notna().all()
+    assert "transfer against square" in checks["detail"]["white_box_at_least_transfer"]
+
+
+def test_a_report_of_predictions_alone(store: Store, suite: RunRecord) -> None:
+    report = analyze(store, AnalyzeParams(study="mine", attack="suite")).report
+    assert "forest" in report.headline[0]
+    assert any("by predictions alone" in said and "lower bound" in said for said in report.headline)
+    assert not any("through its gradients" in said for said in report.headline)
+    assert "correlation is that of the adversaries for raw MAE" in report.systems_caption
+    assert [section.title for section in report.sections if "precision" in section.title.lower()] == []
+
+
+def test_a_report_says_which_systems_met_the_weaker_attack(
+    store: Store, suite: RunRecord, tmp_path: Path
+) -> None:
+    """A regressor beside a network: a comparison of two different attacks."""
+    given = suite_of(store, "both")
+    attack(store, AttackParams(train_run_id=store.find(Stage.TRAIN)[0].run_id, **given))  # type: ignore[arg-type]
+    code = forest(tmp_path)
+    attack(store, AttackParams(model_uri=f"{code}:predict", system="forest", seed="6", **given))  # type: ignore[arg-type]
+    found = analyze(
+        store, AnalyzeParams(study="both", attack="suite", bundle=str(tmp_path / "bundle"), allow_mixed=True)
+    )
+    said = [sentence for sentence in found.report.headline if "by predictions alone" in sentence]
+    assert len(said) == 1
+    assert "gradients (A2E computed), a lead of forest external in robustness shows nothing" in said[0]
+    comparison = next(part for part in found.report.sections if part.title == "Corrected comparison")
+    assert said[0] in comparison.paragraphs
+    assert any(
+        "forest external can only be asked for predictions" in sentence for sentence in found.report.answer
+    )
+    methods = (tmp_path / "bundle" / "methods.tex").read_text()
+    assert "APGD" in methods
+    assert "forest external by Square (Andriushchenko et al. 2020) of 20 queries" in methods
+    # What is not of the search must agree as ever.
+    other = {"model_uri": f"{code}:predict", "system": "other", "seed": "6", "epsilons": ".01,.1", **given}
+    attack(store, AttackParams(**other))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="not alike: .*; epsilons: "):
+        analyze(store, AnalyzeParams(study="both", attack="suite", systems="A2E,other"))
 
 
 def test_a_torch_module_of_code_is_attacked_by_its_gradients(store: Store, tmp_path: Path) -> None:

@@ -34,11 +34,15 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Aim:
-    """What settings refer to: names of a model's targets and concepts, and a surrogate, if there is one."""
+    """What settings refer to: names of a model's targets and concepts, and a surrogate, if there is one.
+
+    ``black_box`` tells of a model that is known by its predictions alone.
+    """
 
     targets: tuple[str, ...]
     concepts: tuple[str, ...] = ()
     surrogate: FrozenNetwork | None = None
+    black_box: bool = False
 
 
 class AttackMethod(ABC):
@@ -81,8 +85,11 @@ class AttackMethod(ABC):
         return ()
 
     @classmethod
-    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what settings stand for, should that ever change: it determines the result as they do."""
+    def implied(cls, settings: Mapping[str, Any], *, black_box: bool = False) -> dict[str, Any]:
+        """Return what settings stand for, should that ever change: it determines the result as they do.
+
+        ``black_box`` as in :class:`Aim`.
+        """
         return {}
 
     @classmethod

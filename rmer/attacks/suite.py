@@ -12,6 +12,7 @@ from rmer.attacks.escalation import Escalation
 from rmer.attacks.method import Aim, AttackMethod, settings_of
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective, Objective
 from rmer.attacks.ranked_objectives import OutputObjective
+from rmer.attacks.square import Square
 from rmer.parameters import param
 
 
@@ -26,7 +27,7 @@ class Tier:
     steps : of every start
     restarts : starts of the attack on the error of each clip (l1, mse, then single outputs)
     joint_restarts : starts of the attack on the correlation over clips
-    queries : of the black-box control
+    queries : of Square: the black-box control, or the attack on models that are known by predictions alone
     adaptive : whether starts grow longer until two agree (:mod:`rmer.attacks.escalation`); a random sample
         of clips is then searched by the fixed starts above as well, and has the controls
     brief: whether it is to show in seconds how all this works: controls on two clips, two budgets of sounds,
@@ -59,7 +60,10 @@ TIERS = {
 
 @dataclass(frozen=True)
 class Suite(AttackMethod):
-    """The attacks of a tier over its budgets; controls and sanity checks say whether they can be believed."""
+    """The attacks of a tier over its budgets; controls and sanity checks say whether they can be believed.
+
+    A model that is known by its predictions alone is attacked by Square, with the queries of the tier.
+    """
 
     tier: str = param("quick", "size of the suite", choices=tuple(TIERS))
 
@@ -70,15 +74,18 @@ class Suite(AttackMethod):
 
     @classmethod
     def attacks(cls, settings: Mapping[str, Any], aim: Aim) -> tuple[Attack, ...]:
-        return white_box(TIERS[settings["tier"]])
+        tier = TIERS[settings["tier"]]
+        return (Square(tier.queries),) if aim.black_box else white_box(tier)
 
     @classmethod
     def epsilons(cls, settings: Mapping[str, Any]) -> tuple[float, ...]:
         return TIERS[settings["tier"]].epsilons
 
     @classmethod
-    def implied(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def implied(cls, settings: Mapping[str, Any], *, black_box: bool = False) -> dict[str, Any]:
         tier = TIERS[settings["tier"]]
+        if black_box:
+            return {"search": Square.name, "queries": tier.queries}
         fixed = {"steps": tier.steps, "restarts": tier.restarts, "joint_restarts": tier.joint_restarts}
         adaptive = {name: setting.default for name, setting in settings_of(Escalation).items()}
         return {**(adaptive if tier.adaptive else fixed), "queries": tier.queries}

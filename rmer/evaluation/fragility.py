@@ -32,7 +32,7 @@ from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.song_emotions import Audio2Emotions, SongEmotions
 from rmer.evaluation.sound_subject import SoundSubject
 from rmer.systems.arithmetic import Precision
-from rmer.systems.black_box import BlackBox
+from rmer.systems.black_box import is_black_box
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
 from rmer.systems.network import Prediction
@@ -131,7 +131,7 @@ def fragility(
     if hearer.takes_audio and domain == SPECTROGRAM:
         mend = "Change the sound: fragility_domain waveform"
         raise UserError("takes audio: there is no spectrogram to change", where=heard.models[0], mend=mend)
-    if any(isinstance(part, BlackBox) for model in hearer.models for part in model.network.modules()):
+    if any(is_black_box(model.network) for model in hearer.models):
         what = "is known by its predictions alone, so that no smallest change can be searched for"
         raise UserError(what, where=heard.models[0], mend="Leave fragility out")
     networks = [model.network for model in hearer.models]

@@ -41,6 +41,8 @@ class Contents:
         seed of the draws.
     corrected, is_suite : Whether every run was attacked under the corrected protocol, and by the suite of
         attacks.
+    by_predictions : Row -> queries a clip, of systems that no gradient passes, which a suite attacked by
+        their predictions alone.
     reported : System -> clean correlation of 2019, where the ratings are those that it was reported for.
     reported_epsilon : The budget of the endpoints, where all runs agree on it.
     checks : Run in words -> its sanity checks (``tables/sanity.csv``).
@@ -68,6 +70,7 @@ class Contents:
     bootstrap_seed: int = SEED
     corrected: bool = False
     is_suite: bool = False
+    by_predictions: Mapping[str, str] = field(default_factory=dict)
     reported: Mapping[str, float] = field(default_factory=dict)
     reported_epsilon: float | None = None
     checks: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -105,6 +108,11 @@ class Contents:
         if self.on_sound:
             return sound_budget_in_words(norm, self.levels.get(norm))
         return budget_in_words(norm, self.selection.get("epsilon", ""))
+
+    @property
+    def through_gradients(self) -> list[str]:
+        """The systems that were attacked through their gradients."""
+        return [name for name in self.systems["system"] if name not in self.by_predictions]
 
     @property
     def exceeded(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 
 from rmer.evaluation.metrics import under_attack
 from rmer.evaluation.statistics import WELCH_SEEDS
-from rmer.report.readable import mean_and_std, number, p_value
+from rmer.report.readable import and_list, mean_and_std, number, p_value
 from rmer.report.system_tables import is_adversarial
 
 SIGNIFICANT = 0.05
@@ -51,6 +51,27 @@ def headline(systems: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     if len({found.split(" (")[0] for found in best.values() if found}) > 1:
         sentences.append("The metrics disagree: which system is the most robust depends on the one chosen.")
     return sentences + _comparisons(tests)
+
+
+def lower_bounds(by_predictions: Mapping[str, str], others: Sequence[str]) -> str:
+    """Return what comparisons of systems are worth that no gradient passes; empty where there is none.
+
+    ``by_predictions`` maps such systems to the queries that Square had for a clip; ``others`` are those that
+    were attacked through their gradients.
+    """
+    if not by_predictions:
+        return ""
+    names, queries = and_list(list(by_predictions)), and_list(sorted(set(by_predictions.values()), key=int))
+    text = (
+        f"Attacked by predictions alone, as no gradient passes: {names} (Square, {queries} queries a clip "
+        "and budget). That finds less than gradients do, so that the damage is a lower bound."
+    )
+    if others:
+        text += (
+            f" Beside what was attacked through its gradients ({and_list(others)}), a lead of {names} in "
+            "robustness shows nothing; only a lag would."
+        )
+    return text
 
 
 def caveats(

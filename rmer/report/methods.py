@@ -34,8 +34,9 @@ class Methods:
     training : What train runs said: ``epochs``, ``lr``, ``batch_size``, ``patience``; of adversarially
         trained systems ``adversarial_norm``, ``_epsilon``, ``_iterations`` and ``_share``.
     attack : What attack runs said: ``attack``, ``norms``, ``epsilon`` (the reported one); of a suite
-        ``tier``, ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where searches
-        with reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in per cent)
+        ``tier``, ``steps``, ``restarts``, ``joint_restarts``, ``epsilons``, ``precision``; where some systems
+        give no gradient, their names (``by_predictions``) and ``queries``, and where all do, no steps; where
+        searches with reduced gradients were repeated in float32, ``search_loss`` (largest share of MAE, in %)
         and ``search_clips`` (how many clips), ``search_runs`` (``19 of 21``).
     sound : What attack runs on the sound said: ``attack``, ``norms``, ``budgets`` (in words) and ``reported``
         (in words); with no others, ``attack`` is empty.
@@ -136,12 +137,26 @@ def _attack(facts: Methods) -> str:
     return (
         f"They were attacked within {norms} balls of epsilon {and_list(attack['epsilons'].split(','))} a "
         f"cell of the standardised spectrogram{radius} and within the box of valid spectrograms, "
-        f"{_search(attack)}. The worst iterate of each clip was kept for raw and "
-        "for clipped MAE, the worst of all clips together for correlation (tier "
-        f"{attack['tier']}). Gradients were computed in {attack['precision']}, perturbations, comparisons "
-        f"and scores in float32{missed}. Budgets were asserted on the stored adversaries, which were read "
-        f"back to be scored. Results are reported at epsilon {attack['epsilon']}."
+        f"{_search(attack)} (tier {attack['tier']}). {_scored(attack)}{missed}. Budgets were asserted on the "
+        "stored adversaries, which were read back to be scored. Results are reported at epsilon "
+        f"{attack['epsilon']}."
     )
+
+
+def _scored(attack: Mapping[str, str]) -> str:
+    """Return which adversaries of a suite are scored, and in what arithmetic."""
+    kept = "The worst iterate of each clip was kept for raw and for clipped MAE"
+    if not _has_gradients(attack):
+        return f"{kept}; correlation is that of those for raw MAE"
+    without = f" (of {attack['by_predictions']}, those for raw MAE)" if "by_predictions" in attack else ""
+    return (
+        f"{kept}, the worst of all clips together for correlation{without}. Gradients were computed in "
+        f"{attack['precision']}, perturbations, comparisons and scores in float32"
+    )
+
+
+def _has_gradients(attack: Mapping[str, str]) -> bool:
+    return "tolerance" in attack or "steps" in attack
 
 
 def _sound(facts: Methods) -> str:
@@ -158,6 +173,19 @@ def _sound(facts: Methods) -> str:
 
 def _search(attack: Mapping[str, str]) -> str:
     """Return by what a suite attacked, from its settings."""
+    square = ""
+    if "by_predictions" in attack:
+        square = (
+            f"by Square (Andriushchenko et al. 2020) of {attack['queries']} queries a clip on the L1 error "
+            "of each clip, as no gradient passes "
+        )
+    if not _has_gradients(attack):
+        return f"{square}them"
+    more = f"; {attack['by_predictions']} {square}it" if square else ""
+    return f"{_by_ascent(attack)}{more}"
+
+
+def _by_ascent(attack: Mapping[str, str]) -> str:
     jointly = "the mean correlation over all clips jointly"
     if "tolerance" in attack:
         within = number(100 * float(attack["tolerance"]))

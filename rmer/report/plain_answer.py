@@ -119,6 +119,9 @@ def _doubts(contents: Contents) -> list[str]:
     if idle := little_learnt(contents.robustness[contents.norm]):
         names = "all systems" if len(idle) == len(contents.systems) else and_list(idle)
         doubts.append(f"without attack, {names} hardly beat always predicting the mean")
+    if contents.by_predictions:
+        names = and_list(list(contents.by_predictions))
+        doubts.append(f"{names} can only be asked for predictions, so that the attack finds less there")
     if contents.exceeded:
         doubts.append("the budget of the attack was not enforced")
     return doubts

@@ -17,11 +17,11 @@ from rmer.report.answers import (
 from rmer.report.class_tables import with_classification
 from rmer.report.contents import Contents
 from rmer.report.expectations import expectations
-from rmer.report.findings import TESTS_CAVEAT, caveats, headline
+from rmer.report.findings import TESTS_CAVEAT, caveats, headline, lower_bounds
 from rmer.report.html import Report, ReportFigure, Section, SoundScores
 from rmer.report.legend import legend
 from rmer.report.plain_answer import plain_answer
-from rmer.report.readable import readable_table
+from rmer.report.readable import and_list, readable_table
 from rmer.report.robustness import FIRST, ROBUSTNESS_CAPTION, readable_robustness
 from rmer.report.sections.checks_section import checks_section, sanity_sentence, sanity_table
 from rmer.report.sections.classes_section import classes_section
@@ -61,6 +61,10 @@ OTHER_DATA = (
     "predictor is the mean of the ratings that they were trained on."
 )
 OWN_ADVERSARIES = " Each metric is attacked for itself."
+OF_PREDICTIONS = (
+    " Raw and clipped MAE are attacked each for itself; where predictions alone were asked for ({}), "
+    "correlation is that of the adversaries for raw MAE."
+)
 SYSTEMS_CAPTION = (
     "Mean ± population standard deviation over seeds. Correlation: Pearson over clips, averaged over "
     "emotions. MAE: over clips and emotions; clipped: predictions limited to the rating scale, 0-1. ΔMAE: "
@@ -148,7 +152,10 @@ def _systems(contents: Contents) -> tuple[pd.DataFrame, str]:
         return with_classification(table, contents.classification), SYSTEMS_CAPTION + more
     table = readable_robustness(contents.robustness[contents.norm], contents.reported)
     table = with_classification(table, contents.classification)
-    return table, ROBUSTNESS_CAPTION + (OWN_ADVERSARIES if contents.is_suite else "") + more
+    if contents.is_suite:
+        names = and_list(list(contents.by_predictions))
+        more = (OF_PREDICTIONS.format(names) if names else OWN_ADVERSARIES) + more
+    return table, ROBUSTNESS_CAPTION + more
 
 
 def _headline(contents: Contents) -> list[str]:
@@ -173,6 +180,7 @@ def _answer(contents: Contents) -> list[str]:
     else:
         sentences = without_answer(rows, systems["system"].tolist(), reference)
         sentences += headline(systems, contents.tests)
+    sentences[1:1] = filter(None, [lower_bounds(contents.by_predictions, contents.through_gradients)])
     failed = sanity_sentence(sanity_table(contents.checks))
     return [*sentences, failed] if failed else sentences
 

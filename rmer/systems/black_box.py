@@ -7,7 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from rmer.systems.network import Prediction
 # Standardised spectrograms, float32 [batch, 1, frames, bands] -> targets [batch, targets].
 Predict = Callable[[npt.NDArray[np.float32]], npt.ArrayLike]
 SECONDS = 120.0  # that a server may take for a batch
-WITHOUT_GRADIENTS = "square, noise and transfer"
+WITHOUT_GRADIENTS = "suite, square, noise and transfer"
 
 
 class BlackBox(nn.Module):
@@ -30,6 +30,8 @@ class BlackBox(nn.Module):
     Attacks that need none work on it. Others raise UserError, as does a callable that returns anything but
     numbers [batch, targets].
     """
+
+    needs_float32: ClassVar[bool] = True  # what it computes with is its own
 
     def __init__(self, predict: Predict, name: str) -> None:
         super().__init__()
@@ -49,6 +51,11 @@ class BlackBox(nn.Module):
             what = f"predicts {list(values.shape)} for {len(spectrograms)} clips"
             raise UserError(what, where=self.name, mend="Return a row of targets for each clip")
         return {"output": torch.from_numpy(values).to(spectrograms), "c_prob": None}
+
+
+def is_black_box(model: nn.Module) -> bool:
+    """Tell whether a model, or a part of it, is known by its predictions alone."""
+    return any(isinstance(part, BlackBox) for part in model.modules())
 
 
 class PlainOutput(nn.Module):

@@ -62,7 +62,9 @@ class FrozenNetwork:
         self.batch_size = batch_size
         self._reduced = ReducedModel(self.model) if self.precision == "bf16" else None
         parameter = next(self.model.parameters(), None)
-        self.device = torch.device("cpu") if parameter is None else parameter.device
+        # A model without parameters may hear by buffers: the front end of a function on audio.
+        held = parameter if parameter is not None else next(self.model.buffers(), None)
+        self.device = torch.device("cpu") if held is None else held.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         prepare_device(self.device)
         differentiated = self._reduced or self.model

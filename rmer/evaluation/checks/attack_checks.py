@@ -129,17 +129,17 @@ def iterated_at_least_single_step(measurements: Measurements) -> Verdict:
 
 def white_box_at_least_black_box(measurements: Measurements) -> Verdict:
     """Share of the damage of Square, which sees no gradient, that APGD misses."""
-    return _weaker_than_apgd(measurements, "square")
+    return _weaker_than_reported(measurements, "square")
 
 
 def white_box_at_least_transfer(measurements: Measurements) -> Verdict:
-    """Share of the damage of another model's adversaries that APGD misses."""
-    return _weaker_than_apgd(measurements, "transfer")
+    """Share of the damage of another model's adversaries that the reported attack misses."""
+    return _weaker_than_reported(measurements, "transfer")
 
 
 def attack_beats_noise(measurements: Measurements) -> Verdict:
-    """Damage of the worst noise of the same size, as a share of the damage of APGD."""
-    clean, attack = _compared_clean(measurements), _of(measurements, "apgd")
+    """Damage of the worst noise of the same size, as a share of the damage of the reported attack."""
+    clean, attack = _compared_clean(measurements), _reported(measurements)
     controls = [name for name in NOISES if name in measurements.attacked]
     if not controls or measurements.epsilon == 0:
         raise NotMeasuredError("no noise was tried" if not controls else "the budget is 0")
@@ -153,9 +153,9 @@ def attack_beats_noise(measurements: Measurements) -> Verdict:
 
 
 def more_steps_change_little(measurements: Measurements) -> Verdict:
-    """Relative change of the MAE when APGD takes twice the steps."""
+    """Relative change of the MAE when the reported attack takes twice the steps, or queries."""
     clean = _compared_clean(measurements)
-    once, twice = _of(measurements, "apgd"), measured(measurements.twice_the_steps, "twice the steps")
+    once, twice = _reported(measurements), measured(measurements.twice_the_steps, "twice the steps")
     changes = {}
     for metric in ERRORS:
         before, after = getattr(once, metric), getattr(twice, metric)
@@ -220,8 +220,9 @@ def huge_epsilon_breaks_the_model(measurements: Measurements) -> Verdict:
     return Verdict(huge, constant, huge > constant, "clipped MAE, against the constant predictor's MAE")
 
 
-def _weaker_than_apgd(measurements: Measurements, weak: str) -> Verdict:
-    pair = (f"{weak} against apgd", _of(measurements, weak), _of(measurements, "apgd"))
+def _weaker_than_reported(measurements: Measurements, weak: str) -> Verdict:
+    name = f"{weak} against {measurements.searched_by}"
+    pair = (name, _of(measurements, weak), _reported(measurements))
     return _in_order(_compared_clean(measurements), [pair])
 
 
@@ -271,6 +272,10 @@ def _relative(value: float, again: float | None) -> float:
     if math.isnan(value) and math.isnan(again):
         return 0.0
     return abs(value - again) / max(1.0, abs(value))
+
+
+def _reported(measurements: Measurements) -> AttackedScores:
+    return _of(measurements, measurements.searched_by)
 
 
 def _of(measurements: Measurements, attack: str) -> AttackedScores:

@@ -37,6 +37,7 @@ from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.gradient_precision import compare_precisions, compare_with_fixed
 from rmer.evaluation.metrics import clip_errors, regression_scores
 from rmer.evaluation.subject import Subject
+from rmer.systems.black_box import is_black_box
 from rmer.systems.frozen import FrozenNetwork
 
 # A budget of a whole standard deviation, within which every model must break.
@@ -44,13 +45,19 @@ HUGE = 1.0
 # Clips of an adaptive tier that are searched by the fixed attack too, at the reported and the largest budget.
 FIXED, FIXED_BUDGETS = 3, 2
 AT_HUGE = PGD(10, losses=L1, restarts=1)
+# What tells seeds apart: one step from a random start. Without gradients it is noise, as two adversaries of
+# Square, of signs alone, agree in half of all cells by chance.
+SEEDED, SEEDED_BLACK_BOX = PGD(1, losses=L1, keep="last"), Noise("uniform", draws=1)
 
 
-def controls(tier: Tier, surrogate: FrozenNetwork | None, *, on_sound: bool = False) -> dict[str, Attack]:
+def controls(
+    tier: Tier, surrogate: FrozenNetwork | None, *, on_sound: bool = False, black_box: bool = False
+) -> dict[str, Attack]:
     """Return the attacks at the reported budget that only serve to check the reported ones, by name.
 
-    On sound Square is left out: a query costs nearly as much as a gradient there, and the gradients of a
-    model that hears sounds are those of one front end, which tests hold to finite differences.
+    On sound Square is left out, so that suites cost what they always have: there every query passes the
+    front end and a projection. A model that is known by its predictions alone (``black_box``) is attacked by
+    Square, and has that with twice the queries, as the others have twice the steps.
     """
     found: dict[str, Attack] = {
         "fgsm": FGSM(L1),
@@ -58,12 +65,19 @@ def controls(tier: Tier, surrogate: FrozenNetwork | None, *, on_sound: bool = Fa
         "square": Square(tier.queries),
         "more_steps": APGD(2 * tier.steps, L1, restarts=1),
     }
+    if on_sound:
+        del found["square"]
+    if black_box:
+        found = {"more_steps": Square(2 * tier.queries)}
     found |= {kind: Noise(kind, draws=1) for kind in KINDS}
     if surrogate is not None:
         found["transfer"] = Transfer(surrogate, APGD(tier.steps, L1, restarts=1))
-    if on_sound:
-        del found["square"]
     return found
+
+
+def at_huge(tier: Tier, *, black_box: bool = False) -> Attack:
+    """Return the attack within a budget that every model must break at."""
+    return Square(tier.queries) if black_box else AT_HUGE
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +102,23 @@ class Background:
     other_norm: Mapping[str, Mapping[float, AttackedScores]] = field(default_factory=dict)
 
 
-def control_cost(tier: Tier, targets: int, *, clips: int, transfer: bool, on_sound: bool = False) -> int:
+def control_cost(
+    tier: Tier,
+    targets: int,
+    *,
+    clips: int,
+    transfer: bool,
+    on_sound: bool = False,
+    black_box: bool = False,
+) -> int:
     """Return the gradients that the controls take, a query counted as a third of one."""
-    attacks = list(controls(tier, None, on_sound=on_sound).values())
+    attacks = list(controls(tier, None, on_sound=on_sound, black_box=black_box).values())
     if transfer:
         attacks.append(APGD(tier.steps, L1, restarts=1))
     cost = sum(attack.passes(targets).in_gradients for attack in attacks)
     total = cost * min(tier.controlled or clips, clips)
-    total += AT_HUGE.passes(targets).in_gradients * clips
-    if tier.adaptive:
+    total += at_huge(tier, black_box=black_box).passes(targets).in_gradients * clips
+    if tier.adaptive and not black_box:
         total += fixed_search(tier).passes(targets).in_gradients * min(FIXED, clips) * FIXED_BUDGETS
     return total
 
@@ -123,22 +145,25 @@ def gather(
         within = threat.of(rows)
         return sample.predicted(sample.attacked(attack, within, f"controls/{name}").adversaries)
 
-    on_sound = isinstance(threat, SoundThreat)
-    attacks = controls(tier, background.surrogate, on_sound=on_sound)
+    on_sound, black_box = isinstance(threat, SoundThreat), is_black_box(network.model)
+    attacks = controls(tier, background.surrogate, on_sound=on_sound, black_box=black_box)
     found = {name: run(name, attack) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
     within = subject.threat_at(_huge(threat))
-    huge = subject.predicted(subject.attacked(AT_HUGE, within, "controls/huge").adversaries)
+    strongest = at_huge(tier, black_box=black_box)
+    huge = subject.predicted(subject.attacked(strongest, within, "controls/huge").adversaries)
     clean, few = subject.predicted(inputs), subject.first(2)
     seen = {metric: predictions[rows] for metric, predictions in reported.predictions.items()}
     attacked = {name: _scores(sample.truth, {"mae": of}, targets) for name, of in found.items()}
-    attacked["apgd"] = _scores(sample.truth, seen, targets, corr="corr")
+    searched_by = Square.name if black_box else APGD.name
+    attacked[searched_by] = _scores(sample.truth, seen, targets, corr="corr")
     cold = {point.epsilon: _cold(truth, point, targets) for point in points}
-    fixed = _beside_fixed(subject, tier, points, reported)
+    fixed = {} if black_box else _beside_fixed(subject, tier, points, reported)
     reduced = network.precision != "fp32"
     return Measurements(
         norm=threat.norm,
         epsilon=reported.epsilon,
+        searched_by=searched_by,
         clean=_scores(truth, {"mae": clean}, targets, corr="mae"),
         compared_clean=_scores(sample.truth, {"mae": clean[rows]}, targets, corr="mae"),
         constant_mae=background.constant_mae,
@@ -151,11 +176,17 @@ def gather(
         if tier.adaptive
         else compare_precisions(subject, white_box(tier)[0], points),
         fixed=fixed,
-        gradients=measure_gradients(network, inputs, labels, threat),
-        slope_errors=derivative_errors(network, inputs, labels, SOUND_STEPS if on_sound else STEPS),
+        gradients=None if black_box else measure_gradients(network, inputs, labels, threat),
+        slope_errors=None
+        if black_box
+        else derivative_errors(network, inputs, labels, SOUND_STEPS if on_sound else STEPS),
         repeats=measure_repeats(network, few.inputs),
         seeds=measure_seeds(
-            PGD(1, losses=L1, keep="last"), network, few.inputs, few.labels, threat.of(slice(2))
+            SEEDED_BLACK_BOX if black_box else SEEDED,
+            network,
+            few.inputs,
+            few.labels,
+            threat.of(slice(2)),
         ),
         inputs=measure_inputs(subject.seen(inputs), threat.floor),
         budget=measure_budget(inputs, saved, threat),
@@ -199,10 +230,14 @@ def _planned(points: Sequence[Point], tier: Tier, labels: Tensor) -> int:
 def _scores(
     truth: Floats, predictions: Mapping[str, Floats], targets: Sequence[str], *, corr: str = ""
 ) -> AttackedScores:
-    """Score predictions: metric that they are worst for -> [clips, targets]; ``corr`` names those of corr."""
+    """Score predictions: metric that they are worst for -> [clips, targets].
+
+    ``corr`` names those of the correlation, which is left out where no attack aimed at it.
+    """
     raw = predictions["mae"]
     clipped = predictions.get("mae_clipped", raw)
-    correlation = regression_scores(truth, predictions[corr], targets).mean["corr"] if corr else None
+    aimed = predictions.get(corr)
+    correlation = None if aimed is None else regression_scores(truth, aimed, targets).mean["corr"]
     return AttackedScores.of(truth, raw, clipped, correlation)
 
 

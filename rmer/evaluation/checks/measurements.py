@@ -100,14 +100,17 @@ class Measurements:
     Attributes
     ----------
     norm, epsilon : of the reported threat model
+    searched_by : which of ``attacked`` is the reported attack: apgd, or square where no gradient passes the
+        model
     clean : scores of the clean clips
     compared_clean : those of the clips that ``attacked`` and ``twice_the_steps`` are of, where these are a
         sample
     constant_mae : MAE of the predictor that always says the mean of the training labels
     attacked : attack -> scores of this attack alone at the reported budget, not of the worst of several:
         fgsm, pgd, apgd, square, transfer; controls uniform, sign, gaussian
-    twice_the_steps : scores of apgd with twice as many steps and everything else the same
-    huge_epsilon : scores of apgd at a huge budget
+    twice_the_steps : scores of the reported attack with twice as many steps, or queries, and everything else
+        the same
+    huge_epsilon : scores at a huge budget
     cold : norm -> epsilon -> scores of cold starts; epsilon 0 (clean) may be among them
     precisions : epsilon -> the search with reduced gradients beside one with float32 gradients, of the attack
         on each clip's error; empty where gradients are float32 anyway
@@ -123,6 +126,7 @@ class Measurements:
 
     norm: str
     epsilon: float
+    searched_by: str = "apgd"
     clean: AttackedScores | None = None
     compared_clean: AttackedScores | None = None
     constant_mae: float | None = None

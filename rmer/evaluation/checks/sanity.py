@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from rmer.attacks.square import Square
 from rmer.evaluation.checks import attack_checks, model_checks
 from rmer.evaluation.checks.measurements import AttackedScores, Check, Measurements, NotMeasuredError, Verdict
 
@@ -48,6 +49,19 @@ CHECKS: dict[str, Callable[[Measurements], Verdict]] = {
         attack_checks.huge_epsilon_breaks_the_model,
     )
 }
+# What cannot be asked of a model that is known by its predictions alone.
+OF_GRADIENTS = frozenset(
+    check.__name__
+    for check in (
+        model_checks.share_of_zero_gradients,
+        model_checks.gradient_matches_finite_differences,
+        attack_checks.gradients_spent,
+        attack_checks.iterated_at_least_single_step,
+        attack_checks.white_box_at_least_black_box,
+        attack_checks.reduced_search_as_strong,
+        attack_checks.adaptive_search_as_strong,
+    )
+)
 
 
 def judge(measurements: Measurements) -> list[Check]:
@@ -55,6 +69,8 @@ def judge(measurements: Measurements) -> list[Check]:
     checks = []
     for name, check in CHECKS.items():
         try:
+            if measurements.searched_by == Square.name and name in OF_GRADIENTS:
+                raise NotMeasuredError("not measured: the model gives no gradient")
             checks.append(Check(name, **vars(check(measurements))))
         except NotMeasuredError as missing:
             checks.append(Check(name, math.nan, math.nan, None, str(missing)))

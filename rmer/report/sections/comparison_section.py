@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rmer.evaluation.comparison import Comparison
 from rmer.report.comparing import endpoint_phrase
 from rmer.report.contents import Contents
+from rmer.report.findings import lower_bounds
 from rmer.report.html import ReportFigure, ReportTable, Section
 from rmer.report.readable import NO_VALUE, interval, number, p_value, tick
 from rmer.report.style import DIAGONAL, GREY, HIGHLIGHT, styled
@@ -51,6 +52,8 @@ def comparison_section(contents: Contents) -> Section:
             "between folds is corrected for what their training clips share (Nadeau and Bengio 2003), so "
             "that few folds show large differences alone."
         )
+    if unlike := lower_bounds(contents.by_predictions, contents.through_gradients):
+        paragraphs.append(unlike)
     figure = ReportFigure(
         "Differences between systems",
         f"Difference with 95 % interval over seeds and {units}. Shaded: margin of equivalence. Blue: clear "

@@ -81,10 +81,10 @@ def largest_loss(runs: Sequence[PrecisionCheck]) -> Loss | None:
 
 
 def gradient_precision_section(contents: Contents) -> Section:
-    """Return the section, with ``tables/precision.csv``; for runs without checks the table alone."""
+    """Return the section, with ``tables/precision.csv``; without checks, or gradients, the table alone."""
     runs, reduced = contents.precision_checks, contents.reduced
     table, worst = precision_over_runs(runs), largest_loss(runs)
-    if not contents.checks:
+    if not contents.checks or not contents.through_gradients:
         return Section(TITLE, data={"precision": table})
     if worst is None:
         nothing = (

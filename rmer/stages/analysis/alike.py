@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from rmer.attacks.suite import TIERS, Suite
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.attack.attack_params import AttackParams
 from rmer.stages.train_params import ModelParams, TrainParams
@@ -31,7 +32,7 @@ DIMENSIONS = {
 # What an attack run logs beside the settings of the attack: of the model, the machine and the training.
 NOT_OF_ATTACK = frozenset(
     ("model", "architecture", "normalised_on", "source_run", "source_log", "threads", "clips", "source_model",
-     "training", "adversarial_training", "listen", "codecs", "fold", "labels",
+     "training", "adversarial_training", "listen", "codecs", "fold", "labels", "search",
      *AttackParams.names("model", "machine"),
      *DIMENSIONS.values())
 )  # fmt: skip
@@ -52,6 +53,12 @@ TRAINING = "training."
 OPTIONAL = (Tag.TIER, Tag.ATTACK_SEED, Tag.BUDGET)
 # The attack that evaluates a model at several budgets; its runs under both norms make one evaluation.
 SUITE = "suite"
+# What a suite searches by where no gradient passes a model, and the settings that follow from it: suites that
+# search alike must agree in them. That this one is the weaker attack is for the report to say.
+SEARCH = f"{PREFIX}search"
+OF_SEARCH = frozenset(
+    ("precision", "warm_start", *(name for tier in TIERS for name in Suite.implied({"tier": tier})))
+)
 # What a budget in dB is named by: it means something else under each norm of the sound.
 OF_BUDGET = ("epsilon", "budget", "budgets")
 
@@ -92,6 +99,11 @@ def dimension_of(record: RunRecord, tag: str) -> str:
 def on_sound(record: RunRecord) -> bool:
     """Return whether an attack run changed the sound of clips."""
     return Tag.DOMAIN in record.tags
+
+
+def is_by_predictions(record: RunRecord) -> bool:
+    """Return whether a suite asked a model for predictions alone, as no gradient passes it."""
+    return SEARCH in record.params
 
 
 def differing_but_norm(records: Sequence[RunRecord], settings: Settings) -> dict[str, Counter[str]]:
@@ -163,6 +175,8 @@ def _kind(name: str, record: RunRecord, settings: Mapping[str, str]) -> tuple[st
     tags = record.tags
     if name == "adversarial_training":
         return (tags.get(Tag.TRAIN_PROTOCOL), str(name in settings))
+    if name in OF_SEARCH:
+        return (tags.get(Tag.ATTACK), record.params.get(SEARCH))
     if not name.startswith(TRAINING):
         return () if name == "training" else (tags.get(Tag.ATTACK),)
     of_training = name.removeprefix(TRAINING)

@@ -141,6 +141,7 @@ def _contents(store: Store, params: AnalyzeParams, runs: AnalysedRuns) -> Conten
         bootstrap_seed=params.bootstrap_seed,
         corrected=runs.corrected,
         is_suite=runs.is_suite,
+        by_predictions=runs.by_predictions,
         reported=REPORTED_2019 if are_published_labels(runs.first_clips) else {},
         reported_epsilon=runs.reported_epsilon,
         checks=runs.checks,

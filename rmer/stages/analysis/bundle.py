@@ -22,6 +22,7 @@ from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
 from rmer.report.readable import and_list, number, sound_budget_in_words
 from rmer.report.sections.gradient_precision_section import largest_loss
+from rmer.stages.analysis.alike import is_by_predictions
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.parallel import named_runs
 from rmer.stages.analysis.reading import AnalysedRuns
@@ -171,10 +172,17 @@ def _attack(runs: AnalysedRuns) -> dict[str, str]:
     tier = TIERS.get(first.tags.get(Tag.TIER, "")) if runs.is_suite else None
     if tier is not None:
         facts["tier"] = first.tags[Tag.TIER]
+        ascended = [item.record for item in runs.selected if not is_by_predictions(item.record)]
         settings = {name: str(value) for name, value in Suite.implied({"tier": facts["tier"]}).items()}
-        if "cfg.steps" in first.params:  # so has a tier of fixed starts, whatever it is called now
-            settings = {name: first.params[f"cfg.{name}"] for name in ("steps", "restarts", "joint_restarts")}
+        if not ascended:
+            settings = {}
+        elif "cfg.steps" in ascended[0].params:  # so has a tier of fixed starts, whatever it is called now
+            fixed = ("steps", "restarts", "joint_restarts")
+            settings = {name: ascended[0].params[f"cfg.{name}"] for name in fixed}
         facts |= settings
+        if runs.by_predictions:
+            facts |= {"by_predictions": and_list(list(runs.by_predictions))}
+            facts |= {"queries": and_list(sorted(set(runs.by_predictions.values()), key=int))}
     worst = largest_loss(runs.precision_checks)
     if worst is not None:
         facts |= {"search_clips": str(worst.clips), "search_loss": number(100 * max(worst.value, 0.0))}
@@ -192,8 +200,10 @@ def _sound(runs: AnalysedRuns | None) -> dict[str, str]:
         budgets.append(f"budgets of {listed} {UNITS[norm]}" if listed else norm)
     first = runs.chosen[0].record.tags
     norm = next(iter(runs.groups))
+    attack = " ".join(filter(None, [first.get(Tag.ATTACK, ""), first.get(Tag.TIER, "")]))
+    asked = and_list(list(runs.by_predictions))
     return {
-        "attack": " ".join(filter(None, [first.get(Tag.ATTACK, ""), first.get(Tag.TIER, "")])),
+        "attack": f"{attack}; {asked} by Square, as no gradient passes" if asked else attack,
         "budgets": and_list(budgets),
         "reported": sound_budget_in_words(norm, runs.levels.get(norm)),
     }

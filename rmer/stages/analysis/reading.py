@@ -15,7 +15,7 @@ from rmer.evaluation.gradient_precision import PrecisionCheck
 from rmer.evaluation.pooled import pooled, pooled_metrics
 from rmer.report.html import UsedRun
 from rmer.report.system_tables import in_order
-from rmer.stages.analysis.alike import on_sound
+from rmer.stages.analysis.alike import is_by_predictions, on_sound
 from rmer.stages.analysis.parallel import in_parallel
 from rmer.stages.analysis.selection import Selected, by_model
 from rmer.stages.attack.agreement import checked_model, read_checks, read_searches, require_same_clips
@@ -93,6 +93,15 @@ class AnalysedRuns:
             return epsilon_of(norm, self.levels[norm]) if norm in self.levels else None
         found = {item.record.params.get("cfg.epsilon", "") for item in self.selected}
         return float(found.pop()) if len(found) == 1 and "" not in found else None
+
+    @property
+    def by_predictions(self) -> dict[str, str]:
+        """Row -> queries a clip, of systems that no gradient passes (a suite by predictions alone)."""
+        return {
+            item.name: item.record.params.get("cfg.queries", "")
+            for item in self.selected
+            if is_by_predictions(item.record)
+        }
 
     @property
     def corrected(self) -> bool:

@@ -55,6 +55,9 @@ def attack_victim(store: Store, victim: Victim, params: AttackParams, device: to
     twins = _twins(store, victim)
     setup = AttackSetup(victim, params, surrogate, device, other_norm, twins, folder)
     _ = setup.part  # a split that the data have not is told before a run is opened
+    if setup.black_box and params.suite is not None and params.warm_start:
+        what = f"{victim.system} is attacked by its predictions alone, and Square begins anew at each budget"
+        raise UserError(what, where="parameter warm_start", mend="Leave it out")
     spec = spec_of(setup)
 
     def body(run: Run) -> None:
@@ -113,7 +116,7 @@ def spec_of(setup: AttackSetup) -> RunSpec:
         settings |= {"budgets": [budget_of(settings["norm"], at) for at in params.all_epsilons]}
     else:
         settings |= {"epsilons": params.all_epsilons}
-    settings |= params.method.implied(params.own_settings)
+    settings |= params.method.implied(params.own_settings, black_box=setup.black_box)
     if surrogate is not None:
         settings |= {"source_system": surrogate.system, "source_model": surrogate.digest}
     settings.pop("source_run_id", None)  # the digest says which model it is

@@ -80,6 +80,11 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
     _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
     result = f"{attacked_result(metrics)} {worst_clip(table, victim.dataset.emotions)}"
+    if setup.black_box and params.suite is not None:
+        result += (
+            f" No gradient passes the model, so Square asked for {params.suite.queries} predictions a clip "
+            "and budget: what it found is a lower bound. Correlation is that of the adversaries for raw MAE."
+        )
     _describe(run, setup, result, concepts)
 
 

@@ -36,6 +36,7 @@ from rmer.stages.data.found_recordings import found_recordings
 from rmer.stages.decided_precision import decided_precision
 from rmer.systems.arithmetic import Precision, precision_for
 from rmer.systems.audio_model import AudioModel
+from rmer.systems.black_box import is_black_box
 from rmer.systems.devices import clips_at_once
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
@@ -55,6 +56,11 @@ class AttackSetup:
     twins: Sequence[str]
     # Where the recordings lie, of domain waveform.
     sound_folder: str = ""
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the model is known by its predictions alone."""
+        return is_black_box(self.victim.model)
 
     @cached_property
     def precision(self) -> Precision:
@@ -114,7 +120,8 @@ class AttackSetup:
         """What is done to the model: ``suite quick, L-inf .01``."""
         settings = self.params.settings
         kind = [self.params.attack, settings.get("tier", ""), settings.get("transformations", "")]
-        return f"{' '.join(filter(None, kind))}, {self.budget}"
+        without = " by predictions alone" if self.black_box and self.params.suite is not None else ""
+        return f"{' '.join(filter(None, kind))}{without}, {self.budget}"
 
     @property
     def batch_size(self) -> int:
@@ -165,7 +172,7 @@ class AttackSetup:
 
     @property
     def _aim(self) -> Aim:
-        return Aim(self.victim.dataset.emotions, self.victim.concepts, self.other)
+        return Aim(self.victim.dataset.emotions, self.victim.concepts, self.other, self.black_box)
 
     def _freeze(self, model: Victim) -> FrozenNetwork:
         network = model.model.to(self.device)
@@ -192,7 +199,14 @@ def gradients_of_run(
     gradients = each * budgets * clips
     if tier is None:
         return gradients
-    gradients += control_cost(tier, targets, clips=clips, transfer=transfer, on_sound=params.on_sound)
+    gradients += control_cost(
+        tier,
+        targets,
+        clips=clips,
+        transfer=transfer,
+        on_sound=params.on_sound,
+        black_box=aim.black_box,
+    )
     if precision == "fp32" or tier.adaptive:
         return gradients
     return gradients + comparison_cost(white_box(tier)[0], targets, clips=clips, budgets=budgets)

@@ -23,7 +23,7 @@ from rmer.stages.attack.given_models import (
     given_model,
 )
 from rmer.stages.data.dataset_runs import find_dataset, name_of
-from rmer.systems.black_box import BlackBox, adapted
+from rmer.systems.black_box import adapted, is_black_box
 from rmer.systems.catalogue import known_system
 from rmer.systems.code_model import is_code
 from rmer.systems.network import load_checkpoint
@@ -169,8 +169,7 @@ def victim_of_uri(store: Store, params: AttackParams) -> Victim:
         named_units=known is None or (known.supervises_concepts and not known.permuted_concepts),
     )
     # A module's weights are in its digest; what a function computes with is seen in its predictions alone.
-    is_function = any(isinstance(part, BlackBox) for part in victim.model.modules())
-    if not (is_code(params.model_uri) and is_function):
+    if not (is_code(params.model_uri) and is_black_box(victim.model)):
         return victim
     return replace(victim, digest=digest_with_predictions(victim.digest, victim.model, victim.data))
 

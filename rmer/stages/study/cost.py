@@ -33,6 +33,7 @@ from rmer.stages.attack.attack_setup import gradients_of_run
 from rmer.stages.decided_precision import decided_precision
 from rmer.stages.study.plan import Plan, attack_job_name, check_concepts, check_folds, model_job
 from rmer.systems.arithmetic import Precision
+from rmer.systems.black_box import is_black_box
 from rmer.systems.devices import clips_at_once, resolve_device
 from rmer.systems.frozen import FrozenNetwork
 from rmer.systems.listening_network import ListeningNetwork
@@ -234,7 +235,10 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     first = next(victims)
     clips, _, frames, _ = first.data.part(params.split).inputs.shape
     # A later model may lack the concepts that a loss names, as in the run.
-    aims = (Aim(victim.dataset.emotions, victim.concepts) for victim in chain([first], victims))
+    aims = (
+        Aim(victim.dataset.emotions, victim.concepts, black_box=is_black_box(victim.model))
+        for victim in chain([first], victims)
+    )
     gradients = [_gradients(params, aim, clips=clips, transfer=True) for aim in aims]
     models = len(gradients)
     own = isinstance(first.model, (PlainNetwork, BottleneckNetwork))  # others may know no training mode
@@ -254,9 +258,15 @@ def describe_attack(store: Store, params: AttackParams) -> str:
         bytes=_adversary_bytes(params, frames) * models * clips * ARRAYS.get(params.attack, 2),
     )
     budgets = ", ".join(params.budgets_in_words)
+    unknown = (
+        f"\n- {first.system} gives no gradient: three of its predictions count as one, which makes "
+        f"{3 * total:,} at most; the time that it takes for them itself is not known and not counted"
+        if is_black_box(first.model)
+        else ""
+    )
     return (
         f"Attack {params.attack} on {models} model{'s' if models > 1 else ''} ({first.system} first), "
-        f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}\n"
+        f"{clips} clips of {frames} frames, budgets {budgets}:\n- {found}{unknown}\n"
         "Nothing was run. Leave out dry_run to do it."
     )
 
