@@ -382,7 +382,7 @@ def test_a_report_says_which_systems_met_the_weaker_attack(
     # What is not of the search must agree as ever.
     other = {"model_uri": f"{code}:predict", "system": "other", "seed": "6", "epsilons": ".01,.1", **given}
     attack(store, AttackParams(**other))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="not alike: .*; epsilons: "):
+    with pytest.raises(UserError, match=r"not alike: .*; epsilons: "):
         analyze(store, AnalyzeParams(study="both", attack="suite", systems="A2E,other"))
 
 

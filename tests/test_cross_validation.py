@@ -12,6 +12,7 @@ from attack_runs import suite_run
 from noise_data import log_dataset, noise_dataset
 from scipy import stats
 
+from rmer.data.dataset import Dataset
 from rmer.errors import UserError
 from rmer.evaluation.bootstrap import estimate
 from rmer.evaluation.endpoints import Endpoint, mean_endpoint, over_folds
@@ -24,7 +25,7 @@ from rmer.stages.study.plan import StudyParams, make_plan
 from rmer.stages.study.study import study_jobs
 from rmer.stages.train import train
 from rmer.stages.train_params import TrainParams
-from rmer.tracking import Run, RunSpec, Stage, Store, Tag
+from rmer.tracking import Artifact, Run, RunSpec, Stage, Store, Tag
 
 FOLDS = 3
 
@@ -200,7 +201,33 @@ def test_runs_of_all_folds_attack_every_clip_once(lasting_store: Store) -> None:
     assert [run.name for run in runs] == ["A2E s6 f1 pgd .01", "A2E s6 f2 pgd .01"]
     clips = [store.read_table(run.run_id, "adversaries/clips.csv")["clip"].tolist() for run in runs]
     assert sorted(name for names in clips for name in names) == dataset.clips["clip"].tolist()
+    _refuses_other_folds(store, dataset, outcomes[0].run_id)
     found = analyze(store, AnalyzeParams(study="noise"))
     sizes = [len(names) for names in clips]
     mean = np.average([run.metrics["adv/mae"] for run in runs], weights=sizes)
     assert found.systems["adv_mae"].tolist() == pytest.approx([mean], abs=1e-9)
+
+
+def _refuses_other_folds(store: Store, dataset: Dataset, attacked: str) -> None:
+    """The same data with a duplicate that was not known when the model was trained: its folds are others."""
+    record = store.get(attacked)
+    tested = store.read_table(attacked, "adversaries/clips.csv")["clip"].tolist()
+    other = next(clip for clip in dataset.clips["clip"] if clip not in tested)
+
+    def body(run: Run) -> None:
+        log_dataset(run, dataset)
+        run.table(pd.DataFrame({"first": [tested[0]], "second": [other]}), Artifact.DUPLICATES)
+
+    again = RunSpec(Stage.PREPROCESS, "noise", {"more": 1}, {Tag.DATASET: dataset.digest}, "again")
+    prepared = store.perform(again, body).run_id
+    given = {"attack": "pgd", "steps": 2, "train_run_id": record.tags[Tag.TRAIN_RUN_ID], "device": "cpu"}
+    own = record.tags[Tag.DATASET_RUN_ID]
+    with pytest.raises(
+        UserError, match=f"other folds than A2E s6 f1 was trained in.*Give dataset_run_id {own}"
+    ):
+        attack(store, AttackParams(**given, dataset_run_id=prepared))
+    # Without a word, and by the digest of the data, the newest run of which is the other one.
+    (outcome,) = attack(store, AttackParams(**given))
+    assert store.read_table(outcome.run_id, "adversaries/clips.csv")["clip"].tolist() == tested
+    with pytest.raises(UserError, match="other folds"):
+        attack(store, AttackParams(**given, dataset_run_id=dataset.digest))

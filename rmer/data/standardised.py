@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rmer.data.dataset import Dataset, Normalisation, fit_normalisation
 from rmer.data.splits import PARTS, IntArray
+from rmer.digests import text_digest
 from rmer.errors import UserError
 
 FitOn = Literal["all", "train"]
@@ -82,6 +83,15 @@ def standardise(dataset: Dataset, scheme: str, fit_on: FitOn, fold: int = 0) -> 
         floor=torch.full((dataset.spectrograms.shape[2],), normalisation.silence, dtype=torch.float32),
         ceiling=parts["train"].inputs.amax(dim=(0, 1, 2)),
     )
+
+
+def members_digest(dataset: Dataset, data: Standardised) -> str:
+    """Return a digest of the clips of each part.
+
+    In a cross-validation, duplicates and names of files decide, too, of which the data's own digest has none.
+    """
+    parts = (data.train, data.validation, data.test)
+    return text_digest(*("\n".join(sorted(dataset.clips["clip"].iloc[part.rows])) for part in parts))
 
 
 def part_of(dataset: Dataset, rows: IntArray, normalisation: Normalisation) -> Part:

@@ -14,8 +14,7 @@ from rmer.attacks.attack_domains import WAVEFORM
 from rmer.data.dataset import Dataset
 from rmer.data.folds import scheme_of
 from rmer.data.splits import PARTS
-from rmer.data.standardised import Standardised, normalised_on, standardise
-from rmer.digests import text_digest
+from rmer.data.standardised import Standardised, members_digest, normalised_on, standardise
 from rmer.errors import UserError
 from rmer.evaluation.attacked import named_columns
 from rmer.evaluation.classification import classification_scores
@@ -68,7 +67,11 @@ def train(store: Store, params: TrainParams) -> Outcome:
             "system": system.name,
             "dataset": dataset.digest,
             "split_scheme": scheme,
-            **({"folds": params.folds, "fold": fold, "fold_clips": _members(dataset, data)} if fold else {}),
+            **(
+                {"folds": params.folds, "fold": fold, "fold_clips": members_digest(dataset, data)}
+                if fold
+                else {}
+            ),
             "normalised_on": fit_on,
             "task_loss_weight": system.task_loss_weight,
             **config.values(),
@@ -90,12 +93,6 @@ def train(store: Store, params: TrainParams) -> Outcome:
     folder = sound_folder(store, dataset_run.run_id, params.soundtracks_dir) if on_sound else ""
     job = _Job(params, spec, dataset_run, dataset, data, scheme, fold, config, device, folder)
     return store.perform(spec, lambda run: _body(run, job))
-
-
-def _members(dataset: Dataset, data: Standardised) -> str:
-    """Return a digest of the clips of each part: duplicates decide, too, and the data's own has none."""
-    parts = (data.train, data.validation, data.test)
-    return text_digest(*("\n".join(sorted(dataset.clips["clip"].iloc[part.rows])) for part in parts))
 
 
 @dataclass(frozen=True)

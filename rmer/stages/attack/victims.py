@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rmer.data.dataset import Dataset
 from rmer.data.other_data import UnlikeDataError, as_targets_of, learnt_clips, on_other_data
-from rmer.data.standardised import Standardised, normalised_on, standardise
+from rmer.data.standardised import Standardised, members_digest, normalised_on, standardise
 from rmer.data.tables.text_tables import counted
 from rmer.errors import UserError
 from rmer.stages.attack.attack_params import AttackParams
@@ -228,6 +228,8 @@ def _victim(
     fit_on = normalised_on(train_protocol)
     own = None if run is None else _own_dataset(store, run, dataset_run, dataset)
     data = standardise(own or dataset, scheme, fit_on, fold)
+    if run is not None:
+        _require_own_folds(run, own or dataset, data)
     if own is not None:
         where = f"data set of run {dataset_run.run_id} ({dataset_run.name})"
         dataset = as_targets_of(dataset, own, where=where)
@@ -250,6 +252,19 @@ def _victim(
         fold=fold,
         own=own,
     )
+
+
+def _require_own_folds(run: RunRecord, dataset: Dataset, data: Standardised) -> None:
+    """Raise UserError where the parts of a fold are others than those that a model was trained on.
+
+    Two preprocess runs of the same data may know other duplicates, or other names of files.
+    """
+    if run.params.get("cfg.fold_clips") in (None, members_digest(dataset, data)):
+        return
+    what = f"these data have other folds than {run.name} was trained in: it may have learnt what is tested"
+    own = run.tags.get(Tag.DATASET_RUN_ID, "")
+    mend = f"Give dataset_run_id {own}, the data that it was trained on" if own else "Train it on these data"
+    raise UserError(what, where=f"run {run.run_id}", mend=mend)
 
 
 def _require_unlearnt(own: Dataset, data: Standardised, dataset: Dataset, *, where: str) -> None:
