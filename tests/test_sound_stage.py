@@ -175,7 +175,7 @@ def test_a_data_set_that_does_not_say_where_its_recordings_lie(store: Store, fol
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"attack": "square"}, "on spectrograms alone"),
+        ({"attack": "bridge"}, "on spectrograms alone"),
         ({"attack": "published"}, "on spectrograms alone"),
         ({"norm": "l2"}, "no norm of domain waveform"),
         ({"epsilon": 0.1}, "does not use it"),

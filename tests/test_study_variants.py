@@ -23,8 +23,8 @@ from rmer.stages.study.variants import attack_variants, domains_of
         ({"attacks": "suite", "tier": "paper"}, ["suite", "suite l2", "suite masking"]),
         ({"attacks": "pgd,suite", "domains": "spectrogram,waveform"},
          ["pgd", "pgd masking", "suite", "suite masking"]),
-        ({"attacks": "square,suite", "domains": "waveform,spectrogram"},
-         ["square", "suite", "suite masking"]),
+        ({"attacks": "published,square", "domains": "waveform,spectrogram"},
+         ["published", "square", "square masking"]),
         ({"attacks": "pgd"}, ["pgd"]),
     ],
 )  # fmt: skip
@@ -58,8 +58,8 @@ def test_the_domains_of_an_attack() -> None:
     assert domains_of("suite", []) == ["spectrogram", "waveform"]
     assert domains_of("apgd", []) == ["spectrogram"]
     assert domains_of("apgd", ["waveform"]) == ["waveform"]
-    assert domains_of("square", ["waveform"]) == []
-    assert attack_variants(["square"], ["waveform"], ["masking"], {"norm": "", "tier": "quick"}) == {}
+    assert domains_of("published", ["waveform"]) == []
+    assert attack_variants(["published"], ["waveform"], ["masking"], {"norm": "", "tier": "quick"}) == {}
 
 
 @pytest.mark.parametrize(
