@@ -381,7 +381,8 @@ def test_a_suite_of_queries_on_audio_and_its_report(store: Store, code: Path) ->
     assert sanity["detail"]["share_of_zero_gradients"] == "not measured: the model gives no gradient"
     report = analyze(store, AnalyzeParams(study="bright", attack="suite", domain="waveform")).report
     assert any("by predictions alone" in sentence for sentence in report.headline)
-    assert {"Audible domain: attacks on the sound", "Sanity checks"} <= {section.title for section in report.sections}
+    titles = {section.title for section in report.sections}
+    assert {"Audible domain: attacks on the sound", "Sanity checks"} <= titles
 
 
 def test_songs_are_predicted_and_judged(store: Store, folder: Path, tmp_path: Path) -> None:
