@@ -27,11 +27,16 @@ from torch import Tensor, nn
 
 from rmer.attacks.apgd import APGD
 from rmer.attacks.noise import Noise
+from rmer.attacks.result import Passes
 from rmer.attacks.square import Square
+from rmer.attacks.suite import TIERS
 from rmer.attacks.threat import Threat
 from rmer.errors import UserError
+from rmer.evaluation.budgets import sweep
+from rmer.evaluation.checks.controls import Background, control_cost, gather
 from rmer.evaluation.checks.sanity import OF_GRADIENTS
 from rmer.evaluation.metrics import regression_scores
+from rmer.evaluation.subject import Subject
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.attack.attack import attack
@@ -346,6 +351,32 @@ def test_what_needs_gradients_is_not_measured(store: Store, suite: RunRecord) ->
     ]
     assert checks["passed"][judged].notna().all()
     assert "transfer against square" in checks["detail"]["white_box_at_least_transfer"]
+
+
+def test_the_tier_of_a_paper_asks_for_predictions_alone_too() -> None:
+    """Its search adapts, and is compared with a fixed one where there are gradients."""
+    model, inputs = regressor(), torch.randn(8, 1, FRAMES, 149)
+    subject = Subject(
+        FrozenNetwork(model),
+        inputs,
+        model(inputs)["output"] + 0.1,
+        lambda epsilon: Threat.per_cell("l2", epsilon, inputs[0].numel()),
+    )
+    tier = replace(TIERS["paper"], queries=10)
+    points = sweep(subject, (Square(tier.queries),), [0.01, 0.1])
+    targets = tuple("abcdefgh")
+    background = Background(targets, {}, 0.2)
+    found = gather(subject, background, tier, points, points[-1], points[-1].adversaries)
+    assert found.searched_by == "square"
+    assert set(found.attacked) == {"square", "uniform", "sign", "gaussian"}
+    assert (found.gradients, found.slope_errors, found.gradients_planned) == (None, None, None)
+    assert found.gradients_spent == subject.network.gradients == 0
+    # On all clips two budgets and the huge one, on six of them three draws of noise and twice the queries.
+    asked = 3 * 11 * 8 + 6 * (3 + 21)
+    assert asked <= subject.network.forwards
+    cost = control_cost(tier, 8, clips=8, transfer=False, black_box=True)
+    one, ten, twenty = (Passes(0, forwards).in_gradients for forwards in (1, 11, 21))
+    assert cost == 6 * (3 * one + twenty) + 8 * ten
 
 
 def test_a_report_of_predictions_alone(store: Store, suite: RunRecord) -> None:

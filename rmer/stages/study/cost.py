@@ -260,7 +260,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
     budgets = ", ".join(params.budgets_in_words)
     unknown = (
         f"\n- {first.system} gives no gradient: three of its predictions count as one, which makes "
-        f"{3 * total:,} at most; the time that it takes for them itself is not known and not counted"
+        f"about {3 * total:,} of them; the time that it takes for these is not known and not counted"
         if is_black_box(first.model)
         else ""
     )
