@@ -204,7 +204,9 @@ def _move_budget(inputs: Tensor, current: Tensor, threat: Threat, pattern: Tenso
     old = steepest(delta[filled], "l2")
     delta[filled] = 0.0
     delta[emptied] = 0.0
-    free = (threat.radius(inputs).view(-1).square() - l2_norms(delta).square()).clamp_min(0.0).sqrt()
+    # In float64: a norm summed in float32 misses 1e-6, which a large budget would be exceeded by.
+    left = threat.radius(inputs).view(-1).double().square() - l2_norms(delta.double()).square()
+    free = left.clamp_min(0.0).sqrt().to(delta)
     flipped = (draws[:, 1] < 0.5).view(-1, 1, 1)
     new = old + _signs(draws[:, 0]).to(inputs).view(-1, 1, 1) * torch.where(flipped, pattern, pattern.T)
     delta[filled] = steepest(new, "l2") * free.view(-1, 1, 1)
