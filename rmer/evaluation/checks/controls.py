@@ -191,7 +191,7 @@ def gather(
         inputs=measure_inputs(subject.seen(inputs), threat.floor),
         budget=measure_budget(inputs, saved, threat),
         gradients_spent=sum(result.gradients for point in points for result in point.results),
-        gradients_planned=_planned(points, tier, labels),
+        gradients_planned=None if black_box else _planned(points, tier, labels),
         reported={
             metric: regression_scores(truth, found, targets).mean[metric]
             for metric, found in reported.predictions.items()
