@@ -43,10 +43,10 @@ def test_a_window_covers_its_share_of_what_can_change_and_nothing_else() -> None
         for corner in (0.0, 0.5, 0.999):
             changed = moves.changed(start, share, torch.full((4, 6), corner)) != start
             for clip, row in zip(changed, rows, strict=True):
-                low, high = int(row[Header.LOW]) // 512, (int(row[Header.HIGH]) - 1) // 512
-                assert not clip[:, :low].any()
-                assert not clip[:, high + 1 :].any()
-                height, length = (max(round(side * share**0.5), 1) for side in (69, high + 1 - low))
+                end = -(-int(row[Header.HIGH]) // 512)
+                assert int(row[Header.LOW]) <= 1
+                assert not clip[:, end:].any()
+                height, length = (max(round(side * share**0.5), 1) for side in (69, end))
                 # Gains of another size are new; one of the old size shows where its sign is another.
                 assert int(clip.any(1).sum()) <= height
                 assert int(clip.any(0).sum()) == length

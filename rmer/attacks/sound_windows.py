@@ -49,9 +49,10 @@ class SoundWindows:
         side = math.sqrt(share)
         height = max(round(side * self._bands), 1)
         lowest = (draws[:, 2] * (self._bands - height + 1)).floor()
-        first, count = self._frames
+        # Rows begin where what may change begins, and may end later.
+        count = (self.problem.inputs[:, 0, Header.HIGH] / HOP).ceil().clamp_min(1)
         length = (side * count).round().clamp_min(1)
-        begin = first + (draws[:, 3] * (count - length + 1)).floor()
+        begin = (draws[:, 3] * (count - length + 1)).floor()
         bands = _within(self._bands, lowest, lowest + height)
         frames = _within(gains.shape[2], begin, begin + length)
         return torch.where(bands[:, :, None] & frames[:, None], new.to(gains)[:, None, None], gains)
@@ -73,13 +74,6 @@ class SoundWindows:
     @cached_property
     def _bands(self) -> int:
         return int(band_of_bin(torch.device("cpu"))[-1]) + 1
-
-    @cached_property
-    def _frames(self) -> tuple[Tensor, Tensor]:
-        """The first frame of what may change of each clip, and the number of its frames, [batch]."""
-        low, high = (self.problem.inputs[:, 0, place] for place in (Header.LOW, Header.HIGH))
-        first = (low / HOP).floor()
-        return first, ((high - 1) / HOP).floor().clamp_min(first) - first + 1
 
 
 def _within(count: int, begin: Tensor, end: Tensor) -> Tensor:
