@@ -84,7 +84,7 @@ def gradient_precision_section(contents: Contents) -> Section:
     """Return the section, with ``tables/precision.csv``; without checks, or gradients, the table alone."""
     runs, reduced = contents.precision_checks, contents.reduced
     table, worst = precision_over_runs(runs), largest_loss(runs)
-    if not contents.checks or not contents.through_gradients:
+    if not contents.checks or (contents.by_predictions and not contents.through_gradients):
         return Section(TITLE, data={"precision": table})
     if worst is None:
         nothing = (
