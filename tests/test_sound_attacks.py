@@ -22,7 +22,9 @@ from rmer.attacks.minimum_norm import MinimumNorm
 from rmer.attacks.noise import Noise
 from rmer.attacks.objectives import CorrelationObjective, ErrorObjective
 from rmer.attacks.pgd import PGD
+from rmer.attacks.problem import Problem
 from rmer.attacks.ranked_objectives import OutputObjective
+from rmer.attacks.result import Crafted
 from rmer.attacks.sound_budgets import SOUND_NORMS, budget_of, epsilon_of, sound_step
 from rmer.attacks.sound_threat import SoundThreat
 from rmer.attacks.suite import Tier, white_box
@@ -210,6 +212,23 @@ def test_projection_and_settling(norm: str, budget: float) -> None:
     together = some.settle(rows[[1, 3]], some.project(rows[[1, 3]], far[[1, 3]]))
     assert torch.allclose(together[1:], alone.settle(rows[3:4], alone.project(rows[3:4], far[3:4])), atol=1)
     assert within.used(rows, rows.index_copy(0, torch.tensor([1]), together[:1]))[1] <= 0.5 + 1e-3
+
+
+def test_adversaries_of_several_metrics_are_stored_as_each_alone_would_be() -> None:
+    rows = sound_files().rows()
+    within = threat("masking", -6.0, rows)
+    first, second = (
+        within.project(
+            rows, rows + 300 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed))
+        )
+        for seed in (1, 2)
+    )
+    second[1:] = first[1:]  # one clip has another adversary for the other metric
+    problem = Problem(rows, torch.zeros(len(rows), 2), within, [])
+    stored = problem.settled(Crafted(first, {"mae_clipped": second}, {}))
+    assert torch.equal(stored.adversaries, within.settle(rows, first))
+    assert torch.equal(stored.also["mae_clipped"], within.settle(rows, second))
+    assert not torch.equal(stored.also["mae_clipped"][0], stored.adversaries[0])
 
 
 def off_by(change: Callable[[Tensor, Tensor], None]) -> Callable[[Tensor], Tensor]:

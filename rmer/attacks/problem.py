@@ -71,9 +71,18 @@ class Problem:
         return self.threat.random_start(self.inputs, self.uniform())
 
     def settled(self, part: Crafted) -> Crafted:
-        """Return what was crafted with its adversaries as they are stored."""
-        also = {metric: self.threat.settle(self.inputs, values) for metric, values in part.also.items()}
-        return replace(part, adversaries=self.threat.settle(self.inputs, part.adversaries), also=also)
+        """Return what was crafted with its adversaries as they are stored.
+
+        Most clips have one adversary for all metrics, which is settled once.
+        """
+        adversaries = self.threat.settle(self.inputs, part.adversaries)
+        also = {}
+        for metric, values in part.also.items():
+            rows = (values != part.adversaries).flatten(1).any(1).nonzero().flatten()
+            also[metric] = adversaries.clone()
+            if len(rows):
+                also[metric][rows] = self.threat.of(rows).settle(self.inputs[rows], values[rows])
+        return replace(part, adversaries=adversaries, also=also)
 
     def started(self, network: FrozenNetwork, objective: Objective) -> Objective:
         """Return the objective made ready for this batch."""

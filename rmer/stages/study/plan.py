@@ -53,14 +53,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "train_protocol": "corrected", "frames": 64, "width": 0.25, "dropout": 0.05, "epochs": 36, "lr": 3e-3,
         "lr_schedule": "cosine", "batch_size": 4, "adversarial_iterations": 2, "max_iters": 50, "steps": 20,
         "tier": "brief", "precision": "fp32", "sound_norms": "masking", "sound_tier": "brief",
-        "engine": "local",
+        "listen": 2, "engine": "local",
     },
     "full": {
         "systems": "published", "seeds": PUBLISHED_SEEDS, "attacks": "published,bridge,suite", "clips": 360,
         "train_protocol": "published", "frames": 313, "width": 1.0, "dropout": 0.3, "epochs": 199, "lr": 5e-4,
         "lr_schedule": "constant", "batch_size": 8, "adversarial_iterations": None, "max_iters": 1000,
         "steps": 40, "tier": "paper", "precision": "fp32", "sound_norms": "masking,snr",
-        "sound_tier": "paper", "engine": "serial",
+        "sound_tier": "paper", "listen": 5, "engine": "serial",
     },
 }  # fmt: skip
 # Parameters of an attack that a study hands on: all but those that it chooses itself, and those that mean
