@@ -52,6 +52,15 @@ def test_a_job_gets_the_run_id_of_the_one_that_it_needs(store: Store) -> None:
     assert store.get(done["job 2"]).params["cfg.before"] == done["job 1"]
 
 
+@pytest.mark.parametrize(("engine", "order"), [("local", [5, 4, 1, 2, 3, 6]), ("serial", [1, 2, 3, 4, 5, 6])])
+def test_workers_take_the_longest_job_first(engine: str, order: list[int], store: Store) -> None:
+    jobs = [light(number) for number in range(1, 6)] + [light(6, needs="job 5")]
+    planned = {job.name: 1.0 for job in jobs} | {"job 5": 9.0, "job 4": 5.0}
+    done, _ = run_jobs(store, jobs, params, owner="owner", title="test", planned=planned)
+    begun = sorted(done, key=lambda name: store.get(done[name]).start_time)
+    assert begun == [f"job {number}" for number in order]
+
+
 def test_failures_of_a_study_are_told_where_the_rest_cannot_be_analysed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

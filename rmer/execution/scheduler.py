@@ -68,16 +68,18 @@ def run_jobs(
 ) -> tuple[dict[str, str], list[Failure]]:
     """Run jobs for the run ``owner``; return name -> run id of those that worked, and the failures.
 
-    A job starts as soon as those that it needs are done, earlier ones of the list first; one that needs a
-    failed one is left out. Where a worker dies its run is closed and the job goes on elsewhere, up to
-    ``retries`` times. However this ends, no run stays open. ``planned`` are the seconds that jobs will
-    take, by their names; without them, all count alike.
+    A job starts as soon as those that it needs are done; one that needs a failed one is left out. Where a
+    worker dies its run is closed and the job goes on elsewhere, up to ``retries`` times. However this ends,
+    no run stays open. ``planned`` are the seconds that jobs will take, by their names; without them, all
+    count alike. Of several jobs that could start, workers take the longest first, lest it be left over at
+    the end, and of equals the earlier of the list.
     """
     site = Site(store.uri, store.experiment_name(), owner)
     engine = open_engine(params, site, jobs)
     counted = planned or {job.name: 1.0 for job in jobs}
     with whole(title, counted, timed=bool(planned), at_once=engine.slots) as shown:
-        schedule = _Schedule(store, site, jobs, engine, params.retries, shown)
+        in_turn = jobs if params.engine == "serial" else sorted(jobs, key=lambda job: -counted[job.name])
+        schedule = _Schedule(store, site, in_turn, engine, params.retries, shown)
         try:
             schedule.run()
         finally:
