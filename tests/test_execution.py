@@ -52,8 +52,11 @@ def test_a_job_gets_the_run_id_of_the_one_that_it_needs(store: Store) -> None:
     assert store.get(done["job 2"]).params["cfg.before"] == done["job 1"]
 
 
-@pytest.mark.parametrize(("engine", "order"), [("local", [5, 4, 1, 2, 3, 6]), ("serial", [1, 2, 3, 4, 5, 6])])
-def test_workers_take_the_longest_job_first(engine: str, order: list[int], store: Store) -> None:
+@pytest.mark.parametrize(
+    ("params", "order"),
+    [(EngineParams(engine="local", jobs_at_once=1), [5, 4, 1, 2, 3, 6]), (SERIAL, [1, 2, 3, 4, 5, 6])],
+)
+def test_workers_take_the_longest_job_first(params: EngineParams, order: list[int], store: Store) -> None:
     jobs = [light(number) for number in range(1, 6)] + [light(6, needs="job 5")]
     planned = {job.name: 1.0 for job in jobs} | {"job 5": 9.0, "job 4": 5.0}
     done, _ = run_jobs(store, jobs, params, owner="owner", title="test", planned=planned)
