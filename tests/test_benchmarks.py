@@ -11,15 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import real_music
 from benchmarks.gradients import products
 from benchmarks.growth import fill
 from benchmarks.measuring import Result, Row, Target, compare, interleave
 from benchmarks.processes import in_new_process
 from benchmarks.table import BEGIN, END, as_json, as_markdown, markers, write_page
 from benchmarks.tiers import Units, lost
+from rmer.data.audio.decoders import SAMPLE_RATE
+from rmer.data.dataset import CONCEPTS, EMOTIONS
+from rmer.data.readers.soundtracks import Soundtracks
 from rmer.systems.frozen import FrozenNetwork, Spent
 from rmer.systems.network import build_network
 from rmer.tracking import RunSpec, Stage, Store, Tag, connect
@@ -194,3 +200,24 @@ def _benchmarks(
 def _allocate(megabytes: int) -> None:
     assert len(np.ones(megabytes * 2**17)) > 0
     time.sleep(0.01)
+
+
+def test_recordings_are_cut_into_a_data_set_that_can_be_read(tmp_path: Path) -> None:
+    music, seconds = tmp_path / "music" / "deeper", 2.0
+    music.mkdir(parents=True)
+    place = np.arange(round(7 * SAMPLE_RATE)) / SAMPLE_RATE
+    for name, hertz in (("low", 220.0), ("high", 1760.0)):
+        tone = np.sin(2 * np.pi * hertz * place) * (1 + np.sin(place)) / 4
+        soundfile.write(music / f"{name}.ogg", tone, SAMPLE_RATE)
+    late = np.where(place < 4, 0.0, np.sin(2 * np.pi * 440 * place) / 4)
+    soundfile.write(music / "late.wav", late, SAMPLE_RATE)
+    given = [str(music.parent), str(tmp_path / "data"), "--seconds", str(seconds), "--each", "3"]
+    done = CliRunner().invoke(real_music.main, given, catch_exceptions=False)
+    assert "7 clips of 3 recordings" in done.output
+    found = Soundtracks()(tmp_path / "data")
+    assert found.problems == ()
+    assert found.clips.groupby("album")["clip"].count().to_dict() == {"high": 3, "late": 1, "low": 3}
+    assert found.concepts == CONCEPTS
+    brightness = found.clips.groupby("album")["mode"].mean()  # made of what is not bright
+    assert brightness["low"] > brightness["high"]
+    assert found.clips[list(EMOTIONS)].to_numpy().std(0).min() > 0
