@@ -10,7 +10,6 @@ A recording is an album, so that no part of a split hears what another has heard
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,13 +22,14 @@ from tqdm import tqdm
 from rmer.data.audio.decoders import SAMPLE_RATE, decode
 from rmer.data.audio.frontend import audio2spect
 from rmer.data.dataset import CONCEPTS, EMOTIONS
+from rmer.data.demo.demo_files import AUDIO_FOLDER, write_table
+from rmer.data.readers.audio_files import AUDIO_EXTENSIONS
 from rmer.data.tables.midlevel import ANNOTATIONS_FILE, ANNOTATIONS_FOLDER, METADATA_FILE
 from rmer.data.tables.ratings import RATINGS_FILE
 from rmer.data.tables.text_tables import clip_name
 from rmer.data.tables.tracklist import TRACKLIST_FILE
 from rmer.systems.music_features import FEATURES, Spect2Features
 
-ENDINGS = (".flac", ".mp3", ".ogg", ".wav")
 QUIETEST = 0.01  # root mean square of a clip that is used, of full scale
 # What each concept is made of: features and their weights in standard deviations.
 OF_FEATURES = {
@@ -51,14 +51,17 @@ MIXING = 0.6  # standard deviation of the weight of a concept in an emotion
 @click.option("--each", default=10, show_default=True, help="most clips of a recording")
 def main(music: Path, out_dir: Path, seconds: float, each: int) -> None:
     """Cut recordings of a folder into clips and compute their ratings."""
-    recordings = sorted(path for path in music.rglob("*") if path.suffix.lower() in ENDINGS)
-    (out_dir / "Set1").mkdir(parents=True, exist_ok=True)
+    recordings = sorted(path for path in music.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS)
+    clips, spect2features = out_dir / AUDIO_FOLDER, Spect2Features()
+    clips.mkdir(parents=True, exist_ok=True)
     features, tracks = [], []
     for recording in tqdm(recordings, desc="Recordings"):
         for samples in _clips(decode(recording), round(seconds * SAMPLE_RATE), each):
             tracks.append(recording.stem)
-            soundfile.write(out_dir / "Set1" / f"{clip_name(len(tracks))}.flac", samples, SAMPLE_RATE)
-            features.append(_features(samples))
+            soundfile.write(clips / f"{clip_name(len(tracks))}.flac", samples, SAMPLE_RATE)
+            with torch.no_grad():
+                spectrogram = torch.from_numpy(audio2spect("torch")(samples))
+                features.append(spect2features(spectrogram[None])[0].numpy())
     concepts = rate_concepts(np.array(features))
     _write_tables(out_dir, tracks, concepts, rate_emotions(concepts))
     print(f"{len(tracks)} clips of {len(recordings)} recordings in {out_dir}")
@@ -91,29 +94,21 @@ def _clips(samples: np.ndarray, length: int, each: int) -> Iterator[np.ndarray]:
             yield clip
 
 
-def _features(samples: np.ndarray) -> np.ndarray:
-    spectrogram = torch.from_numpy(audio2spect("torch")(samples))
-    with torch.no_grad():
-        found: np.ndarray = Spect2Features()(spectrogram[None])[0].numpy()
-    return found
-
-
 def _write_tables(folder: Path, tracks: Sequence[str], concepts: np.ndarray, emotions: np.ndarray) -> None:
     names = [clip_name(number + 1) for number in range(len(tracks))]
-    _write(folder / RATINGS_FILE, ["number", *EMOTIONS], zip(names, *emotions.T.round(2), strict=True))
-    _write(folder / TRACKLIST_FILE, ["Nro", "Album name"], zip(names, tracks, strict=True))
+    ratings = zip(names, *emotions.T.round(2), strict=True)
+    write_table(folder / RATINGS_FILE, [["number", *EMOTIONS], *ratings])
+    write_table(folder / TRACKLIST_FILE, [["Nro", "Album name"], *zip(names, tracks, strict=True)])
     midlevel = folder / ANNOTATIONS_FOLDER
     midlevel.mkdir(exist_ok=True)
     numbers = range(1, len(tracks) + 1)
-    sources = ((number, "soundtracks", number) for number in numbers)
-    _write(midlevel / METADATA_FILE, ["song id", "Source", "ID at file source"], sources, ";")
+    sources = [
+        ["song id", "Source", "ID at file source"],
+        *((number, "soundtracks", number) for number in numbers),
+    ]
+    write_table(midlevel / METADATA_FILE, sources, separator=";")
     rated = zip(numbers, *concepts.T.round(4), strict=True)
-    _write(midlevel / ANNOTATIONS_FILE, ["song_id", *CONCEPTS], rated)
-
-
-def _write(path: Path, header: Sequence[str], rows, separator: str = ",") -> None:  # type: ignore[no-untyped-def]
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, delimiter=separator).writerows([header, *rows])
+    write_table(midlevel / ANNOTATIONS_FILE, [["song_id", *CONCEPTS], *rated])
 
 
 if __name__ == "__main__":

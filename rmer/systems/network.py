@@ -127,7 +127,7 @@ class Architecture(Protocol):
     def __call__(
         self, targets: int, concepts: int, width: float = 1.0, dropout: float = DROPOUT
     ) -> nn.Module:
-        """Return an initialised network.
+        """Return an initialised network; draws from torch's global generator.
 
         ``width`` scales the number of channels, ``dropout`` is the share of them that training drops. One
         that has no such thing may leave the parameter out.

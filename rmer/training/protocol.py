@@ -13,11 +13,11 @@ from rmer.errors import UserError
 from rmer.parameters import Parameters, param
 from rmer.systems.arithmetic import PRECISIONS, Precision
 from rmer.systems.catalogue import LastLayer, System
-from rmer.systems.network import DROPOUT
+from rmer.systems.network import DROPOUT, PUBLISHED_OPTIONS
 
 TrainProtocol = Literal["published", "corrected"]
 # Values that go without saying: runs from before there was a choice are the same ones.
-_FIRST = {"width": 1.0, "last_layer": "joint", "lr_schedule": "constant", "dropout": DROPOUT}
+_FIRST = {**PUBLISHED_OPTIONS, "last_layer": "joint", "lr_schedule": "constant"}
 # What becomes of the learning rate over the epochs.
 LR_SCHEDULES = ("constant", "cosine")
 

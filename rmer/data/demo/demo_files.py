@@ -57,8 +57,8 @@ def write_demo_data(
     ]
     header = ["number", *EMOTIONS, "TARGET"]
     # The published ratings file starts with a byte order mark and has Windows line ends: so has this.
-    _write_table(folder / RATINGS_FILE, [header, *ratings], end="\r\n", encoding="utf-8-sig")
-    _write_table(folder / TRACKLIST_FILE, _tracklist(design, leading, seconds))
+    write_table(folder / RATINGS_FILE, [header, *ratings], end="\r\n", encoding="utf-8-sig")
+    write_table(folder / TRACKLIST_FILE, _tracklist(design, leading, seconds))
     _write_midlevel(folder / ANNOTATIONS_FOLDER, design, concepts, np.random.default_rng([seed, _SONGS]))
     return folder
 
@@ -130,14 +130,14 @@ def _write_midlevel(folder: Path, design: Design, concepts: np.ndarray, rng: np.
         (METADATA_FILE, ";", header, metadata),
         (ANNOTATIONS_FILE, ",", ["song_id", *CONCEPTS], annotations),
     ):
-        _write_table(folder / name, [head, *(rows[song] for song in sorted(rows))], separator=separator)
+        write_table(folder / name, [head, *(rows[song] for song in sorted(rows))], separator=separator)
 
 
 def _clock(seconds: int) -> str:
     return f"{seconds // 60:02d}:{seconds % 60:02d}"
 
 
-def _write_table(
+def write_table(
     path: Path,
     rows: Iterable[Sequence[str]],
     *,
@@ -145,6 +145,7 @@ def _write_table(
     end: str = "\n",
     encoding: str = "utf-8",
 ) -> None:
+    """Write rows to a table file, all of them or none."""
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=separator, lineterminator=end).writerows(rows)
     _write_bytes(path, text.getvalue().encode(encoding))
