@@ -93,6 +93,21 @@ def test_a_search_in_bf16_decides_in_float32_and_ends_there() -> None:
     assert best.values["mae"].tolist() == pytest.approx(exact.tolist(), abs=1e-6)
 
 
+def test_an_iterate_that_only_seems_better_does_not_displace_the_one_before() -> None:
+    model, inputs, labels = trained(0)
+    inputs, labels, threat = inputs[:6], labels[:6], Threat("linf", 0.05)
+    network = FrozenNetwork(model, precision="bf16")
+    strong = APGD(12, L1, restarts=1)(FrozenNetwork(model), inputs, labels, threat).adversaries
+    best = Best.of_clean(network, Problem(inputs, labels, threat, []), L1[0])
+    known = L1[0].values(network.estimate_in_batches(strong), labels)
+    best.note(network, strong, known)
+    seeming = inputs + 0.001
+    best.note(network, seeming, {metric: values + 1 for metric, values in known.items()})
+    assert torch.equal(best.promising("mae"), seeming)
+    best.settle(L1[0], inputs)
+    assert torch.equal(best.iterates["mae"], strong)
+
+
 def test_starts_go_on_where_they_disagree_and_there_alone() -> None:
     model, inputs, labels = trained(0)
     network = FrozenNetwork(model)
