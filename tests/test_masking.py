@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 from waiting import DEVICE, crossings
 
+from rmer.attacks.band_spectra import band_means, limited
 from rmer.data.audio.decoders import FULL_SCALE, SAMPLE_RATE
 from rmer.data.audio.masking import (
     BINS,
     HOP,
     WINDOW,
+    band_of_bin,
     band_powers,
     bark,
     bin_limits,
+    bin_shares,
     istft,
     masking_thresholds,
     noise_to_mask,
@@ -200,6 +203,21 @@ def test_clips_do_not_mask_each_other_and_float32_is_enough() -> None:
     single = masking_thresholds(samples.float())
     assert single.dtype == torch.float32
     np.testing.assert_allclose(decibels(single.double()), decibels(together), atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bands_are_measured_and_lowered_bin_by_bin(dtype: torch.dtype) -> None:
+    spectra = stft(torch.randn(2, LENGTH, dtype=dtype, generator=torch.Generator().manual_seed(1)))
+    power, cpu = spectra.real.square() + spectra.imag.square(), torch.device("cpu")
+    shares = bin_shares(dtype, cpu)
+    tolerance = 50 * torch.finfo(dtype).eps
+    torch.testing.assert_close(band_means(spectra), shares @ power, rtol=tolerance, atol=0.0)
+
+    samples = istft(spectra, LENGTH)
+    limits = (shares @ power).sqrt() * torch.rand(2, len(shares), spectra.shape[2]).to(dtype) * 2
+    gains = (limits / (shares @ power).sqrt()).clamp(max=1.0)[:, band_of_bin(cpu)]
+    expected = istft(spectra * gains, LENGTH)
+    torch.testing.assert_close(limited(samples, limits), expected, rtol=0.0, atol=20 * tolerance)
 
 
 def test_a_perturbation_is_limited_without_waiting_for_a_gpu() -> None:

@@ -130,6 +130,29 @@ def test_folding_leaves_the_function_unchanged() -> None:
     assert isinstance(network.preconcept_model.conv1[1], torch.nn.BatchNorm2d), "the original is untouched"
 
 
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_copy_that_follows_a_training_is_a_new_copy_bit_for_bit(precision: Any, fold: bool) -> None:
+    torch.manual_seed(2)
+    network = build_network("bottleneck", width=0.125)
+    copied = FrozenNetwork(network, fold=fold, precision=precision)
+    before = copied.finer.predict(torch.ones(1, 1, 40, 149))["output"]
+    optimiser = torch.optim.Adam(network.train().parameters(), lr=0.1)
+    for _ in range(2):  # running statistics change, too
+        network(torch.randn(4, 1, 40, 149))["output"].square().mean().backward()
+        optimiser.step()
+
+    copied.follow(network)
+
+    anew, inputs = FrozenNetwork(network, fold=fold, precision=precision), torch.randn(3, 1, 40, 149)
+    for mine, fresh in ((copied, anew), (copied.finer, anew.finer)):
+        found, expected = (one.gradient(inputs, lambda said: said["output"].sum(1)) for one in (mine, fresh))
+        assert torch.equal(found[0]["output"], expected[0]["output"])
+        assert torch.equal(found[1], expected[1])
+    assert not torch.equal(copied.predict(torch.ones(1, 1, 40, 149))["output"], before)
+    assert network.training, "the training goes on"
+
+
 def test_frozen_network_is_in_evaluation_mode_and_gives_weights_no_gradient() -> None:
     network = build_network("plain").train()
     frozen = FrozenNetwork(network)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -44,9 +47,15 @@ def band_means(spectra: Tensor) -> Tensor:
 
     Over the square of what is masked, it is the noise-to-mask ratio.
     """
-    parts = torch.view_as_real(spectra.transpose(1, 2))
-    power = parts[..., 0].square().addcmul_(parts[..., 1], parts[..., 1])
-    return (power @ _shares(power).T).transpose(1, 2)
+    squares = _parts(spectra).square()
+    if squares.device.type != "cpu":
+        return (squares @ _shares(squares).repeat_interleave(2, 1).T).transpose(1, 2)
+    layout = _layout()
+    for end in layout.ends:
+        squares[..., end] /= 2
+    # Neighbouring bins are summed in half the time that a product of matrices takes, most of it with zeros.
+    summed = torch.from_numpy(np.add.reduceat(squares.numpy(), layout.first, axis=2))
+    return summed.div_(layout.sides.to(summed)).transpose(1, 2)
 
 
 def summed_norms(spectra: Tensor, limits: Tensor, directions: Tensor) -> Tensor:
@@ -73,16 +82,43 @@ def summed_norms(spectra: Tensor, limits: Tensor, directions: Tensor) -> Tensor:
 
 def _scaled(spectra: Tensor, gains: Tensor) -> Tensor:
     """Scale spectra in place by the gains of their bands [clips, bands, frames]."""
-    # Real and imaginary parts as neighbours: torch would make real gains complex first.
-    parts = torch.view_as_real(spectra.transpose(1, 2)).flatten(2)
     of_bands = gains.transpose(1, 2)
-    parts *= of_bands.gather(2, _band_of_part(gains.device).expand(*of_bands.shape[:2], -1))
+    if gains.device.type == "cpu":
+        of_parts = torch.from_numpy(np.repeat(of_bands.numpy(), _layout().widths, axis=2))
+    else:
+        of_parts = of_bands[..., _band_of_part(gains.device)]
+    _parts(spectra).mul_(of_parts)
     return spectra
+
+
+def _parts(spectra: Tensor) -> Tensor:
+    """Return a view of spectra as [clips, frames, 2050], real and imaginary parts of a bin as neighbours.
+
+    Torch would make real numbers complex before it scales complex ones by them.
+    """
+    return torch.view_as_real(spectra.transpose(1, 2)).flatten(2)
 
 
 @cache
 def _band_of_part(device: torch.device) -> Tensor:
     return band_of_bin(device).repeat_interleave(2)
+
+
+class _Layout(NamedTuple):
+    """Where the parts of the bins of each band are."""
+
+    widths: npt.NDArray[np.int64]  # [bands]: how many
+    first: npt.NDArray[np.int64]  # [bands]
+    ends: tuple[slice, slice]  # of the first and last bin, which have no mirror image: they count half
+    sides: Tensor  # [bands]: what the bins of a band count together
+
+
+@cache
+def _layout() -> _Layout:
+    widths = 2 * torch.bincount(band_of_bin(torch.device("cpu"))).numpy()
+    sides = torch.from_numpy(widths / 2)
+    sides[[0, -1]] -= 0.5
+    return _Layout(widths, np.cumsum(widths) - widths, (slice(0, 2), slice(-2, None)), sides)
 
 
 def _shares(like: Tensor) -> Tensor:

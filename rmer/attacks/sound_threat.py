@@ -14,7 +14,7 @@ from rmer.attacks.settling import settled
 from rmer.attacks.sound_budgets import SOUND_NORMS
 from rmer.attacks.threat import Norm, Threat, beside, l2_norms, linf_norms
 from rmer.data.audio.decoders import FULL_SCALE
-from rmer.data.audio.masking import band_limits, noise_to_mask, stft
+from rmer.data.audio.masking import band_limits, band_powers, masking_thresholds, stft
 from rmer.data.audio.recordings import HEADER, Header, changeable
 
 # Rounds of limiting short-time spectra, which belong to no signal at first: while searching, where single
@@ -122,7 +122,12 @@ class SoundThreat(Threat):
         if self.norm != "masking":
             return adversaries.round()
         found = adversaries.clone()
-        for clip in self.violations(inputs, adversaries).nonzero().flatten().tolist():
+        # Nearly all are in between steps; only of others it is worth measuring whether they must change.
+        unsettled = (adversaries != adversaries.round()).flatten(1).any(1)
+        whole = (~unsettled).nonzero().flatten()
+        if len(whole):
+            unsettled[whole] = self.of(whole).violations(inputs[whole], adversaries[whole])
+        for clip in unsettled.nonzero().flatten().tolist():
             found[clip] = self.of([clip])._settled(inputs[[clip]], adversaries[[clip]])[0]
         return found
 
@@ -164,7 +169,7 @@ class SoundThreat(Threat):
         """Return the share of the budget that each adversary uses, [clips]; of amplitudes, not in dB."""
         delta = adversaries - inputs
         if self.norm == "masking":
-            return self._loudest(inputs, delta).amax(1)
+            return self._loudest(masking_thresholds(inputs[:, 0, HEADER:]), delta).amax(1)
         sizes = linf_norms(delta) if self.norm == "linf" else _wide_norms(delta)
         return sizes / self.radius(inputs).view(-1)
 
@@ -178,7 +183,7 @@ class SoundThreat(Threat):
         wrong = (adversary != adversary.round()) | ~adversary.isfinite() | ((delta != 0) & ~changeable(x))
         wrong |= adversary != _within_peak(x, adversary)
         if self.norm == "masking":
-            outside = self._loudest(x, delta).amax(1) > 1 + RELATIVE
+            outside = self._loudest(masking_thresholds(x[:, 0, HEADER:]), delta).amax(1) > 1 + RELATIVE
         else:
             sizes = linf_norms(delta) if self.norm == "linf" else l2_norms(delta)
             size = torch.as_tensor(self.epsilon, dtype=torch.float64, device=x.device).view(-1)
@@ -221,18 +226,22 @@ class SoundThreat(Threat):
         peak = inputs[..., Header.PEAK, None]
         room = torch.stack([peak - inputs, peak + inputs]).clamp_min(0.0)[:, :, 0, HEADER:]
         limits = (self.radius(inputs) * self.limits.to(inputs)).clamp_min(torch.finfo(inputs.dtype).tiny)
+        masked = masking_thresholds(inputs[:, 0, HEADER:].double())
         while True:
             steps = settled(delta[:, 0, HEADER:], fixed[:, 0, HEADER:], room, limits)
-            loudest = self._loudest(inputs.double(), _as_rows(steps).double()).to(limits)
+            loudest = self._loudest(masked, _as_rows(steps).double()).to(limits)
             if not bool((loudest > 1).any()):
                 return inputs + _as_rows(steps)
             limits = torch.where(loudest > 1, STRICTER / loudest, 1.0)[:, None] * limits
 
-    def _loudest(self, inputs: Tensor, delta: Tensor) -> Tensor:
-        """Return the largest amplitude of any band in each frame, of what is allowed, [clips, frames]."""
-        ratio = noise_to_mask(inputs[:, 0, HEADER:], delta[:, 0, HEADER:]).amax(1)
-        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=inputs.device).view(-1, 1)
-        return 10 ** (ratio / 20) / epsilon.to(ratio)
+    def _loudest(self, masked: Tensor, delta: Tensor) -> Tensor:
+        """Return the largest amplitude of any band in each frame, of what is allowed, [clips, frames].
+
+        ``masked`` are the clean clips' :func:`rmer.data.audio.masking.masking_thresholds`.
+        """
+        ratio = (band_powers(delta[:, 0, HEADER:]) / masked).amax(1).sqrt()
+        epsilon = torch.as_tensor(self.epsilon, dtype=torch.float64, device=masked.device).view(-1, 1)
+        return ratio / epsilon.to(ratio)
 
 
 def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:

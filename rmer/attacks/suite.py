@@ -30,8 +30,8 @@ class Tier:
     queries : of Square: the black-box control, or the attack on models that are known by predictions alone
     adaptive : whether starts grow longer until two agree (:mod:`rmer.attacks.escalation`); a random sample
         of clips is then searched by the fixed starts above as well, and has the controls
-    brief: whether it is to show in seconds how all this works: controls on two clips, two budgets of sounds,
-        and no codecs
+    brief: whether it is to show in seconds how all this works: controls on two clips (the huge budget on
+        six), two budgets of sounds, one spectrogram, no codecs, and concepts in tables and one figure
     """
 
     norms: tuple[str, ...]
@@ -47,6 +47,11 @@ class Tier:
     def controlled(self) -> int | None:
         """Clips that the controls are made on, at random; None: all."""
         return 2 if self.brief else 6 if self.adaptive else None
+
+    @property
+    def broken(self) -> int | None:
+        """Clips that a huge budget is tried on, at random; None: all."""
+        return 6 if self.brief else None
 
 
 _BUDGETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)

@@ -34,19 +34,19 @@ FEWEST_CLIPS = 8  # an estimate from fewer says nothing
 TASK, BETWEEN = "task_leakage", "inter_leakage"
 
 
-def leakage_table(model: AttackedConcepts, *, seed: int = 0) -> pd.DataFrame:
+def leakage_table(model: AttackedConcepts, *, seed: int = 0, shuffles: int = CONTROLS) -> pd.DataFrame:
     """Return one row a concept: its leakage on clean clips, and that of the control.
 
     Columns: ``concept``, ``task_leakage``, ``task_leakage_control``, ``inter_leakage``,
-    ``inter_leakage_control``; controls are means over shuffles drawn with ``seed``. NaN where there are fewer
-    than 8 clips, or a rating is missing.
+    ``inter_leakage_control``; controls are means over so many shuffles, drawn with ``seed``. NaN where there
+    are fewer than 8 clips, or a rating is missing.
     """
     names = (TASK, f"{TASK}_control", BETWEEN, f"{BETWEEN}_control")
     if len(model.clips) < FEWEST_CLIPS or not np.isfinite(model.rated).all():
         return pd.DataFrame({"concept": model.layer.concepts, **dict.fromkeys(names, np.nan)})
     rng = np.random.default_rng(seed)
     errors = model.clean - model.rated
-    shams = [model.rated + rng.permutation(errors) for _ in range(CONTROLS)]
+    shams = [model.rated + rng.permutation(errors) for _ in range(shuffles)]
     known = _told(model.rated, model.labels), _shared(model.rated)
     found = _leaks(model.clean, model.labels, known)
     control = np.mean([_leaks(sham, model.labels, known) for sham in shams], axis=0)

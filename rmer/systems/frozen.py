@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from rmer.systems.arithmetic import Precision, precision_for
 from rmer.systems.compiled import CompiledModel
@@ -70,6 +71,16 @@ class FrozenNetwork:
         differentiated = self._reduced or self.model
         self._compiled = CompiledModel(differentiated, self.device) if compile else None
         self.spent = Spent()
+
+    def follow(self, model: nn.Module) -> None:
+        """Take over the weights that ``model``, of which this is a copy, has by now.
+
+        For training, where copying a small model for every batch takes as long as attacking it.
+        """
+        _take_over(self.model, model)
+        if self._reduced is not None:
+            self._reduced = ReducedModel(self.model)
+        self.__dict__.pop("finer", None)
 
     @property
     def gradients(self) -> int:
@@ -177,10 +188,36 @@ def _fold_batch_norms(module: Any) -> Any:
     """Replace each (convolution, batch norm) pair inside a Sequential by one convolution, in place."""
     for child in module.children():
         _fold_batch_norms(child)
-    if isinstance(module, nn.Sequential):
-        for index in range(len(module) - 1):
-            convolution, norm = module[index], module[index + 1]
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                module[index] = fuse_conv_bn_eval(convolution, norm).requires_grad_(False)
-                module[index + 1] = nn.Identity()
+    for index, convolution, norm in _pairs(module):
+        module[index] = fuse_conv_bn_eval(convolution, norm).requires_grad_(False)
+        module[index + 1] = nn.Identity()
     return module
+
+
+def _pairs(module: nn.Module) -> list[tuple[int, nn.Conv2d, nn.BatchNorm2d]]:
+    """Return the convolutions of a Sequential that a batch norm follows, with their places; else none."""
+    found = itertools.pairwise(module) if isinstance(module, nn.Sequential) else ()
+    return [
+        (index, convolution, norm)
+        for index, (convolution, norm) in enumerate(found)
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+    ]
+
+
+def _take_over(frozen: nn.Module, model: nn.Module) -> None:
+    """Set the tensors of a frozen copy of ``model``, with batch norms folded or not, to what they are now."""
+    known: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, module in model.named_modules():
+        start = f"{name}." if name else ""
+        for index, convolution, norm in _pairs(module):
+            if isinstance(frozen.get_submodule(f"{start}{index + 1}"), nn.Identity):
+                known[f"{start}{index}.weight"], known[f"{start}{index}.bias"] = _fused(convolution, norm)
+    with torch.no_grad():
+        for name, tensor in itertools.chain(frozen.named_parameters(), frozen.named_buffers()):
+            tensor.copy_(known[name])
+
+
+def _fused(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
+    return fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )

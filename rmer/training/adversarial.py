@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -63,14 +64,20 @@ class Crafting:
     settings: AdversarialTraining
     precision: Precision
 
+    @cached_property
+    def frozen(self) -> FrozenNetwork:
+        """A frozen copy of the model, with the weights of when it was last told to follow it."""
+        return FrozenNetwork(self.model, precision=self.precision)
+
     def attacked(self, part: PartName, clips: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Return some clips (their places, int64) attacked by PGD, as spectrograms [clips, 1, frames, bands].
 
-        And which adversaries leave their budget (bool [clips]). The network is a frozen copy in evaluation
-        mode, so crafting leaves batch-norm statistics alone.
+        And which adversaries leave their budget (bool [clips]). What is attacked is a frozen copy in
+        evaluation mode, so crafting leaves batch-norm statistics alone.
         """
         attack = PGD(steps=self.settings.iterations, relative_step=0.25, losses=MSE, keep="last")
-        network = FrozenNetwork(self.model, precision=self.precision)
+        network = self.frozen
+        network.follow(self.model)
         size = clips_at_once(network.device)
         inputs, threat = self.inputs[part][clips], self.threats[part].of(clips)
         crafted, violations = attack.on_device(network, inputs, labels, threat, seed=seed, batch_size=size)

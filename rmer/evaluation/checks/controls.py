@@ -117,7 +117,8 @@ def control_cost(
         attacks.append(APGD(tier.steps, L1, restarts=1))
     cost = sum(attack.passes(targets).in_gradients for attack in attacks)
     total = cost * min(tier.controlled or clips, clips)
-    total += at_huge(tier, black_box=black_box).passes(targets).in_gradients * clips
+    broken = min(tier.broken or clips, clips)
+    total += at_huge(tier, black_box=black_box).passes(targets).in_gradients * broken
     if tier.adaptive and not black_box:
         total += fixed_search(tier).passes(targets).in_gradients * min(FIXED, clips) * FIXED_BUDGETS
     return total
@@ -149,9 +150,7 @@ def gather(
     attacks = controls(tier, background.surrogate, on_sound=on_sound, black_box=black_box)
     found = {name: run(name, attack) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
-    within = subject.threat_at(_huge(threat))
-    strongest = at_huge(tier, black_box=black_box)
-    huge = subject.predicted(subject.attacked(strongest, within, "controls/huge").adversaries)
+    huge = _at_huge(subject, tier, threat, black_box=black_box)
     clean, few = subject.predicted(inputs), subject.first(2)
     seen = {metric: predictions[rows] for metric, predictions in reported.predictions.items()}
     attacked = {name: _scores(sample.truth, {"mae": of}, targets) for name, of in found.items()}
@@ -169,7 +168,7 @@ def gather(
         constant_mae=background.constant_mae,
         attacked=attacked,
         twice_the_steps=_united(sample.truth, seen, twice),
-        huge_epsilon=_scores(truth, {"mae": huge}, targets),
+        huge_epsilon=huge,
         cold={**background.other_norm, threat.norm: cold},
         # An adaptive search in bfloat16 is compared with the fixed one in float32 at once.
         precisions=(fixed if reduced else {})
@@ -204,8 +203,15 @@ def gather(
     )
 
 
-def _huge(threat: Threat) -> float:
-    return epsilon_of(threat.norm, HUGE_DB[threat.norm]) if isinstance(threat, SoundThreat) else HUGE
+def _at_huge(subject: Subject, tier: Tier, threat: Threat, *, black_box: bool) -> AttackedScores:
+    """Score the attack within a huge budget of the norm of ``threat``."""
+    rows = subject.sample(tier.broken or len(subject.inputs))
+    few = subject.of(rows)
+    size = epsilon_of(threat.norm, HUGE_DB[threat.norm]) if isinstance(threat, SoundThreat) else HUGE
+    within = subject.threat_at(size).of(rows)
+    found = few.attacked(at_huge(tier, black_box=black_box), within, "controls/huge").adversaries
+    raw, clipped = (clip_errors(few.truth, few.predicted(found), clipped=cut) for cut in (False, True))
+    return AttackedScores(float(raw.mean()), float(clipped.mean()))
 
 
 def _beside_fixed(

@@ -75,7 +75,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
         _log_sanity(
             run, setup, replace(found, reported={metric: metrics[f"adv/{metric}"] for metric in saved.inputs})
         )
-        concepts = log_explanation(run, victim, table)
+        concepts = log_explanation(run, victim, table, brief=params.suite.brief)
     if isinstance(subject, SoundSubject):
         _log_sounds(run, setup, subject, table, next(iter(saved.inputs.values())))
     _log_spectrograms(run, setup, table["clip"].tolist(), saved.spectrograms)
@@ -172,7 +172,7 @@ def _log_sanity(run: Run, setup: AttackSetup, measurements: Measurements) -> Non
 
 
 def _log_spectrograms(run: Run, setup: AttackSetup, clips: list[str], adversaries: torch.Tensor) -> None:
-    shown = slice(0, 3)
+    shown = slice(0, 1 if setup.params.suite is not None and setup.params.suite.brief else 3)
     figure = spectrogram_comparison(
         clips[shown],
         setup.part.inputs[shown, 0].numpy(),

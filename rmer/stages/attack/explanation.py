@@ -21,7 +21,7 @@ from rmer.evaluation.concepts import (
 from rmer.evaluation.endpoints import Floats
 from rmer.evaluation.fitting_layer import fitting_layer
 from rmer.evaluation.interventions import repair_table, what_if_table
-from rmer.evaluation.leakage import TASK, leakage_means, leakage_table
+from rmer.evaluation.leakage import CONTROLS, TASK, leakage_means, leakage_table
 from rmer.evaluation.metrics import regression_scores
 from rmer.report import concept_figures as draw
 from rmer.report.sections.concepts_section import findings, reason_without
@@ -31,17 +31,19 @@ from rmer.tracking import Run
 
 WEIGHTS_TABLE, LEAKAGE_TABLE = "tables/concept_weights.csv", "tables/concept_leakage.csv"
 REASON = "tables/concepts.txt"
+BRIEF_SHUFFLES = 2
 # Of concepts that leakage could be told of.
 LEAKAGE = f"concept/{TASK}"
 # Every explained run has it, so that an analysis knows without asking for files.
 IDENTITY = "concept/identity_error"
 
 
-def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
+def log_explanation(run: Run, victim: Victim, table: pd.DataFrame, *, brief: bool = False) -> list[str]:
     """Log what the concepts of an attacked model say, or as a text why they say nothing.
 
-    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``. Returns what happened to the
-    concepts in sentences, none where they say nothing.
+    ``table`` is the per-clip table of the attack run, ``adversaries/clips.csv``. ``brief`` draws one figure,
+    and controls leakage by few shuffles. Returns what happened to the concepts in sentences, none where they
+    say nothing.
 
     Raises ValueError when the layer of a network of the study does not turn the table's concepts into its
     predictions: then the table is wrong.
@@ -67,15 +69,17 @@ def log_explanation(run: Run, victim: Victim, table: pd.DataFrame) -> list[str]:
         "concept_movement": movement_table(model),
         "concept_what_if": what_if_table(model),
         "concept_repair": repair_table(model),
-        "concept_leakage": leakage_table(model),
+        "concept_leakage": leakage_table(model, shuffles=BRIEF_SHUFFLES if brief else CONTROLS),
     }
     for name, frame in tables.items():
         run.table(frame, f"tables/{name}.csv")
     run.metrics({IDENTITY: identity_error(table, layer), **_metrics(model, tables)})
     systems = {victim.system: [model]}
-    for figure in (draw.concept_weights, draw.concept_shift, draw.concept_movement, draw.concept_repair):
-        run.figure(figure(systems), f"figures/{figure.__name__}")
-    run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
+    run.figure(draw.concept_shift(systems), "figures/concept_shift")
+    if not brief:
+        for figure in (draw.concept_weights, draw.concept_movement, draw.concept_repair):
+            run.figure(figure(systems), f"figures/{figure.__name__}")
+        run.figure(draw.concept_effects(systems, layer.emotions), "figures/concept_effects")
     return findings(victim.system, [model])
 
 
