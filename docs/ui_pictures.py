@@ -61,13 +61,11 @@ def served(store: Store) -> Iterator[None]:
 
 def make(store: Store, study: str) -> None:
     """Write every picture."""
-    attacks = [
-        run for run in store.find(Stage.ATTACK, {Tag.ATTACK: "suite"}, study) if Tag.DOMAIN not in run.tags
-    ]
+    attacks = store.find(Stage.ATTACK, {Tag.ATTACK: "suite"}, study)
     analysis = store.find(Stage.ANALYZE, {Tag.ATTACK: "suite"}, study)[0]
     report = store.download(analysis.run_id, Artifact.REPORT)
     folder = f"{report.as_posix().partition('/mlruns/')[0]}/"
-    attacked = next(run for run in attacks if run.tags[Tag.SYSTEM] == SYSTEM)
+    attacked = next(run for run in attacks if run.tags[Tag.SYSTEM] == SYSTEM and Tag.DOMAIN in run.tags)
     pages = {
         "ui-models": store.prepare(models_view(study), attacked.experiment_id),
         "ui-attacks": store.prepare(attacks_view(study), attacked.experiment_id),

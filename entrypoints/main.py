@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from entrypoints.options import command, end
+from rmer.execution.local import prepare_workers
 from rmer.execution.scheduler import check_engine
 from rmer.stages.endings import study_ending
 from rmer.stages.study.best_model import register_best
@@ -21,6 +22,8 @@ def cli(params: StudyParams) -> int:
     if plan.params.dry_run:
         click.echo(describe(plan))
         return 0
+    if plan.params.engine == "local":
+        prepare_workers()
     store = connect()
     folder = data_folder(plan)
     result = run_study(store, plan, folder)

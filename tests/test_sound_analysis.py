@@ -106,6 +106,17 @@ def test_curves_are_over_db(analysis: Analysis) -> None:
     assert axes[0].get_xlabel() == "budget (dB over masked)"
 
 
+def test_a_single_budget_has_a_point_and_no_area(store: Store) -> None:
+    for seed in (1, 2):
+        for system in SEEN:
+            sound_run(store, "brief", system, seed, budgets=(-6.0,))
+    found = analyze(store, AnalyzeParams(study="brief")).report
+    (section,) = (one for one in found.sections if one.title == "Over the budget")
+    assert section.tables == []
+    labels = found.figures["curves"].figure.axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["none", "-6"]
+
+
 def test_the_section_of_the_sound_says_what_was_done_and_where_to_listen(
     store: Store, analysis: Analysis
 ) -> None:

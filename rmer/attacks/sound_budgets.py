@@ -24,7 +24,6 @@ SUITE_DB = {
     "snr": (60.0, 50.0, 40.0, 30.0),
     "masking": (-20.0, -10.0, -6.0, 0.0),
 }
-BRIEF_DB = {"linf": (-70.0, -60.0), "snr": (50.0, 40.0), "masking": (-20.0, -6.0)}  # of its tier brief
 HUGE_DB = {"linf": -20.0, "snr": 0.0, "masking": 20.0}
 # No sample can change by less than a step of 16 bit, which is this far below full scale.
 LEAST_LINF_DB = 20 * math.log10(1 / 32768)

@@ -31,7 +31,7 @@ class Tier:
     adaptive : whether starts grow longer until two agree (:mod:`rmer.attacks.escalation`); a random sample
         of clips is then searched by the fixed starts above as well, and has the controls
     brief: whether it is to show in seconds how all this works: controls on two clips (the huge budget on
-        six), two budgets of sounds, one spectrogram, no codecs, and concepts in tables and one figure
+        six), the reported budget of sounds alone, one spectrogram, no codecs, one figure of concepts
     """
 
     norms: tuple[str, ...]

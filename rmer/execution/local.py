@@ -8,7 +8,9 @@ import signal
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 
 from tqdm import tqdm
 
@@ -31,8 +33,7 @@ class LocalWorkers:
     def __init__(self, site: Site, gpus: list[str]) -> None:
         self.slots = len(gpus)
         self._site, self._gpus = site, gpus
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
+        self._context = _context()
         self._alarm, self._lifeline = self._context.Pipe(duplex=False)
         self._pools = [self._pool(slot) for slot in range(self.slots)]
         self._latest: list[Future[str | Failure] | None] = [None] * self.slots
@@ -60,6 +61,18 @@ class LocalWorkers:
     def _pool(self, slot: int) -> ProcessPoolExecutor:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._gpus[slot]}
         return ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self._alarm, environment))
+
+
+def prepare_workers() -> None:
+    """Begin to import what workers are forked with, beside what this process does next."""
+    _context()
+    forkserver.ensure_running()
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def _begin(alarm: Connection, environment: dict[str, str]) -> None:

@@ -38,10 +38,14 @@ def attacks_view(study: str) -> View:
 
 
 def comparison(store: Store, attacks: Sequence[RunRecord]) -> str:
-    """Return the address that compares attack runs: those like the first, a seed of every system first."""
+    """Return the address that compares attack runs: those like the first, a seed of every system first.
+
+    Where some are on the sound, those like the first of these: studies are judged by what is heard.
+    """
     if not attacks:
         return ""
-    alike = [run for run in attacks if _kind(run) == _kind(attacks[0])]
+    first = next((run for run in attacks if Tag.DOMAIN in run.tags), attacks[0])
+    alike = [run for run in attacks if _kind(run) == _kind(first)]
     alike.sort(key=lambda run: [run.tags.get(tag, "").rjust(12) for tag in (Tag.FOLD, Tag.SEED, Tag.SYSTEM)])
     chosen = alike[:MOST_COMPARED]
     page = comparison_page([run.run_id for run in chosen], [run.experiment_id for run in chosen])

@@ -137,9 +137,8 @@ class _Magnitudes(torch.autograd.Function):
         magnitudes = samples.new_empty(*begin.shape, FRAME_SIZE // 2)
         spectra = []
         for clip, first, found in zip(padded, begin, magnitudes, strict=True):
-            spectrum = torch.fft.rfft(clip.unfold(0, FRAME_SIZE, 1)[first].mul_(window))[..., :-1]
-            real, imaginary = torch.view_as_real(spectrum).unbind(-1)
-            torch.mul(real, real, out=found).addcmul_(imaginary, imaginary).sqrt_()
+            spectrum = torch.fft.rfft(_windows_at(clip, first, window))
+            _write_magnitudes(spectrum, found)
             if ctx.needs_input_grad[0]:
                 spectra.append(spectrum)
         ctx.save_for_backward(magnitudes, begin, window, *spectra)
@@ -158,18 +157,52 @@ class _Magnitudes(torch.autograd.Function):
             weights = torch.clamp_min(found, tiny)
             torch.div(given, weights, out=weights)
             weights[:, 0] *= 2
-            windows = torch.fft.irfft(spectrum * weights, FRAME_SIZE, norm="forward").mul_(halved)
+            windows = torch.fft.irfft(_scaled(spectrum, weights), FRAME_SIZE, norm="forward").mul_(halved)
             _add_at(clip, first, windows)
         return summed[:, : ctx.samples], None, None
 
 
+def _windows_at(clip: Tensor, first: Tensor, window: Tensor) -> Tensor:
+    """Return windows [frames, 2048] of a clip [samples], each from its ``first`` sample on."""
+    if not _by_hand(clip):
+        return clip.unfold(0, FRAME_SIZE, 1)[first].mul_(window)
+    samples, shape = clip.numpy(), window.numpy()
+    windows = np.empty((len(first), FRAME_SIZE), samples.dtype)
+    for begin, frame in zip(first.tolist(), windows, strict=True):
+        np.multiply(samples[begin : begin + FRAME_SIZE], shape, out=frame)
+    return torch.from_numpy(windows)
+
+
+def _write_magnitudes(spectrum: Tensor, found: Tensor) -> None:
+    """Write the magnitudes of all bins but the last of a spectrum [frames, 1025] to ``found``."""
+    if _by_hand(spectrum):  # torch takes five times as long
+        np.abs(spectrum.numpy()[:, :-1], out=found.numpy())
+    else:
+        found.copy_(spectrum[:, :-1].abs())
+
+
+def _scaled(spectrum: Tensor, weights: Tensor) -> Tensor:
+    """Return a spectrum [frames, 1025] times real weights of all bins but the last, which becomes 0."""
+    scaled = torch.empty_like(spectrum)
+    scaled[:, -1] = 0
+    if _by_hand(spectrum):  # torch makes the weights complex first
+        np.multiply(spectrum.numpy()[:, :-1], weights.numpy(), out=scaled.numpy()[:, :-1])
+    else:
+        torch.mul(spectrum[:, :-1], weights, out=scaled[:, :-1])
+    return scaled
+
+
 def _add_at(clip: Tensor, first: Tensor, windows: Tensor) -> None:
     """Add windows [frames, 2048] to a clip [samples] in place, each from its ``first`` sample on."""
-    # Whole windows take a third of the time that single samples do, but cannot be compiled.
-    if clip.device.type == "cpu" and not torch.compiler.is_compiling():
+    if _by_hand(clip):
         summed, frames = clip.numpy(), windows.numpy()
         for begin, frame in zip(first.tolist(), frames, strict=True):
             summed[begin : begin + FRAME_SIZE] += frame
         return
     inside = torch.arange(FRAME_SIZE, device=first.device)
     clip.scatter_add_(0, (first[:, None] + inside).flatten(), windows.flatten())
+
+
+def _by_hand(clip: Tensor) -> bool:
+    """Say whether numpy takes windows one by one: in a third of the time of indices, but not compiled."""
+    return clip.device.type == "cpu" and not torch.compiler.is_compiling()

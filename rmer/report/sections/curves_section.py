@@ -52,7 +52,9 @@ def curves_section(contents: Contents) -> Section | None:
         curves_figure(table, constant, contents.reported_epsilon, scale),
     )
     notes = [radius] if others and not contents.on_sound else []
-    tables = [*_areas(contents, table, scale), *_other_norms(contents, others)]
+    budgets = table["epsilon"][table["epsilon"] > 0].nunique()
+    areas = _areas(contents, table, scale) if budgets > 1 else []  # a point has none
+    tables = [*areas, *_other_norms(contents, others)]
     return Section("Over the budget", notes, tables, {"curves": figure}, {"curves": table})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rmer.attacks.method import AttackMethod
-from rmer.attacks.sound_budgets import BRIEF_DB, LEAST_LINF_DB, SUITE_DB, epsilon_of, sound_step
+from rmer.attacks.sound_budgets import LEAST_LINF_DB, SUITE_DB, epsilon_of, sound_step
 from rmer.attacks.suite import Tier
 from rmer.errors import UserError
 from rmer.evaluation.budgets import curve_step
@@ -42,7 +42,7 @@ def budgets_of_sound(settings: Mapping[str, Any], tier: Tier | None) -> list[flo
     Raises UserError where the reported one is not among them, or one is too small, or two have one step.
     """
     norm, reported, text = settings["norm"], settings["budget"], settings["budgets"]
-    known = () if tier is None else BRIEF_DB[norm] if tier.brief else SUITE_DB[norm]
+    known = () if tier is None or tier.brief else SUITE_DB[norm]
     usual = {*known, reported}
     budgets = _listed_levels(text) if text else sorted(usual)
     if reported not in budgets:
