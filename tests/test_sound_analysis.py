@@ -18,6 +18,7 @@ from rmer.stages.analysis.analyze import Analysis, analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.analysis.domains import select_domains
 from rmer.stages.analysis.reading import read_runs
+from rmer.stages.prepared_views import MOST_COMPARED, comparison
 from rmer.tracking import Stage, Store, Tag
 
 # On the sound the order of systems is another one than on spectrograms.
@@ -104,6 +105,16 @@ def test_curves_are_over_db(analysis: Analysis) -> None:
     axes = analysis.report.figures["sound_curves"].figure.axes
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["none", "-20", "-6"]
     assert axes[0].get_xlabel() == "budget (dB over masked)"
+
+
+def test_attacks_on_the_sound_are_those_that_are_compared(store: Store) -> None:
+    attacks = sorted(store.find(Stage.ATTACK, study="both"), key=lambda run: Tag.DOMAIN in run.tags)
+    compared = [run for run in attacks if run.run_id in comparison(store, attacks)]
+    assert len(compared) == MOST_COMPARED
+    assert {(run.tags[Tag.DOMAIN], run.tags[Tag.NORM]) for run in compared} in (
+        {("waveform", "masking")},
+        {("waveform", "snr")},
+    )
 
 
 def test_a_single_budget_has_a_point_and_no_area(store: Store) -> None:
