@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psycopg
 import pytest
 
 from rmer.errors import UserError
@@ -134,11 +135,11 @@ class Database:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start it and wait until it takes connections: it listens some time before."""
         log_file = self._folder / "postgresql.log"
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(self._command, stderr=log, cwd=self._folder)
-        wait_for(lambda: _listens(self._port), f"PostgreSQL did not start: see {log_file}")
+        wait_for(lambda: _takes_connections(self.uri), f"PostgreSQL did not start: see {log_file}")
 
     def stop(self) -> None:
         """Stop it, cutting its connections."""
@@ -232,6 +233,9 @@ def _unprivileged(folder: Path) -> list[str]:
     return ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _takes_connections(uri: str) -> bool:
+    try:
+        psycopg.connect(uri, connect_timeout=4).close()
+    except psycopg.OperationalError:
+        return False
+    return True
