@@ -18,7 +18,3 @@ def cli(params: AnalyzeParams) -> int:
     done = "was done before" if analysis.outcome.skipped else "done"
     click.echo(f"{done}: run {analysis.outcome.run_id} (report.html, tables, figures)")
     return end(store, lambda: analysis_ending(store, analysis.report, analysis.outcome))
-
-
-if __name__ == "__main__":
-    cli()

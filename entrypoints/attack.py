@@ -24,7 +24,3 @@ def cli(params: AttackParams) -> int:
         clean, attacked = (logged(outcome, f"{group}/mae") for group in ("clean", "adv"))
         click.echo(f"{done}: run {outcome.run_id}, MAE {clean:.3f} -> {attacked:.3f}")
     return end(store, lambda: attack_ending(store, outcomes))
-
-
-if __name__ == "__main__":
-    cli()

@@ -11,7 +11,3 @@ from rmer.stages.data.demo_data import DemoParams, make_demo_data
 @command("demo-data", DemoParams, help="Write a synthetic data set in the layout of the real ones.")
 def cli(params: DemoParams) -> None:
     click.echo(f"{params.clips} clips in {make_demo_data(params)}")
-
-
-if __name__ == "__main__":
-    cli()

@@ -17,7 +17,3 @@ def cli(params: ImportParams) -> int:
     done = "were imported before" if outcome.skipped else "imported"
     click.echo(f"{runs:.0f} runs {done} (study {params.study}): run {outcome.run_id}")
     return exit_code(store)
-
-
-if __name__ == "__main__":
-    cli()

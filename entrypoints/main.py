@@ -34,7 +34,3 @@ def cli(params: StudyParams) -> int:
     if plan.params.register:
         click.echo(register_best(store, result.study, plan.params.register, plan.params.register_fold))
     return end(store, lambda: study_ending(store, result.study, plan.attacks[-1], result.answer))
-
-
-if __name__ == "__main__":
-    cli()

@@ -37,7 +37,3 @@ def _told(done: Predicted) -> str:
     if done.outcome is not None:
         lines.append(f"run {done.outcome.run_id}" + (" (was logged before)" if done.outcome.skipped else ""))
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    cli()

@@ -20,7 +20,3 @@ def cli(params: PreprocessParams) -> int:
     speed = "" if math.isnan(rate) else f", {rate:.1f} clips/s"
     click.echo(f"{done}: run {outcome.run_id}{speed}")
     return exit_code(store)
-
-
-if __name__ == "__main__":
-    cli()

@@ -23,7 +23,3 @@ def cli(params: SweepParams) -> int:
     done = "was done before" if outcome.skipped else "done"
     click.echo(f"{done}: run {outcome.run_id}; its tables/runs.csv lists every run")
     return exit_code(store)
-
-
-if __name__ == "__main__":
-    cli()

@@ -19,7 +19,3 @@ def cli(params: TrainParams) -> int:
     corr = logged(outcome, "test/emotion/corr")
     click.echo(f"{done}: run {outcome.run_id}, test correlation {corr:.3f}")
     return end(store, lambda: train_ending(store, outcome))
-
-
-if __name__ == "__main__":
-    cli()

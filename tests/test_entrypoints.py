@@ -50,7 +50,7 @@ def test_mlproject_has_these_entry_points() -> None:
 def test_mlproject_hands_on_what_it_declares_under_its_own_name(name: str) -> None:
     entry = mlproject()["entry_points"][name]
     options = " ".join(f"--{parameter} {{{parameter}}}" for parameter in entry["parameters"])
-    assert entry["command"].strip() == f"python -m entrypoints.{name} {options}"
+    assert entry["command"].strip() == f"python -m entrypoints.cli {name} {options}"
     assert set(entry["parameters"]) <= set(ENTRY_POINTS[name].names())
 
 

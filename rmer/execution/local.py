@@ -19,7 +19,15 @@ from rmer.execution.jobs import Failure, Job, Site, do_quietly
 TERMINATED = 128 + signal.SIGTERM
 # What takes seconds to import is imported once, in the process that workers are forked from. Nothing of our
 # own: that process does not know which clone of it this one runs.
-PRELOADED = ["mlflow.tracking", "pandas", "scipy.stats", "torch"]
+PRELOADED = [
+    "matplotlib.figure",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.tracking",
+    "pandas",
+    "sklearn.model_selection",
+    "torch",
+    "torch._dynamo",  # which optimisers import at their first step
+]
 
 
 class LocalWorkers:

@@ -28,7 +28,7 @@ from rmer.progress import progress
 
 AUDIO_FOLDER = "Set1"
 MANIFEST_FILE = "demo.json"
-VERSION = 2  # raise it when the same parameters give other files
+VERSION = 3  # raise it when the same parameters give other files
 CONCEPT_NOISE = 0.5  # of the noise of emotions
 _RATINGS, _SONGS, _AUDIO = 1, 2, 3  # random streams; the design has stream 0
 

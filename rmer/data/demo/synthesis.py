@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from rmer.data.audio.decoders import SAMPLE_RATE, FloatArray
 from rmer.data.demo.design import CUES, Cues, Palette
@@ -28,6 +29,7 @@ SLIDE = 8  # semitones in the length of a note
 CLUSTER = (103, 104, 105, 106, 107, 108)  # MIDI pitches, above all chords
 PEDAL = 33  # MIDI pitch
 THIRDS = ((86, 4), (45, 3))  # the held major and minor third: MIDI pitch of the lower tone, semitones
+BLOCK = 256  # samples
 FLOOR = 0.002  # amplitude of the noise of the recording: no band is so quiet that 16 bit are too coarse
 
 
@@ -116,10 +118,14 @@ def _held(cues: Cues, samples: int) -> FloatArray:
     tones += [(pitch, 0.3 * cues.dissonance) for pitch in CLUSTER]
     for (lower, step), gain in zip(THIRDS, (1 - cues.mode, cues.mode), strict=True):
         tones += [(lower + key, 0.3 * gain), (lower + key + step, 0.3 * gain)]
-    time, sound = np.arange(samples) / SAMPLE_RATE, np.zeros(samples)
-    for pitch, gain in tones:
-        sound += gain * np.sin(2 * np.pi * _hertz(pitch) * time)
-    return sound
+    pitches, gains = np.transpose(tones)
+    angles = 2 * np.pi * np.array([_hertz(pitch) for pitch in pitches]) / SAMPLE_RATE
+    # The sine of a sum: few sines of where blocks start and of what is within one, not one of each sample.
+    coarse = np.multiply.outer(np.arange(0, samples, BLOCK), angles)
+    fine = np.multiply.outer(angles, np.arange(BLOCK))
+    sound = np.einsum("it,tj->ij", gains * np.sin(coarse), np.cos(fine))
+    sound += np.einsum("it,tj->ij", gains * np.cos(coarse), np.sin(fine))
+    return sound.ravel()[:samples]
 
 
 def _hertz(pitch: float) -> float:
@@ -166,7 +172,7 @@ def _tone(note: Note, cues: Cues) -> FloatArray:
     if note.slide:  # the integral of the frequency, which grows exponentially
         rate = np.log(2) * note.slide / 12 / note.duration
         turns = frequency * np.expm1(rate * index / SAMPLE_RATE) / rate
-    angle = (2 * np.pi * (turns % 1)).astype(np.float32)
+    angle = (2 * np.pi * (turns - np.floor(turns))).astype(np.float32)
     twice_cosine, before, current = 2 * np.cos(angle), np.zeros_like(angle), np.sin(angle)
     roll_off = cues.palette.roll_off + 2.0 * (cues.mode - 0.5)
     wave = current.copy()
@@ -199,10 +205,11 @@ def _hat(cues: Cues, rng: np.random.Generator) -> FloatArray:
 
 def _texture(cues: Cues, samples: int, rng: np.random.Generator) -> FloatArray:
     """Return a slowly heaving band of noise, [samples]; there is none where there is a melody."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples, np.float32))
-    frequencies = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    size = scipy.fft.next_fast_len(samples, real=True)
+    spectrum = scipy.fft.rfft(rng.standard_normal(size, np.float32))
+    frequencies = scipy.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     spectrum *= np.exp(-0.5 * (np.log2(np.maximum(frequencies, 1) / cues.palette.hiss) / 0.35) ** 2)
-    noise = np.fft.irfft(spectrum, samples)
+    noise = scipy.fft.irfft(spectrum, size)[:samples]
     knots = np.linspace(0, samples, 8)
     heave = np.interp(np.arange(samples), knots, rng.uniform(0.5, 1.0, len(knots)))
     return np.asarray(0.5 * (1 - cues.melody) * heave * noise / noise.std())
@@ -212,8 +219,9 @@ def _reverberate(sound: FloatArray, room: float, rng: np.random.Generator) -> Fl
     """Return the sound in a room with this reverberation time in seconds."""
     time = np.arange(int(room * SAMPLE_RATE)) / SAMPLE_RATE
     tail = (rng.normal(0, 1, len(time)) * np.exp(-6.9 * time / room)).astype(np.float32)
-    size = 1 << (len(sound) + len(tail) - 1).bit_length()
-    wet = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(tail, size), size)[: len(sound)]
+    size = scipy.fft.next_fast_len(len(sound) + len(tail) - 1, real=True)
+    spectrum = scipy.fft.rfft(sound.astype(np.float32), size) * scipy.fft.rfft(tail, size)
+    wet = scipy.fft.irfft(spectrum, size)[: len(sound)]
     return np.asarray(sound + 0.15 * wet / np.sqrt(np.square(tail).sum()))
 
 
