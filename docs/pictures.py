@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from rmer.figures import save_figure
 from rmer.stages.analysis.analyze import analyze
 from rmer.stages.analysis.analyze_params import AnalyzeParams
 from rmer.stages.import_published import ImportParams, import_published
@@ -31,7 +32,7 @@ def make(store: Store, source: str) -> None:
     analysis = analyze(store, AnalyzeParams(study="published"))
     for name in FIGURES:
         figure = analysis.report.figures[name].figure
-        figure.savefig(FOLDER / f"{name}.png", dpi=200, bbox_inches="tight", metadata={"Software": None})
+        save_figure(figure, FOLDER / f"{name}.png", "png", dpi=200)
         _fewer_colours(FOLDER / f"{name}.png")
     if chromium := shutil.which("chromium") or shutil.which("google-chrome"):
         page = store.download(analysis.outcome.run_id, "report.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -87,6 +88,7 @@ def _begin(alarm: Connection, environment: dict[str, str]) -> None:
     """Set up a worker process; CUDA looks at its variable when it is first used."""
     os.environ.clear()
     os.environ.update(environment)
+    gc.freeze()  # what it is forked with stays: that is not to be looked through for garbage
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent says what becomes of it
     tqdm.set_lock(threading.RLock())  # its own one is for several processes, and leaks where one is killed
     threading.Thread(target=_end_with_parent, args=(alarm,), daemon=True).start()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rmer.figures import save_figure
 from rmer.report.readable import grouped
 from rmer.report.templates import template
 
@@ -150,5 +151,5 @@ def anchor(title: str) -> str:
 def _data_uri(figure: Figure) -> str:
     # An image of its own rather than inline SVG: ids of several drawings in one document would clash.
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    save_figure(figure, buffer, "svg")
     return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

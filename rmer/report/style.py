@@ -57,7 +57,7 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
                 figure = draw(*args, **kwargs)
                 # Laid out once here, and not again in every format that it is saved in.
                 figure.draw_without_rendering()
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)
                 return figure
 
     return inner

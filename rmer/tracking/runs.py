@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmer.data.csv_tables import write_table
+from rmer.figures import save_figure
 from rmer.redaction import redacted, redacted_values
 from rmer.tracking import integrity
 from rmer.tracking.delivery import operations
@@ -139,9 +140,8 @@ class Run:
 
     def figure(self, figure: Figure, path: str) -> None:
         """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
-        for suffix in ("png", "svg"):
-            save = partial(figure.savefig, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight")
-            self._write(f"{path}.{suffix}", save)
+        for kind in ("png", "svg"):
+            self._write(f"{path}.{kind}", partial(save_figure, figure, kind=kind, dpi=DOTS_PER_INCH))
 
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""

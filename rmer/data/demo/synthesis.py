@@ -125,7 +125,7 @@ def _held(cues: Cues, samples: int) -> FloatArray:
     fine = np.multiply.outer(angles, np.arange(BLOCK))
     sound = np.einsum("it,tj->ij", gains * np.sin(coarse), np.cos(fine))
     sound += np.einsum("it,tj->ij", gains * np.cos(coarse), np.sin(fine))
-    return sound.ravel()[:samples]
+    return np.asarray(sound.ravel()[:samples])
 
 
 def _hertz(pitch: float) -> float:

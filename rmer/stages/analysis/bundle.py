@@ -17,6 +17,7 @@ from rmer.attacks.sound_budgets import UNITS
 from rmer.attacks.suite import TIERS, Suite
 from rmer.data.csv_tables import table_text
 from rmer.errors import UserError
+from rmer.figures import save_figure
 from rmer.report.html import Report, ReportTable, anchor
 from rmer.report.latex import latex_document, latex_table, latex_text
 from rmer.report.methods import Methods, methods_sentences
@@ -102,9 +103,9 @@ def _write(
     (folder / "figures").mkdir(exist_ok=True)
     figures = []
     for name, drawn in report.figures.items():
-        for suffix, date in (("pdf", "CreationDate"), ("svg", "Date")):
-            figures.append(Path("figures") / f"{name}.{suffix}")
-            drawn.figure.savefig(folder / figures[-1], bbox_inches="tight", metadata={date: None})
+        for kind in ("pdf", "svg"):
+            figures.append(Path("figures") / f"{name}.{kind}")
+            save_figure(drawn.figure, folder / figures[-1], kind)
     return [*map(Path, texts), *figures]
 
 
