@@ -59,7 +59,7 @@ TIERS = {
     "quick": Tier(("linf",), (0.002, 0.01, 0.05), 20, 2, 1, 100),
     "paper": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000, adaptive=True),
     "paper_fixed": Tier(("linf", "l2"), _BUDGETS, 100, 5, 5, 1000),
-    "brief": Tier(("linf",), (0.01, 0.05), 10, 1, 1, 20, brief=True),
+    "brief": Tier(("linf",), (0.01, 0.05), 8, 1, 1, 20, brief=True),
 }
 
 
