@@ -47,9 +47,10 @@ def leakage_table(model: AttackedConcepts, *, seed: int = 0, shuffles: int = CON
     rng = np.random.default_rng(seed)
     errors = model.clean - model.rated
     shams = [model.rated + rng.permutation(errors) for _ in range(shuffles)]
-    known = _told(model.rated, model.labels), _shared(model.rated)
-    found = _leaks(model.clean, model.labels, known)
-    control = np.mean([_leaks(sham, model.labels, known) for sham in shams], axis=0)
+    emotions = model.labels, _wholes(model.labels)
+    known = _told(model.rated, *emotions), _shared(model.rated)
+    found = _leaks(model.clean, *emotions, known)
+    control = np.mean([_leaks(sham, *emotions, known) for sham in shams], axis=0)
     values = found[0], control[0], found[1], control[1]
     return pd.DataFrame({"concept": model.layer.concepts, **dict(zip(names, values, strict=True))})
 
@@ -59,18 +60,24 @@ def leakage_means(table: pd.DataFrame) -> dict[str, float]:
     return {name: float(table[name].mean()) for name in table.columns if name != "concept"}
 
 
-def _leaks(concepts: Floats, labels: Floats, known: Sequence[Floats]) -> tuple[Floats, Floats]:
+def _leaks(
+    concepts: Floats, labels: Floats, wholes: Floats, known: Sequence[Floats]
+) -> tuple[Floats, Floats]:
     """Return both measures of each concept, [concepts]; ``known`` are informations of the rated ones."""
-    task = np.maximum(0, _told(concepts, labels) - known[0]).mean(axis=1)
+    task = np.maximum(0, _told(concepts, labels, wholes) - known[0]).mean(axis=1)
     between = np.maximum(0, _shared(concepts) - known[1])
     others = max(1, len(between) - 1)
     return task, between.sum(axis=1) / others
 
 
-def _told(concepts: Floats, labels: Floats) -> Floats:
-    """Return I(concept; emotion) / H(emotion), [concepts, emotions]."""
-    whole = np.array([_information(label[:, np.newaxis], label)[0] for label in labels.T])
-    told: Floats = np.stack([_information(concepts, label) for label in labels.T], 1) / whole
+def _wholes(labels: Floats) -> Floats:
+    """Return H(emotion), [emotions]."""
+    return np.array([_information(label[:, np.newaxis], label)[0] for label in labels.T])
+
+
+def _told(concepts: Floats, labels: Floats, wholes: Floats) -> Floats:
+    """Return I(concept; emotion) / H(emotion), [concepts, emotions]; ``wholes`` are the latter."""
+    told: Floats = np.stack([_information(concepts, label) for label in labels.T], 1) / wholes
     return told
 
 

@@ -192,7 +192,8 @@ class _Training:
         return found
 
     def _step(self, inputs: Tensor, loss_of: Callable[[Prediction], Tensor]) -> Tensor:
-        self.network.train()
+        if not self.network.training:  # which takes as long to say as a small layer to compute
+            self.network.train()
         self.optimiser.zero_grad()
         reduced = self.config.precision == "bf16"
         inputs = inputs.to(memory_format=torch.channels_last)

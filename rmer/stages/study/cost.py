@@ -78,7 +78,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Unit:
-    """One clip: seconds and floating-point operations of a training step and of an attack gradient.
+    """One clip: seconds of a training step and of an attack gradient.
 
     ``sound_seconds`` is a gradient with respect to the sound, through the front end, and the projection to
     what is masked; ``settled_seconds`` a sound made a file and read again. Both are 0 where there is no
@@ -89,8 +89,6 @@ class Unit:
     gradient_seconds: float
     sound_seconds: float
     settled_seconds: float
-    step_flops: float
-    gradient_flops: float
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def estimate(plan: Plan, clips: int, targets: tuple[str, ...]) -> Estimate:
         runs=2 + models + attacks + len(plan.attacks),
         training_gradients=total.training,
         attack_gradients=total.attack + total.heard,
-        flops=total.training * unit.step_flops + (total.attack + total.heard) * unit.gradient_flops,
+        flops=_flops(network, frames, training=total.training, gradients=total.attack + total.heard),
         seconds=work + STARTING + SECONDS_A_CLIP * clips / joblib.cpu_count() + ANALYSIS * len(plan.attacks),
         bytes=models * copies * weights + 4 * frames * BANDS * clips + models * stored * parts["test"],
     )
@@ -253,7 +251,7 @@ def describe_attack(store: Store, params: AttackParams) -> str:
         runs=models,
         training_gradients=0,
         attack_gradients=total,
-        flops=total * unit.gradient_flops,
+        flops=_flops(network, frames, gradients=total),
         seconds=load.seconds(unit),
         bytes=_adversary_bytes(params, frames) * models * clips * ARRAYS.get(params.attack, 2),
     )
@@ -294,7 +292,7 @@ def _adversarial_gradients(config: FitConfig, parts: dict[str, int]) -> int:
 def _time_one(
     network: nn.Module, frames: int, device_name: str, precision_name: str, *, on_sound: bool = False
 ) -> Unit:
-    """Time and count one clip of each kind, at their usual batch size."""
+    """Time one clip of each kind, at their usual batch size."""
     device = resolve_device(device_name)
     precision = decided_precision(precision_name, device)
     network = network.to(device)
@@ -313,18 +311,21 @@ def _time_one(
         frozen.gradient(attacked, lambda found: found["output"].square().mean(1))
 
     sound, settled = _time_sound(network, frames, precision, device) if on_sound else (0.0, 0.0)
-    with FlopCounterMode(display=False) as counter:
-        frozen.predict(inputs)
-    forward = counter.get_total_flops() / BATCH
-    # Backward, a layer costs as much again for its inputs, and once more for its weights when training.
     return Unit(
         step_seconds=_seconds(step, device) / BATCH,
         gradient_seconds=_seconds(gradient, device) / len(attacked),
         sound_seconds=sound,
         settled_seconds=settled,
-        step_flops=3 * forward,
-        gradient_flops=2 * forward,
     )
+
+
+def _flops(network: nn.Module, frames: int, *, training: int = 0, gradients: int) -> float:
+    """Return the floating-point operations of so many clips of training steps, and gradients of attacks."""
+    inputs = torch.zeros(1, 1, frames, BANDS, device=next(network.parameters()).device)
+    with FlopCounterMode(display=False) as counter:
+        FrozenNetwork(network).predict(inputs)
+    # Backward, a layer costs as much again for its inputs, and once more for its weights when training.
+    return float(counter.get_total_flops() * (3 * training + 2 * gradients))
 
 
 def _time_sound(
