@@ -56,7 +56,8 @@ def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
             with mpl.rc_context(STYLE):
                 figure = draw(*args, **kwargs)
                 # Laid out once here, and not again in every format that it is saved in.
-                figure.draw_without_rendering()
+                if (layout := figure.get_layout_engine()) is not None:
+                    layout.execute(figure)
                 figure.set_layout_engine(None)
                 return figure
 
