@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,14 @@ def test_a_worker_that_dies_costs_its_own_job_one_try(store: Store, tmp_path: Pa
     for record in records:
         if record.status == "FINISHED":
             assert_each_step_is_logged_once(store, record)
+
+
+def test_workers_are_had_after_an_interruption_while_one_was_asked_for(store: Store) -> None:
+    forkserver.ensure_running()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(forkserver._forkserver._forkserver_address)
+    done, failures = run(store, [light(1), light(2)], EngineParams(engine="local", jobs_at_once=1))
+    assert (sorted(done), failures) == (["job 1", "job 2"], [])
 
 
 def kill_when_marked(mark: Path, number: int) -> threading.Thread:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from rmer.execution.jobs import Failure, Job, Site, do_quietly
 
 TERMINATED = 128 + signal.SIGTERM
+DYING_SECONDS = 30.0  # it may still import what workers are forked with, before it is dead
 # What takes seconds to import is imported once, in the process that workers are forked from. Nothing of our
 # own: that process does not know which clone of it this one runs.
 PRELOADED = [
@@ -50,13 +52,22 @@ class LocalWorkers:
     def submit(self, job: Job) -> Future[str | Failure]:
         """Start a job on a free worker; there must be one."""
         slot = next(slot for slot, latest in enumerate(self._latest) if latest is None or latest.done())
-        try:
-            future = self._pools[slot].submit(_work, job, self._site)
-        except BrokenProcessPool:  # its worker died: that of the last job, or an idle one
-            self._pools[slot] = self._pool(slot)
-            future = self._pools[slot].submit(_work, job, self._site)
-        self._latest[slot] = future
-        return future
+        end = time.monotonic() + DYING_SECONDS
+        while True:
+            try:
+                future = self._pools[slot].submit(_work, job, self._site)
+            except BrokenProcessPool:  # its worker died: that of the last job, or an idle one
+                self._pools[slot] = self._pool(slot)
+            except (ConnectionError, EOFError):
+                # What workers are forked from dies when an interruption comes while it is asked for one, and
+                # Python starts another one as soon as it is dead.
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+                self._pools[slot] = self._pool(slot)
+            else:
+                self._latest[slot] = future
+                return future
 
     def close(self) -> None:
         """End all workers; those at work close their runs as KILLED."""
