@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rmer.data.audio.filterbank import BANDS
 from rmer.data.dataset import EMOTIONS
 from rmer.stages.study.cost import Estimate, estimate
 from rmer.stages.study.plan import StudyParams, make_plan
@@ -31,6 +32,6 @@ def test_a_clip_of_training_costs_three_passes_and_a_gradient_of_an_attack_two(
     clips = large.training_gradients + large.attack_gradients
     clips -= small.training_gradients + small.attack_gradients
     with FlopCounterMode(display=False) as counter:
-        build_network("bottleneck", width=0.125).eval()(torch.zeros(1, 1, FRAMES, 149))
+        build_network("bottleneck", width=0.125).eval()(torch.zeros(1, 1, FRAMES, BANDS))
     assert clips > 0
     assert large.flops - small.flops == passes * clips * counter.get_total_flops()

@@ -56,11 +56,9 @@ class LocalWorkers:
         while True:
             try:
                 future = self._pools[slot].submit(_work, job, self._site)
-            except BrokenProcessPool:  # its worker died: that of the last job, or an idle one
-                self._pools[slot] = self._pool(slot)
-            except (ConnectionError, EOFError):
-                # What workers are forked from dies when an interruption comes while it is asked for one, and
-                # Python starts another one as soon as it is dead.
+            except (BrokenProcessPool, ConnectionError, EOFError):
+                # Its worker died, that of the last job or an idle one. Or what workers are forked from did,
+                # interrupted while it was asked for one: Python starts another as soon as it is dead.
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
