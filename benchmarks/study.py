@@ -7,14 +7,10 @@ Each call goes on where the last one stopped, as the runs in the store are the s
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -27,7 +23,7 @@ from rmer.data.dataset import CONCEPTS, EMOTIONS, Dataset
 from rmer.data.splits import album_split, part_column, published_split
 from rmer.errors import UserError
 from rmer.execution.engine_params import EngineParams
-from rmer.execution.scheduler import raise_failures, run_jobs
+from rmer.execution.scheduler import TimeIsUp, raise_failures, run_jobs
 from rmer.stages.study.plan import Plan, StudyParams, make_plan
 from rmer.stages.study.study import study_jobs
 from rmer.systems.devices import resolve_device
@@ -50,10 +46,6 @@ QUICK: dict[str, Any] = {
     "max_iters": 10,
     "tier": "quick",
 }
-
-
-class TimeIsUp(KeyboardInterrupt):
-    """The slice is over: all ends as after Ctrl-C, and the next slice goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +143,8 @@ def study_slice(store: Store, plan: Plan, seconds: float) -> Report:
     def body(run: Run) -> None:
         number, started = (run.logged_step(SLICE) or 0) + 1, time.perf_counter()
         try:
-            with _at_most(seconds):
-                done, failures = run_jobs(
-                    store, jobs, EngineParams.of(plan.params), owner=run.run_id, title="study"
-                )
+            engine = EngineParams.of(plan.params)
+            done, failures = run_jobs(store, jobs, engine, owner=run.run_id, title="study", seconds=seconds)
         finally:
             run.metrics({SLICE: time.perf_counter() - started}, step=number)
         raise_failures(run, jobs, done, failures)
@@ -201,22 +191,6 @@ def synthetic_dataset(clips: int, frames: int) -> Dataset:
         split_album=part_column(album_split(albums, ratings[:, : len(EMOTIONS)]), clips),
     )
     return Dataset(spectrograms, table, EMOTIONS, CONCEPTS, {"fps": FPS})
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _parts(store: Store, plan: Plan) -> list[Part]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -57,6 +58,10 @@ class JobsFailed(UserError):
         return "\n  - ".join([super().__str__(), *lines])
 
 
+class TimeIsUp(KeyboardInterrupt):
+    """The time that jobs were given is over: all ends as after Ctrl-C, and the same jobs go on from there."""
+
+
 def run_jobs(
     store: Store,
     jobs: Sequence[Job],
@@ -65,6 +70,7 @@ def run_jobs(
     owner: str,
     title: str,
     planned: Mapping[str, float] | None = None,
+    seconds: float | None = None,
 ) -> tuple[dict[str, str], list[Failure]]:
     """Run jobs for the run ``owner``; return name -> run id of those that worked, and the failures.
 
@@ -72,8 +78,10 @@ def run_jobs(
     worker dies its run is closed and the job goes on elsewhere, up to ``retries`` times. However this ends,
     no run stays open. ``planned`` are the seconds that jobs will take, by their names; without them, all
     count alike. Of several jobs that could start, workers take the longest first, lest it be left over at
-    the end, and of equals the earlier of the list.
+    the end, and of equals the earlier of the list. Raises TimeIsUp where they take more than ``seconds`` and
+    are done by workers.
     """
+    end = None if seconds is None else time.monotonic() + seconds
     site = Site(store.uri, store.experiment_name(), owner)
     engine = open_engine(params, site, jobs)
     counted = planned or {job.name: 1.0 for job in jobs}
@@ -81,7 +89,7 @@ def run_jobs(
         in_turn = jobs if params.engine == "serial" else sorted(jobs, key=lambda job: -counted[job.name])
         schedule = _Schedule(store, site, in_turn, engine, params.retries, shown)
         try:
-            schedule.run()
+            schedule.run(end)
         finally:
             engine.close()
             schedule.close_runs()
@@ -179,11 +187,14 @@ class _Schedule:
         self._running: dict[Future[str | Failure], Job] = {}
         self._deaths: Counter[str] = Counter()
 
-    def run(self) -> None:
-        """Run everything that can be run."""
+    def run(self, end: float | None) -> None:
+        """Run everything that can be run; raises TimeIsUp at this second of the monotonic clock."""
         self._start_ready()
         while self._running:
-            finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            left = None if end is None else max(0.0, end - time.monotonic())
+            finished, _ = wait(self._running, left, return_when=FIRST_COMPLETED)
+            if not finished:
+                raise TimeIsUp
             for future in finished:
                 self._settle(self._running.pop(future), future)
             self._start_ready()
