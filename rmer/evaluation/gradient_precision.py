@@ -43,7 +43,7 @@ def compare_precisions(
         return {}
     few = subject.first(clips)
     exact = replace(few, network=FrozenNetwork(network.model, fold=False, batch_size=network.batch_size))
-    before = few.predicted(few.inputs)
+    before = few.clean
     clean = AttackedScores.of(few.truth, before, before)
     found: dict[float, PrecisionPair] = {}
     for place, point in enumerate(points):
@@ -65,7 +65,7 @@ def compare_with_fixed(
     """
     network = subject.network
     exact = replace(subject, network=FrozenNetwork(network.model, fold=False, batch_size=network.batch_size))
-    before = subject.predicted(subject.inputs)
+    before = subject.clean
     clean = AttackedScores.of(subject.truth, before, before)
     found: dict[float, PrecisionPair] = {}
     for point in points:

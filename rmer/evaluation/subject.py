@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,11 @@ class Subject:
         """Return what is told of clips that are done, given what takes gradients that are done."""
         cost, progress = attack.passes(self.labels.shape[1]).in_gradients, self.progress
         return None if progress is None else lambda clips: progress(clips * cost)
+
+    @cached_property
+    def clean(self) -> Floats:
+        """The predictions for the inputs as they are, float64 [clips, targets]."""
+        return self.predicted(self.inputs)
 
     def predicted(self, inputs: Tensor) -> Floats:
         """Return the predictions for inputs [clips, 1, frames, bands], float64 [clips, targets]."""

@@ -151,7 +151,7 @@ def gather(
     found = {name: run(name, attack) for name, attack in attacks.items()}
     twice = found.pop("more_steps")
     huge = _at_huge(subject, tier, threat, black_box=black_box)
-    clean, few = subject.predicted(inputs), subject.first(2)
+    clean, few = subject.clean, subject.first(2)
     seen = {metric: predictions[rows] for metric, predictions in reported.predictions.items()}
     attacked = {name: _scores(sample.truth, {"mae": of}, targets) for name, of in found.items()}
     searched_by = Square.name if black_box else APGD.name

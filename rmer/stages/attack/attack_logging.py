@@ -67,7 +67,7 @@ def _report(run: Run, setup: AttackSetup, subject: Subject, points: Sequence[Poi
     # The UI compares runs by the metric that was logged first: what the attack did, at the primary endpoint.
     log_scores(run, {PRIMARY: metrics[PRIMARY], **metrics}, victim.dataset.emotions)
     if len(points) > 1 or params.suite is not None:
-        _log_curve(run, setup, points, subject.predicted(subject.inputs))
+        _log_curve(run, setup, points, subject.clean)
     concepts: list[str] = []
     if params.suite is not None:
         found = gather(subject, setup.background(), params.suite, points, reported, saved.inputs)
