@@ -48,7 +48,7 @@ from rmer.tracking import Artifact, Origin, RunSpec, Stage, Store, Tag, connect
 
 OPTIONS = (
     "clips=16 frames=40 seeds=6 systems=A2E,A2M2E,aA2E epochs=5 adversarial_iterations=2 max_iters=4 steps=3 "
-    "attacks=published,bridge,suite train_protocol=published tier=quick width=1 lr=5e-4 batch_size=8 "
+    "attacks=published,bridge,suite train_protocol=published tier=quick width=.25 lr=5e-4 batch_size=8 "
     "precision=auto engine=serial workers=1 device=cpu"
 )
 TINY = dict(option.split("=") for option in OPTIONS.split())

@@ -110,6 +110,8 @@ def _end_with_parent(alarm: Connection) -> None:
 
 
 def _work(job: Job, site: Site) -> str | Failure:
+    gc.collect()
+    gc.freeze()  # what jobs imported is not looked through again
     try:
         return do_quietly(job, site)
     except SystemExit:  # SIGTERM: the run is closed by now; the pool would keep this process

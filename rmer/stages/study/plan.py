@@ -50,7 +50,7 @@ PUBLISHED_SEEDS = "6,21,42,796,950,2025,2324,2451,3100,7192"
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
         "systems": "A2E,A2M2E,aA2E,placebo", "seeds": "6,21", "attacks": "suite", "clips": 280,
-        "train_protocol": "corrected", "frames": 64, "width": 0.125, "dropout": 0.0, "epochs": 21,
+        "train_protocol": "corrected", "frames": 56, "width": 0.125, "dropout": 0.0, "epochs": 22,
         "lr": 2e-2, "lr_schedule": "cosine", "batch_size": 8, "adversarial_iterations": 1, "max_iters": 50,
         "steps": 20, "tier": "brief", "precision": "fp32", "sound_norms": "masking", "sound_tier": "brief",
         "listen": 1, "engine": "local",
