@@ -76,11 +76,13 @@ class _Lazy(Command, click.Group):
 @contextmanager
 def _import_without_collector() -> Iterator[None]:
     """Import in a block what lasts as long as the process: half a million objects, none of them garbage."""
+    before = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > before:
+            gc.freeze()
         gc.enable()
 
 

@@ -26,10 +26,14 @@ PRELOADED = [
     "matplotlib.figure",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.tracking",
+    "mlflow.pyfunc",
     "pandas",
+    "scipy.signal",
+    "sklearn.feature_selection",
     "sklearn.model_selection",
     "torch",
     "torch._dynamo",  # which optimisers import at their first step
+    "torch._functorch.aot_autograd",  # and exports
 ]
 
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -32,6 +33,13 @@ class ReportFigure:
     title: str
     caption: str
     figure: Figure
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The drawing as a file, which is in the page and beside it."""
+        buffer = io.BytesIO()
+        save_figure(self.figure, buffer, "svg")
+        return buffer.getvalue()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +143,7 @@ class Report:
 
 def render(report: Report) -> str:
     """Return the report as an HTML document; every text is escaped."""
-    drawings = {name: _data_uri(drawn.figure) for name, drawn in report.figures.items()}
+    drawings = {name: _data_uri(drawn.svg) for name, drawn in report.figures.items()}
     opened, folded = ([part for part in report.sections if part.open == is_open] for is_open in (True, False))
     shared = {"grouped": grouped, "anchor": anchor, "drawings": drawings}
     return template("report.html.j2", **shared).render(
@@ -148,8 +156,6 @@ def anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def _data_uri(figure: Figure) -> str:
+def _data_uri(svg: bytes) -> str:
     # An image of its own rather than inline SVG: ids of several drawings in one document would clash.
-    buffer = io.BytesIO()
-    save_figure(figure, buffer, "svg")
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

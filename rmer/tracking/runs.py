@@ -138,10 +138,15 @@ class Run:
         """Log plain values as JSON."""
         self.text(json.dumps(redacted_values(content), indent=2, ensure_ascii=False), path)
 
-    def figure(self, figure: Figure, path: str) -> None:
-        """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``."""
-        for kind in ("png", "svg"):
+    def figure(self, figure: Figure, path: str, svg: bytes | None = None) -> None:
+        """Log a matplotlib figure as ``<path>.png`` (200 dots per inch) and ``<path>.svg``.
+
+        ``svg`` is the second file, where it was drawn already.
+        """
+        for kind in ("png", "svg") if svg is None else ("png",):
             self._write(f"{path}.{kind}", partial(save_figure, figure, kind=kind, dpi=DOTS_PER_INCH))
+        if svg is not None:
+            self._write(f"{path}.svg", lambda place: place.write_bytes(svg))
 
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""

@@ -226,7 +226,7 @@ def _log(run: Run, report: Report) -> None:
     run.text(markdown(report.systems), "tables/systems.md")
     run.text(latex_table(report.systems, report.systems_caption), "tables/systems.tex")
     for name, drawing in report.figures.items():
-        run.figure(drawing.figure, f"figures/{name}")
+        run.figure(drawing.figure, f"figures/{name}", drawing.svg)
     run.text(render(report), Artifact.REPORT)
     run.metrics(_metrics(report.tables))
     run.note(_note(report, {"report": run.page(Artifact.REPORT), "systems": run.page("tables/systems.csv")}))

@@ -103,9 +103,10 @@ def _write(
     (folder / "figures").mkdir(exist_ok=True)
     figures = []
     for name, drawn in report.figures.items():
-        for kind in ("pdf", "svg"):
-            figures.append(Path("figures") / f"{name}.{kind}")
-            save_figure(drawn.figure, folder / figures[-1], kind)
+        pdf, svg = (Path("figures") / f"{name}.{kind}" for kind in ("pdf", "svg"))
+        save_figure(drawn.figure, folder / pdf, "pdf")
+        (folder / svg).write_bytes(drawn.svg)
+        figures += [pdf, svg]
     return [*map(Path, texts), *figures]
 
 
