@@ -41,7 +41,8 @@ COMMANDS = {
     "preprocess": "preprocess --soundtracks_dir data --frames 40 --workers 1 --study drill",
     "train": "train --system A2M2E --epochs 3 --width .25 --study drill",
     "attack": "attack --attack pgd --steps 3 --study drill",
-    "train_adversarial": "train --system aA2E --epochs 5 --width .25 --adversarial_iterations 2 --study drill",
+    "train_adversarial": "train --system aA2E --epochs 5 --width .25 --adversarial_iterations 2 "
+    "--study drill",
     "suite": "attack --attack suite --system aA2E --epsilons 0.01 --study drill",
     "analyze": "analyze --attack pgd --systems A2M2E --study drill",
     "main": "main --soundtracks_dir data --frames 40 --workers 1 --systems A2E --seeds 6 --epochs 1 "

@@ -301,7 +301,9 @@ def test_mlproject_hands_on_what_it_does_not_declare(tmp_path: Path) -> None:
 def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
     tmp_path: Path, demo: Path, isolated_home: Path
 ) -> None:
-    command = rmer_command("train", "--system", "A2M2E", "--epochs", "12", "--device", "cpu")
+    command = rmer_command(
+        "train", "--system", "A2M2E", "--epochs", "12", "--width", ".25", "--device", "cpu"
+    )
     uri = f"sqlite:///{tmp_path / 'killed.db'}"
     store = connect(uri)
     prepared(store, demo)
@@ -421,7 +423,7 @@ def test_a_suite_with_reduced_gradients_says_what_they_cost(
 ) -> None:
     monkeypatch.setitem(TIERS, "quick", Tier(("linf",), (0.002, 0.01), 3, 2, 1, 10))
     prepared(store, demo)
-    torch.save(build_network("plain").state_dict(), tmp_path / "a2e.pt")
+    torch.save(build_network("plain", width=0.25).state_dict(), tmp_path / "a2e.pt")
     params = AttackParams(attack="suite", model_uri=str(tmp_path / "a2e.pt"), precision="bf16", device="cpu")
     price = describe_attack(store, params)
     twin = {Tag.SYSTEM: "aA2E", Tag.SEED: "6", Tag.WEIGHTS: digest_of(tmp_path / "a2e.pt")}
@@ -453,7 +455,7 @@ def test_an_adaptive_suite_says_what_it_spent_where_and_is_held_to_the_fixed_one
     budgets = (0.002, 0.01, 0.5)
     monkeypatch.setitem(TIERS, "paper", Tier(("linf",), budgets, 12, 2, 1, 10, adaptive=True))
     prepared(store, demo)
-    train(store, TrainParams(system="A2E", epochs=2, device="cpu"))
+    train(store, TrainParams(system="A2E", epochs=2, width=0.25, device="cpu"))
     params = AttackParams(attack="suite", tier="paper", device="cpu")
     price = int(re.search(r"([\d,]+) attack gradients", describe_attack(store, params))[1].replace(",", ""))  # type: ignore[index]
     (outcome,) = attack(store, params)

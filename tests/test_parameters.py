@@ -97,7 +97,7 @@ def test_a_small_study_trains_systems_that_are_no_networks_too() -> None:
 
 def test_sizes_are_of_parameters_that_say_so() -> None:
     helps = {name: field.metadata["help"] for name, field in StudyParams.__dataclass_fields__.items()}
-    assert helps["frames"].endswith("(small 64, full 313)")
+    assert helps["frames"].endswith("(small 56, full 313)")
     assert {name for name, text in helps.items() if "(small " in text} == set(SIZES["small"])
 
 
@@ -117,13 +117,13 @@ def test_a_parameter_of_training_is_one_line_and_its_use(tmp_path: Path) -> None
         tmp_path,
         "demo-data --out_dir music --clips 20 --seconds 2",
         "preprocess --soundtracks_dir music --frames 24",
-        "train --system A2E --epochs 1 --device cpu",
+        "train --system A2E --epochs 1 --width .125 --device cpu",
         "main --dry_run --clips 20 --frames 24 --systems A2E --attacks pgd --decay .1",
         root=copy,
     )
     assert done.returncode == 0, done.stderr
     command = [sys.executable, "-m", "mlflow", "run", str(copy), "--env-manager", "local", "-e", "train"]
-    given = ("system=A2E", "seed=21", "epochs=1", "device=cpu", "decay=.1")
+    given = ("system=A2E", "seed=21", "epochs=1", "width=.125", "device=cpu", "decay=.1")
     command += [part for value in given for part in ("-P", value)]
     subprocess.run(command, env={**os.environ, "MLFLOW_TRACKING_URI": uri}, cwd=tmp_path, check=True)
     store = connect(uri)

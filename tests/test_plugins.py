@@ -70,7 +70,7 @@ def test_a_system_of_another_package_is_trained_and_attacked(tmp_path: Path) -> 
     install(tmp_path, SYSTEM, POINTS)
     done = run_beside(
         tmp_path,
-        "demo-data --out_dir music --clips 20",
+        "demo-data --out_dir music --clips 20 --seconds 2",
         "preprocess --soundtracks_dir music --frames 24",
         "train --system A2Levels --epochs 2",
         "attack --attack pgd --steps 2 --system A2Levels",
@@ -118,10 +118,10 @@ def test_an_attack_of_another_package_is_run_with_its_own_setting_and_analysed(t
     install(tmp_path, ATTACK, {"rmer.attacks": {"hum": "Hum"}})
     done = run_beside(
         tmp_path,
-        "demo-data --out_dir music --clips 20",
+        "demo-data --out_dir music --clips 20 --seconds 2",
         "preprocess --soundtracks_dir music --frames 24",
-        "train --system A2E --epochs 1",
-        "train --system placebo --epochs 1",
+        "train --system A2E --epochs 1 --width .25",
+        "train --system placebo --epochs 1 --width .25",
         "attack --attack hum --bands 3 --train_protocol published",
         "attack --attack hum --bands 3 --train_protocol published",
         "analyze --attack hum --where bands=3 --reference A2E",

@@ -150,7 +150,7 @@ def test_a_training_whose_values_wait_says_them_and_ends_with_a_code_of_its_own(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     monkeypatch.setenv("RMER_DRAIN_SECONDS", "0.5")
     store = connect()
-    data = make_demo_data(DemoParams(out_dir=str(tmp_path / "demo"), clips=16))
+    data = make_demo_data(DemoParams(out_dir=str(tmp_path / "demo"), clips=16, seconds=3.0))
     preprocess(store, PreprocessParams(soundtracks_dir=str(data), frames=40, workers=1))
     arguments = ["--system", "A2E", "--epochs", "2", "--device", "cpu"]
     proxy.faults = (Fault("drop", "runs/log-batch"),)

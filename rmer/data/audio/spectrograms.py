@@ -25,9 +25,6 @@ from rmer.digests import file_digest
 from rmer.errors import UserError
 from rmer.progress import progress
 
-# Bytes of audio files, some seconds of work, as long as a process takes to start.
-WORTH_A_PROCESS = 8_000_000
-
 
 @dataclass(frozen=True)
 class CachedSpectrogram:
@@ -56,9 +53,8 @@ def compute_spectrograms(
 
     Each is kept in ``cache_dir`` under a name made of the file's contents and the versions of decoder and
     front end, with a description of the recording beside it (``.json``), and taken from there by the next
-    call. ``workers`` processes share the work (0: one a core, fewer where there is little to do). A file
-    that cannot be used is an error in its place. Raises UserError when the cache cannot be written or a
-    worker process dies.
+    call. ``workers`` processes share the work (0: one a core). A file that cannot be used is an error in its
+    place. Raises UserError when the cache cannot be written or a worker process dies.
     """
     file2spect.require()  # what cannot be had is one problem, not one per file
     try:
@@ -77,7 +73,7 @@ def compute_spectrograms(
 def _results(
     files: Sequence[Path], file2spect: File2Spect, cache_dir: Path, workers: int
 ) -> Iterator[CachedSpectrogram | UserError]:
-    processes = min(workers or _processes(files), max(len(files), 1))
+    processes = min(workers or joblib.cpu_count(), max(len(files), 1))
     tasks = (joblib.delayed(_compute)(path, file2spect, cache_dir) for path in files)
     try:
         # One thread a process: linear algebra must not bring its own crowd.
@@ -87,11 +83,6 @@ def _results(
         what = "a worker process died, for lack of memory or inside the decoder"
         mend = "Run again: finished clips are kept, and fewer workers need less memory"
         raise UserError(what, where="audio", mend=mend) from error
-
-
-def _processes(files: Sequence[Path]) -> int:
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    return min(int(joblib.cpu_count()), 1 + size // WORTH_A_PROCESS)
 
 
 def _compute(path: Path, file2spect: File2Spect, cache_dir: Path) -> CachedSpectrogram | UserError:

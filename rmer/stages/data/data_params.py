@@ -77,9 +77,7 @@ class DataParams(Parameters):
     )
     split_seed: int = param(SPLIT_SEED, "seed of the album split", low=0, high=2**31)
     cache_dir: str = place("", "folder for full spectrograms; default: spectrograms in RMER_HOME")
-    workers: int = machine(
-        0, "processes of preprocessing; 0: one a core, fewer for little data", low=0, high=1024
-    )
+    workers: int = machine(0, "processes of preprocessing; 0: one a core", low=0, high=1024)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -161,9 +161,10 @@ class Plan:
 
     def preprocess_params(self, folder: str) -> PreprocessParams:
         """Return the parameters of stage preprocess for the data in ``folder``."""
-        return PreprocessParams(
-            **{**_shared(self.params, PreprocessParams), "soundtracks_dir": folder, "data_dir": ""}
-        )
+        shared = _shared(self.params, PreprocessParams)
+        if self.params.size == "small" and not self.params.soundtracks_dir:
+            shared["workers"] = shared["workers"] or 1  # the demo clips are read before others have started
+        return PreprocessParams(**{**shared, "soundtracks_dir": folder, "data_dir": ""})
 
     def train_params(self, system: System, seed: int, fold: int, dataset_run_id: str) -> TrainParams:
         """Return the parameters of stage train for one model, one of :attr:`models`."""
