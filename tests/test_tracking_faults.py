@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,8 @@ from servers import MlflowServer, interrupt, mlflow_server
 
 import entrypoints.train
 from rmer.errors import UserError
+from rmer.execution.jobs import Failure, Job, Site, do
+from rmer.parameters import Parameters, param
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
 from rmer.tracking import Run, RunSpec, Store, Tag, connect
@@ -168,3 +172,39 @@ def test_a_training_whose_values_wait_says_them_and_ends_with_a_code_of_its_own(
     assert (second.exit_code, second.stdout.splitlines()[0]) == (0, told)
     value = store.get(said[1]).metrics["test/emotion/corr"]
     assert math.isclose(value, float(said[2]), abs_tol=5e-4)
+
+
+@dataclass(frozen=True)
+class Reading(Parameters):
+    before: str = param("", "run that is read")
+
+
+def read_text(store: Store, params: Reading) -> str:
+    return store.download(params.before, "a.txt").read_text()
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_job_waits_for_what_the_one_before_it_logged(
+    proxy: FaultyProxy, spec: RunSpec, back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store went away while the first ran; a second after the next one began it is back, or not."""
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "0.2")
+    monkeypatch.setenv("RMER_WAIT_SECONDS", "20" if back else "1")
+    store = connect(proxy.uri)
+
+    def body(run: Run) -> None:
+        proxy.faults = (Fault("drop", "runs/log-batch"), Fault("drop", "mlflow-artifacts/"))
+        run.text("written", "a.txt")
+
+    first = store.perform(spec, body)
+    assert first.waiting
+    job, site = Job("second", read_text, Reading(first.run_id), {"before": "first"}), Site(proxy.uri, "", "x")
+    if back:
+        threading.Timer(1, setattr, (proxy, "faults", ())).start()
+        assert do(job, site) == "written"
+    else:
+        failure = do(job, site)
+        assert isinstance(failure, Failure)
+        assert "the tracking store does not answer" in failure.reason
+        proxy.faults = ()
+        assert do(job, site) == "written"

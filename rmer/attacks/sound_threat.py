@@ -185,7 +185,7 @@ class SoundThreat(Threat):
         wrong = (adversary != adversary.round()) | ~adversary.isfinite() | ((delta != 0) & ~changeable(x))
         wrong |= adversary != _within_peak(x, adversary)
         if self.norm == "masking":
-            outside = self._loudest(_masked_by(x), delta).amax(1) > 1 + RELATIVE
+            outside = self._loudest(_masked_by(inputs), delta).amax(1) > 1 + RELATIVE
         else:
             sizes = linf_norms(delta) if self.norm == "linf" else l2_norms(delta)
             size = torch.as_tensor(self.epsilon, dtype=torch.float64, device=x.device).view(-1)
@@ -228,7 +228,7 @@ class SoundThreat(Threat):
         peak = inputs[..., Header.PEAK, None]
         room = torch.stack([peak - inputs, peak + inputs]).clamp_min(0.0)[:, :, 0, HEADER:]
         limits = (self.radius(inputs) * self.limits.to(inputs)).clamp_min(torch.finfo(inputs.dtype).tiny)
-        masked = _masked_by(inputs.double())
+        masked = _masked_by(inputs)
         while True:
             steps = settled(delta[:, 0, HEADER:], fixed[:, 0, HEADER:], room, limits)
             loudest = self._loudest(masked, _as_rows(steps).double()).to(limits)
@@ -250,14 +250,15 @@ def _masked_by(rows: Tensor) -> Tensor:
     """Return the masking thresholds of rows [clips, 1, cells] in float64, [clips, bands, frames]."""
     samples = rows[:, 0, HEADER:]
     if rows.device.type != "cpu":
-        return masking_thresholds(samples)
-    return torch.cat([_thresholds_of(clip.numpy().tobytes()) for clip in samples])
+        return masking_thresholds(samples.double())
+    clips = samples.numpy()
+    return torch.cat([_thresholds_of(clip.tobytes(), clips.dtype.str) for clip in clips])
 
 
 @lru_cache(maxsize=64)
-def _thresholds_of(samples: bytes) -> Tensor:
+def _thresholds_of(samples: bytes, dtype: str) -> Tensor:
     """Return the thresholds of one clip; every attack measures its adversaries by them, and settles them."""
-    return masking_thresholds(torch.from_numpy(np.frombuffer(samples)[None].copy()))
+    return masking_thresholds(torch.from_numpy(np.frombuffer(samples, dtype).astype(np.float64)[None]))
 
 
 def _within_peak(inputs: Tensor, rows: Tensor) -> Tensor:

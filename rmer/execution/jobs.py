@@ -72,7 +72,9 @@ def do(job: Job, site: Site) -> str | Failure:
     """Do a job in this process and return its run id, or what went wrong, so that the others go on."""
     try:
         with torch_threads(site.threads):
-            return job.work(_store(site.uri, site.experiment).tagged(site.tags(job.name)), job.params)
+            store = _store(site.uri, site.experiment).tagged(site.tags(job.name))
+            store.deliver([getattr(job.params, parameter) for parameter in job.needs])
+            return job.work(store, job.params)
     except Exception as error:  # of the user, a lack of memory or space, or a bug, in one job of many
         mendable = error if isinstance(error, UserError) else lack(error)
         told = "" if mendable else redacted(traceback.format_exc())

@@ -24,9 +24,9 @@ DYING_SECONDS = 30.0  # it may still import what workers are forked with, before
 # own: that process does not know which clone of it this one runs.
 PRELOADED = [
     "matplotlib.figure",
+    "mlflow.pyfunc",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.tracking",
-    "mlflow.pyfunc",
     "pandas",
     "scipy.signal",
     "sklearn.feature_selection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from mlflow import MlflowClient
@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from rmer.errors import UserError
 from rmer.redaction import redacted
-from rmer.tracking.delivery.journal import left_behind, waiting_stores
+from rmer.tracking.delivery.journal import left_behind, waiting_runs, waiting_stores
 from rmer.tracking.delivery.outages import patiently, say
 from rmer.tracking.delivery.replay import SyncResult, replay
 from rmer.tracking.find import RunRecord, as_record, search
@@ -72,6 +72,20 @@ class Records:
         for reason in result.refused:
             say(f"{self.name} refused a record that waited: {reason}")
         return result
+
+    def deliver(self, run_ids: Collection[str]) -> None:
+        """Send what these runs, which are done, logged here and what still waits: others are to read it now.
+
+        Waits a while for a store that is away, and for another process that is sending it.
+        """
+
+        def send() -> None:
+            if not set(run_ids).isdisjoint(waiting_runs(self.uri)):
+                result = self.replay()
+                if not set(run_ids).isdisjoint(waiting_runs(self.uri)):
+                    raise ConnectionError(result.problem or "another process is sending what waits for it")
+
+        self.patiently(send)
 
     def left_behind(self) -> int:
         """Return how many runs have values waiting in the spool that no process is sending now."""

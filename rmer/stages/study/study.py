@@ -182,6 +182,7 @@ def _body(
     made = {plan.attack_variants[job.split(" | ")[-1]]["attack"] for job in done if " | " in job}
     attacks = [name for name in plan.attacks if name in made]
     try:
+        store.deliver(done.values())
         data = store.get(dataset_run_id).tags.get(Tag.DATASET, "")
         analyses = {name: _analyze(store, plan, name, data) for name in attacks}
     finally:  # what failed is told, too, where the rest cannot be analysed
