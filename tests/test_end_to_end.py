@@ -332,7 +332,7 @@ def test_training_killed_at_any_moment_goes_on_to_the_same_weights(
 def test_the_study_on_a_server_without_shared_disk_that_stops_in_mid_run(
     tmp_path: Path, isolated_home: Path
 ) -> None:
-    smaller = {**TINY, "systems": "A2M2E", "attacks": "pgd", "epochs": "30"}
+    smaller = {**TINY, "systems": "A2M2E", "attacks": "pgd", "epochs": "30", "width": "1"}
     command = mlflow_command("main", smaller)
     with mlflow_server(tmp_path / "server") as server:
         process = start(command, server.uri, isolated_home)

@@ -18,11 +18,15 @@ from servers import MlflowServer, interrupt, mlflow_server
 
 import entrypoints.train
 from rmer.errors import UserError
+from rmer.execution.engine_params import EngineParams
 from rmer.execution.jobs import Failure, Job, Site, do
 from rmer.parameters import Parameters, param
+from rmer.stages.analysis.analyze import Analysis
 from rmer.stages.data.demo_data import DemoParams, make_demo_data
 from rmer.stages.data.preprocess import PreprocessParams, preprocess
-from rmer.tracking import Run, RunSpec, Store, Tag, connect
+from rmer.stages.study import study
+from rmer.stages.study.plan import StudyParams, make_plan
+from rmer.tracking import Outcome, Run, RunSpec, Store, Tag, connect
 
 STARTING = ("/health", "experiments/search", "experiments/get-by-name", "experiments/create")
 WRITING = (
@@ -183,6 +187,18 @@ def read_text(store: Store, params: Reading) -> str:
     return store.download(params.before, "a.txt").read_text()
 
 
+def perform_while_the_store_goes(proxy: FaultyProxy, store: Store, spec: RunSpec) -> Outcome:
+    """Do a run whose file waits when it is done."""
+
+    def body(run: Run) -> None:
+        proxy.faults = (Fault("drop", "runs/log-batch"), Fault("drop", "mlflow-artifacts/"))
+        run.text("written", "a.txt")
+
+    outcome = store.perform(spec, body)
+    assert outcome.waiting
+    return outcome
+
+
 @pytest.mark.parametrize("back", [True, False])
 def test_a_job_waits_for_what_the_one_before_it_logged(
     proxy: FaultyProxy, spec: RunSpec, back: bool, monkeypatch: pytest.MonkeyPatch
@@ -192,12 +208,7 @@ def test_a_job_waits_for_what_the_one_before_it_logged(
     monkeypatch.setenv("RMER_WAIT_SECONDS", "20" if back else "1")
     store = connect(proxy.uri)
 
-    def body(run: Run) -> None:
-        proxy.faults = (Fault("drop", "runs/log-batch"), Fault("drop", "mlflow-artifacts/"))
-        run.text("written", "a.txt")
-
-    first = store.perform(spec, body)
-    assert first.waiting
+    first = perform_while_the_store_goes(proxy, store, spec)
     job, site = Job("second", read_text, Reading(first.run_id), {"before": "first"}), Site(proxy.uri, "", "x")
     if back:
         threading.Timer(1, setattr, (proxy, "faults", ())).start()
@@ -208,3 +219,25 @@ def test_a_job_waits_for_what_the_one_before_it_logged(
         assert "the tracking store does not answer" in failure.reason
         proxy.faults = ()
         assert do(job, site) == "written"
+
+
+def test_a_study_analyses_what_its_jobs_logged_once_it_is_there(
+    proxy: FaultyProxy, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMER_DRAIN_SECONDS", "0.2")
+    store = connect(proxy.uri)
+    run_id = perform_while_the_store_goes(proxy, store, spec).run_id
+
+    def analysed(store: Store, *_: object) -> Analysis:
+        raise UserError(f"analysed: {store.download(run_id, 'a.txt').read_text()}")
+
+    monkeypatch.setattr(study, "run_jobs", lambda *_, **__: ({"A2E s6 | pgd": run_id}, []))
+    monkeypatch.setattr(study, "_analyze", analysed)
+    plan = make_plan(StudyParams(systems="A2E", attacks="pgd"))
+
+    def body(run: Run) -> None:
+        proxy.faults = ()
+        study._body(run, store, plan, EngineParams(), lambda: Outcome(run_id), dict, "")
+
+    with pytest.raises(UserError, match="analysed: written"):
+        store.perform(RunSpec("study", "study", {"test": run_id}), body)

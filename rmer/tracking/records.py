@@ -79,13 +79,16 @@ class Records:
         Waits a while for a store that is away, and for another process that is sending it.
         """
 
-        def send() -> None:
-            if not set(run_ids).isdisjoint(waiting_runs(self.uri)):
-                result = self.replay()
-                if not set(run_ids).isdisjoint(waiting_runs(self.uri)):
-                    raise ConnectionError(result.problem or "another process is sending what waits for it")
+        def some_wait() -> bool:
+            return not set(run_ids).isdisjoint(waiting_runs(self.uri))
 
-        self.patiently(send)
+        def send() -> None:
+            problem = self.replay().problem
+            if some_wait():
+                raise ConnectionError(problem or "another process is sending what waits for it")
+
+        if some_wait():
+            self.patiently(send)
 
     def left_behind(self) -> int:
         """Return how many runs have values waiting in the spool that no process is sending now."""

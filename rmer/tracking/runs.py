@@ -143,10 +143,9 @@ class Run:
 
         ``svg`` is the second file, where it was drawn already.
         """
-        for kind in ("png", "svg") if svg is None else ("png",):
-            self._write(f"{path}.{kind}", partial(save_figure, figure, kind=kind, dpi=DOTS_PER_INCH))
-        if svg is not None:
-            self._write(f"{path}.svg", lambda place: place.write_bytes(svg))
+        png, drawn = (partial(save_figure, figure, kind=kind, dpi=DOTS_PER_INCH) for kind in ("png", "svg"))
+        self._write(f"{path}.png", png)
+        self._write(f"{path}.svg", drawn if svg is None else lambda place: place.write_bytes(svg))
 
     def file(self, local: Path, folder: str = "") -> None:
         """Log a file or a folder under the artifact folder ``folder``; it is copied before this returns."""
